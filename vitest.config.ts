@@ -1,0 +1,13 @@
+import { defineConfig } from 'vitest/config';
+
+// Forks, not threads: a crash in the native engine must end one file's run and not the whole suite.
+export default defineConfig({
+  test: {
+    include: ['tests/**/*.spec.ts'],
+    pool: 'forks',
+    maxWorkers: 2,
+    testTimeout: 60_000,
+    hookTimeout: 120_000,
+    reporters: ['default', './tests/support/totals-reporter.ts'],
+  },
+});
