@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * Soft state: one preserved page per vCPU with what the guest sees and no
+ * VMCS field holds. Whoever runs the vCPU owns it; KVM reads it at every
+ * routed exit and at adoption.
+ *
+ * This interface is a contract. Only posted[] and posted_nmi are written by
+ * others, atomically, and before the kick that tells of them.
+ */
+#ifndef CARETAKER_SOFT_STATE_H
+#define CARETAKER_SOFT_STATE_H
+
+#include <caretaker/types.h>
+#include <caretaker/config.h>
+
+#define CARETAKER_SOFT_STATE_MAGIC 0x3154465352414321ull /* "!CARSFT1" */
+#define CARETAKER_SOFT_STATE_VERSION 1
+#define CARETAKER_SOFT_STATE_SIZE 4096
+
+struct caretaker_soft_state {
+	/*    0 */ struct caretaker_header header;
+	/*   16 */ u64 tsc_deadline; /* guest TSC; 0 disarmed */
+	/*   24 */ u32 tpr;
+	/*   28 */ u32 lvt_timer;
+	/*   32 */ u64 irr[4];
+	/*   64 */ u64 isr[4];
+	/*   96 */ u64 tmr[4];
+	/*  128 */ u32 event_info; /* VM-entry interruption information, bit 31 valid */
+	/*  132 */ u32 event_error_code;
+	/*  136 */ u32 event_instruction_length;
+	/*  140 */ u32 acknowledged_vector; /* external interrupt taken, 0 none */
+	/*  144 */ u32 virtual_nmi_pending;
+	/*  148 */ u32 apic_id;
+	/*  152 */ u64 reserved[5];
+
+	/* Written by other vCPUs and by devices with LOCK OR, then a kick. */
+	/*  192 */ u64 posted[4];
+	/*  224 */ u32 posted_nmi;
+	/*  228 */ u32 reserved_posted[7];
+
+	/*  256 */ u64 msr_value[CARETAKER_MSR_MAX]; /* as caretaker_config.msr[] */
+	/*  768 */ u8 reserved_tail[3328];
+};
+CARETAKER_ABI_FIELD(struct caretaker_soft_state, header, 0);
+CARETAKER_ABI_FIELD(struct caretaker_soft_state, tsc_deadline, 16);
+CARETAKER_ABI_FIELD(struct caretaker_soft_state, tpr, 24);
+CARETAKER_ABI_FIELD(struct caretaker_soft_state, lvt_timer, 28);
+CARETAKER_ABI_FIELD(struct caretaker_soft_state, irr, 32);
+CARETAKER_ABI_FIELD(struct caretaker_soft_state, isr, 64);
+CARETAKER_ABI_FIELD(struct caretaker_soft_state, tmr, 96);
+CARETAKER_ABI_FIELD(struct caretaker_soft_state, event_info, 128);
+CARETAKER_ABI_FIELD(struct caretaker_soft_state, event_error_code, 132);
+CARETAKER_ABI_FIELD(struct caretaker_soft_state, event_instruction_length, 136);
+CARETAKER_ABI_FIELD(struct caretaker_soft_state, acknowledged_vector, 140);
+CARETAKER_ABI_FIELD(struct caretaker_soft_state, virtual_nmi_pending, 144);
+CARETAKER_ABI_FIELD(struct caretaker_soft_state, apic_id, 148);
+CARETAKER_ABI_FIELD(struct caretaker_soft_state, reserved, 152);
+CARETAKER_ABI_FIELD(struct caretaker_soft_state, posted, 192);
+CARETAKER_ABI_FIELD(struct caretaker_soft_state, posted_nmi, 224);
+CARETAKER_ABI_FIELD(struct caretaker_soft_state, reserved_posted, 228);
+CARETAKER_ABI_FIELD(struct caretaker_soft_state, msr_value, 256);
+CARETAKER_ABI_FIELD(struct caretaker_soft_state, reserved_tail, 768);
+CARETAKER_ABI_SIZE(struct caretaker_soft_state, 4096);
+
+#endif
