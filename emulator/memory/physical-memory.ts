@@ -60,7 +60,10 @@ export class PhysicalMemory implements PhysicalBytes {
   /** `buffer` comes from the engine binding, page aligned, or is a plain one where no engine runs. */
   constructor(buffer: ArrayBuffer) {
     if (buffer.byteLength % PAGE_SIZE !== 0) {
-      throw new MemoryError('MEMORY_UNALIGNED', `memory size ${hex(buffer.byteLength)} is no page multiple`);
+      throw new MemoryError(
+        'MEMORY_UNALIGNED',
+        `memory size ${hex(buffer.byteLength)} is no page multiple`,
+      );
     }
     this.buffer = buffer;
     this.bytes = new Uint8Array(buffer);
@@ -106,7 +109,11 @@ export class PhysicalMemory implements PhysicalBytes {
 
   /** Gives `[base, base + sizeBytes)` an owner. @throws MemoryError MEMORY_REGION_OVERLAP, MEMORY_UNALIGNED. */
   claim(region: Region): void {
-    if (region.base % PAGE_SIZE !== 0 || region.sizeBytes % PAGE_SIZE !== 0 || region.sizeBytes <= 0) {
+    if (
+      region.base % PAGE_SIZE !== 0 ||
+      region.sizeBytes % PAGE_SIZE !== 0 ||
+      region.sizeBytes <= 0
+    ) {
       throw new MemoryError('MEMORY_UNALIGNED', `region ${region.label} is not whole pages`);
     }
     if (region.base < 0 || region.base + region.sizeBytes > this.sizeBytes) {
@@ -116,7 +123,10 @@ export class PhysicalMemory implements PhysicalBytes {
       (r) => r.base < region.base + region.sizeBytes && region.base < r.base + r.sizeBytes,
     );
     if (other !== undefined) {
-      throw new MemoryError('MEMORY_REGION_OVERLAP', `region ${region.label} overlaps ${other.label}`);
+      throw new MemoryError(
+        'MEMORY_REGION_OVERLAP',
+        `region ${region.label} overlaps ${other.label}`,
+      );
     }
     this.#regions.push(region);
     this.#regions.sort((a, b) => a.base - b.base);
@@ -149,10 +159,14 @@ export class PhysicalMemory implements PhysicalBytes {
 
   #offset(hpa: bigint, length: number): number {
     if (hpa < 0n || hpa + BigInt(length) > BigInt(this.sizeBytes)) {
-      throw new MemoryError('MEMORY_OUT_OF_RANGE', `access of ${String(length)} bytes at ${hex(hpa)}`, {
-        hpa: hex(hpa),
-        length,
-      });
+      throw new MemoryError(
+        'MEMORY_OUT_OF_RANGE',
+        `access of ${String(length)} bytes at ${hex(hpa)}`,
+        {
+          hpa: hex(hpa),
+          length,
+        },
+      );
     }
     return toIndex(hpa);
   }

@@ -1,18 +1,53 @@
-import type { Reporter, TestModule } from 'vitest/node';
+/**
+ * Prints the run's totals as one plain line, `N passed, N failed[, N skipped]`, the last that a run prints.
+ *
+ * Invariant: a run that vitest calls failed never shows `0 failed`; a file that cannot be imported, a suite whose
+ * hook throws and an unhandled error count as one failure each.
+ */
+import type { Reporter, TestModule, TestRunEndReason, SerializedError } from 'vitest/node';
 
-/** Prints the run's totals as one plain line, `N passed, N failed, N skipped`, for people who grep. */
-export default class TotalsReporter implements Reporter {
-  onTestRunEnd(modules: readonly TestModule[]): void {
-    const count = { passed: 0, failed: 0, skipped: 0 };
-    for (const module of modules) {
-      for (const test of module.children.allTests()) {
-        const state = test.result().state;
-        count[state === 'pending' ? 'skipped' : state]++;
-      }
-      if (module.errors().length > 0) count.failed++;
+/** The counts behind the line. */
+export interface Totals {
+  passed: number;
+  failed: number;
+  skipped: number;
+}
+
+const RESULT = {
+  passed: 'passed',
+  failed: 'failed',
+  skipped: 'skipped',
+  pending: 'skipped',
+} as const;
+
+/** Adds up a run. */
+export function totalsOf(modules: readonly TestModule[], unhandledErrors: number): Totals {
+  const totals: Totals = { passed: 0, failed: unhandledErrors, skipped: 0 };
+  for (const module of modules) {
+    totals.failed += module.errors().length > 0 ? 1 : 0;
+    for (const suite of module.children.allSuites()) {
+      totals.failed += suite.errors().length > 0 ? 1 : 0;
     }
-    process.stdout.write(
-      `\n${String(count.passed)} passed, ${String(count.failed)} failed, ${String(count.skipped)} skipped\n`,
-    );
+    for (const test of module.children.allTests()) totals[RESULT[test.result().state]]++;
+  }
+  return totals;
+}
+
+/** The line itself; nothing is said of skipped tests when there are none. */
+export function totalsLine({ passed, failed, skipped }: Totals): string {
+  const line = `${passed} passed, ${failed} failed`;
+  return skipped > 0 ? `${line}, ${skipped} skipped` : line;
+}
+
+/** The vitest reporter; it stands after `default` in vitest.config.ts. */
+export default class TotalsReporter implements Reporter {
+  onTestRunEnd(
+    modules: readonly TestModule[],
+    unhandledErrors: readonly SerializedError[],
+    reason: TestRunEndReason,
+  ): void {
+    const totals = totalsOf(modules, unhandledErrors.length);
+    if (reason === 'failed' && totals.failed === 0) totals.failed = 1;
+    process.stdout.write(`\n${totalsLine(totals)}\n`);
   }
 }

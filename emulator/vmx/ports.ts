@@ -1,0 +1,45 @@
+/**
+ * What the VMX models need of a pCPU and what the host models see of one: state as plain data and a few verbs.
+ *
+ * Source: SDM, "Introduction to Virtual Machine Extensions", "Advanced Programmable Interrupt Controller (APIC)".
+ * Invariant: nothing here knows Unicorn; a guest's register state outside the general registers lives in the VMCS
+ * guest-state area, so VM entry loads and VM exit saves nothing else.
+ */
+import type { PhysicalBytes } from '../memory/physical-memory.js';
+import type { RegisterFile } from '../cpu/registers.js';
+import type { Vmcs } from './vmcs.js';
+
+/** An MSR access that hardware refuses with #GP(0) is `undefined` on read and `false` on write. */
+export interface MsrPort {
+  read(index: number): bigint | undefined;
+  write(index: number, value: bigint): boolean;
+}
+
+/** Event blocking of the logical processor in VMX root operation (SDM, "Masking NMIs", "Interrupt shadow"). */
+export interface Blocking {
+  sti: boolean;
+  movSs: boolean;
+  nmi: boolean;
+}
+
+/** VMX operation of one logical processor. */
+export interface VmxOperation {
+  /** Physical address of the VMXON region, null outside VMX operation. */
+  vmxonPointer: bigint | null;
+  /** The current VMCS, null for the invalid pointer. */
+  current: Vmcs | null;
+  mode: 'off' | 'root' | 'non-root';
+}
+
+/** One logical processor as emulator/vmx sees it. */
+export interface VmxPcpu {
+  readonly id: number;
+  readonly apicId: number;
+  readonly memory: PhysicalBytes;
+  readonly registers: RegisterFile;
+  readonly msrs: MsrPort;
+  readonly blocking: Blocking;
+  readonly vmx: VmxOperation;
+  /** The TSC now, in ticks. */
+  now(): number;
+}
