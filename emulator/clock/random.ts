@@ -1,0 +1,86 @@
+/**
+ * Seeded pseudo-random numbers: xoshiro128** over a state that splitmix32 spreads from one 32-bit seed.
+ *
+ * Source: Blackman and Vigna, "Scrambled Linear Pseudorandom Number Generators".
+ * Invariant: the sequence is a pure function of the seed; state() and fromState() continue it exactly.
+ * Not modelled: cryptographic strength; RDRAND and RDSEED draw from here.
+ */
+import { joinHalves } from '../../abi/uint.js';
+
+/** Four words of 32 bits, never all zero. */
+export type RandomState = readonly [number, number, number, number];
+
+/** One deterministic stream. */
+export class Random {
+  #a: number;
+  #b: number;
+  #c: number;
+  #d: number;
+
+  /** Two streams with equal seeds are equal. */
+  constructor(seed: number) {
+    const spread = splitmix32(seed);
+    this.#a = spread();
+    this.#b = spread();
+    this.#c = spread();
+    this.#d = spread();
+  }
+
+  /** Continues the stream that `state` was taken from. */
+  static fromState(state: RandomState): Random {
+    const random = new Random(0);
+    random.restore(state);
+    return random;
+  }
+
+  state(): RandomState {
+    return [this.#a, this.#b, this.#c, this.#d];
+  }
+
+  /** Puts this stream where `state` was taken. */
+  restore(state: RandomState): void {
+    [this.#a, this.#b, this.#c, this.#d] = state;
+  }
+
+  /** The next 32 bits. */
+  nextU32(): number {
+    const result = Math.imul(rotateLeft(Math.imul(this.#b, 5), 7), 9) >>> 0;
+    const shifted = (this.#b << 9) >>> 0;
+    this.#c = (this.#c ^ this.#a) >>> 0;
+    this.#d = (this.#d ^ this.#b) >>> 0;
+    this.#b = (this.#b ^ this.#c) >>> 0;
+    this.#a = (this.#a ^ this.#d) >>> 0;
+    this.#c = (this.#c ^ shifted) >>> 0;
+    this.#d = rotateLeft(this.#d, 11);
+    return result;
+  }
+
+  /** The next 64 bits, the high half drawn first. */
+  nextU64(): bigint {
+    const high = this.nextU32();
+    return joinHalves(high, this.nextU32());
+  }
+
+  /** An integer in [0, bound), without bias; `bound` is in [1, 2^32]. */
+  below(bound: number): number {
+    const whole = 0x1_0000_0000;
+    const fair = whole - (whole % bound);
+    let drawn = this.nextU32();
+    while (drawn >= fair) drawn = this.nextU32();
+    return drawn % bound;
+  }
+}
+
+function rotateLeft(value: number, count: number): number {
+  return ((value << count) | (value >>> (32 - count))) >>> 0;
+}
+
+function splitmix32(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x9e37_79b9) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 16), 0x21f0_aaad);
+    mixed = Math.imul(mixed ^ (mixed >>> 15), 0x735a_2d97);
+    return (mixed ^ (mixed >>> 15)) >>> 0;
+  };
+}
