@@ -1,0 +1,63 @@
+/**
+ * Where VM exits come from: a guest says what it does next, and the machine turns that into time, events and exits.
+ *
+ * Source: DESIGN ("One VM exit, as the data flows"). A guest's general registers are the pCPU's; the rest of its
+ * state is the VMCS guest-state area, which it may change only while it runs.
+ * Invariant: a guest is a pure function of its seed and of what it sees; state() and restore() continue it exactly.
+ * Not modelled: guest code; a guest here is a script or a recorded mix.
+ */
+import type { FieldName } from '../../abi/vmcs-fields.js';
+import type { RegisterName } from '../cpu/registers.js';
+
+/** What hardware reports of an exit; fields that are absent are undefined by the architecture and become poison. */
+export interface GuestExit {
+  /** Basic exit reason. */
+  readonly reason: number;
+  readonly qualification?: bigint;
+  readonly instructionLength?: number;
+  readonly instructionInfo?: number;
+  readonly guestLinearAddress?: bigint;
+  readonly guestPhysicalAddress?: bigint;
+  readonly interruptionInfo?: number;
+  readonly interruptionErrorCode?: number;
+  readonly idtVectoringInfo?: number;
+  readonly idtVectoringErrorCode?: number;
+  /** General registers that the instruction needs, set just before the exit. */
+  readonly registers?: Readonly<Partial<Record<RegisterName, bigint>>>;
+  /** Guest-state fields that the guest changed since it was entered. */
+  readonly fields?: Readonly<Partial<Record<FieldName, bigint>>>;
+}
+
+/** What a guest does next; `after` is in TSC ticks from now. */
+export type GuestAction =
+  /** Runs for a while, then does something that exits. */
+  | { readonly kind: 'exit'; readonly after: number; readonly exit: GuestExit }
+  /** Runs, or stays halted, until something from outside exits. */
+  | { readonly kind: 'wait' }
+  /** A device asserts a physical interrupt vector at this vCPU's core. */
+  | { readonly kind: 'interrupt'; readonly after: number; readonly vector: number }
+  /** A posted interrupt wakes the halted guest without an exit. */
+  | { readonly kind: 'wake'; readonly after: number }
+  /** Has run to its end: no more exits of its own. */
+  | { readonly kind: 'done' };
+
+/** What a guest can see of itself. */
+export interface GuestView {
+  readonly vcpuId: number;
+  /** Guest TSC, in ticks. */
+  readonly tsc: number;
+  readonly isHalted: boolean;
+  /** RFLAGS.IF. */
+  readonly isInterruptible: boolean;
+  /** Whether the payload holds a TSC deadline for it. */
+  readonly hasDeadline: boolean;
+}
+
+export interface Guest {
+  /** Called when the guest has been entered and after each of its actions without an exit. */
+  next(view: GuestView): GuestAction;
+  /** An interrupt or exception was delivered to the guest. */
+  onEvent(vector: number): void;
+  state(): unknown;
+  restore(state: unknown): void;
+}

@@ -1,0 +1,227 @@
+/**
+ * A guest that follows a measured mix of exit reasons, with the registers and timers that such exits need.
+ *
+ * Source: facts on real guests' exits (bcc kvmexit samples of a busy, a light and an idle vCPU); Linux guests' use of
+ * TSC_DEADLINE, HLT and the x2APIC ICR.
+ * Invariant: the sequence depends on the seed and on what the guest sees, never on how an exit is answered in time.
+ * Not modelled: the guest's code; between two exits its general registers hold random values, so that a register
+ * which a payload does not restore is seen at once.
+ */
+import { MSR } from '../../abi/msrs.js';
+import { X2APIC } from '../../abi/x2apic.js';
+import { Random, type RandomState } from '../clock/random.js';
+import * as exits from './exits.js';
+import type { Guest, GuestAction, GuestExit, GuestView } from './guest.js';
+
+/** Reasons a mix can name; the two hardware events come true through the timer and a device. */
+export type MixReason =
+  | 'MSR_WRITE'
+  | 'HLT'
+  | 'EPT_MISCONFIG'
+  | 'PREEMPTION_TIMER'
+  | 'EXTERNAL_INTERRUPT'
+  | 'IO_INSTRUCTION'
+  | 'EOI_INDUCED'
+  | 'PAUSE_INSTRUCTION'
+  | 'CPUID'
+  | 'EPT_VIOLATION'
+  | 'MSR_READ'
+  | 'RDTSC'
+  | 'VMCALL';
+
+/** Weights by reason; they need not add up to anything. */
+export type Mix = Readonly<Partial<Record<MixReason, number>>>;
+
+/** A busy vCPU: 21,880 exits in 6 s. */
+// prettier-ignore
+export const BUSY: Mix = {
+  MSR_WRITE: 6870, HLT: 2760, EPT_MISCONFIG: 170, PREEMPTION_TIMER: 90, EXTERNAL_INTERRUPT: 80, IO_INSTRUCTION: 11,
+  EOI_INDUCED: 5, PAUSE_INSTRUCTION: 5, CPUID: 5, EPT_VIOLATION: 3,
+};
+
+/** The busy mix without the reasons that block while KVM is detached: what is left once devices are paused. */
+// prettier-ignore
+export const BUSY_GAP: Mix = {
+  MSR_WRITE: 6870, HLT: 2760, PREEMPTION_TIMER: 90, EXTERNAL_INTERRUPT: 80, PAUSE_INSTRUCTION: 5, CPUID: 5,
+};
+
+/** A light VM: 3,303 exits in 6 s. */
+// prettier-ignore
+export const LIGHT: Mix = {
+  MSR_WRITE: 6680, HLT: 2990, EPT_MISCONFIG: 190, EXTERNAL_INTERRUPT: 50, PREEMPTION_TIMER: 40, IO_INSTRUCTION: 30,
+  EOI_INDUCED: 15,
+};
+
+/** An idle guest: its timer and HLT. */
+export const IDLE: Mix = { MSR_WRITE: 500, HLT: 500 };
+
+export const MIXES = { busy: BUSY, 'busy-gap': BUSY_GAP, light: LIGHT, idle: IDLE } as const;
+export type MixName = keyof typeof MIXES;
+
+/** CPUID leaves that a running Linux asks for, some of them past the highest. */
+// prettier-ignore
+const CPUID_ASKED: readonly (readonly [number, number])[] = [
+  [0x0, 0], [0x1, 0], [0x7, 0], [0x7, 1], [0xb, 0], [0xb, 1], [0xd, 0], [0xd, 1], [0x15, 0], [0x4000_0000, 0],
+  [0x8000_0000, 0], [0x8000_0008, 0], [0x0000_0077, 0],
+];
+
+const RESCHEDULE_VECTOR = 0xfd;
+const DOORBELL = 0xfe00_3000n;
+const SERIAL_PORT = 0x3f8;
+/** Vectors below are exceptions, which nobody EOIs. */
+const FIRST_INTERRUPT_VECTOR = 32;
+
+/** What a mix needs to know of the machine it runs in. */
+export interface MixSettings {
+  readonly mix: Mix;
+  readonly seed: number;
+  /** Mean ticks between two exits of an active guest. */
+  readonly meanTicks: number;
+  /** x2APIC ids of the other vCPUs; empty for one alone. */
+  readonly otherApicIds: readonly number[];
+  /** Vectors that this guest's devices raise at its core. */
+  readonly deviceVectors: readonly number[];
+}
+
+interface MixState {
+  readonly random: RandomState;
+  readonly owedEois: number;
+  readonly interruptible: boolean;
+}
+
+export class MixGuest implements Guest {
+  readonly #random: Random;
+  #settings: MixSettings;
+  #reasons: readonly MixReason[] = [];
+  #thresholds: readonly number[] = [];
+  /** Interrupts taken whose EOI the guest has not written yet. */
+  #owedEois = 0;
+  #interruptible = true;
+
+  constructor(settings: MixSettings) {
+    this.#settings = settings;
+    this.#random = new Random(settings.seed);
+    this.follow(settings.mix, settings.meanTicks);
+  }
+
+  /** Goes on with another mix: a phase of the scenario has begun. */
+  follow(mix: Mix, meanTicks: number): void {
+    this.#settings = { ...this.#settings, mix, meanTicks };
+    const rows = Object.entries(mix) as [MixReason, number][];
+    let sum = 0;
+    this.#reasons = rows.map(([reason]) => reason);
+    this.#thresholds = rows.map(([, weight]) => (sum += weight));
+  }
+
+  onEvent(vector: number): void {
+    if (vector >= FIRST_INTERRUPT_VECTOR) this.#owedEois++;
+  }
+
+  next(view: GuestView): GuestAction {
+    const after = this.#delay();
+    if (view.isHalted) return this.#whileHalted(view, after);
+    return this.#act(this.#draw(), view, after);
+  }
+
+  state(): MixState {
+    return {
+      random: this.#random.state(),
+      owedEois: this.#owedEois,
+      interruptible: this.#interruptible,
+    };
+  }
+
+  restore(state: MixState): void {
+    this.#random.restore(state.random);
+    this.#owedEois = state.owedEois;
+    this.#interruptible = state.interruptible;
+  }
+
+  /** Most halted guests are woken by a passed-through device without an exit; the rest by their own timer. */
+  #whileHalted(view: GuestView, after: number): GuestAction {
+    if (view.hasDeadline && this.#random.below(8) === 0) return { kind: 'wait' };
+    return { kind: 'wake', after };
+  }
+
+  #act(reason: MixReason, view: GuestView, after: number): GuestAction {
+    if (reason === 'EXTERNAL_INTERRUPT') {
+      return { kind: 'interrupt', after, vector: this.#pick(this.#settings.deviceVectors) };
+    }
+    if (reason === 'PREEMPTION_TIMER' && view.hasDeadline) return { kind: 'wait' };
+    return { kind: 'exit', after, exit: this.#withFlags(this.#exit(reason, view)) };
+  }
+
+  #exit(reason: MixReason, view: GuestView): GuestExit {
+    switch (reason) {
+      case 'MSR_WRITE':
+        return this.#msrWrite(view);
+      case 'PREEMPTION_TIMER':
+        return this.#armDeadline(view);
+      case 'MSR_READ':
+        return exits.rdmsr(MSR.IA32_TSC_DEADLINE);
+      case 'HLT':
+        return exits.hlt();
+      case 'EPT_MISCONFIG':
+        return exits.doorbell(DOORBELL);
+      case 'EXTERNAL_INTERRUPT':
+      case 'EPT_VIOLATION': {
+        const page = BigInt(this.#random.below(1 << 20)) << 12n;
+        return exits.eptViolation(page, 0xffff_8880_0000_0000n + page);
+      }
+      case 'IO_INSTRUCTION':
+        return exits.out(SERIAL_PORT);
+      case 'EOI_INDUCED':
+        return exits.eoiInduced(0x30 + this.#random.below(16));
+      case 'PAUSE_INSTRUCTION':
+        return exits.pause();
+      case 'CPUID':
+        return exits.cpuid(...this.#pick(CPUID_ASKED));
+      case 'RDTSC':
+        return exits.rdtsc();
+      case 'VMCALL':
+        return exits.vmcall();
+    }
+  }
+
+  /** An owed EOI first, as a handler would; else a timer, or now and then an IPI. */
+  #msrWrite(view: GuestView): GuestExit {
+    if (this.#owedEois > 0) {
+      this.#owedEois--;
+      return exits.wrmsr(X2APIC.EOI, 0n);
+    }
+    const { otherApicIds } = this.#settings;
+    if (otherApicIds.length > 0 && this.#random.below(4) === 0) {
+      const destination = BigInt(this.#pick(otherApicIds)) << 32n;
+      return exits.wrmsr(X2APIC.ICR, destination | BigInt(RESCHEDULE_VECTOR));
+    }
+    return this.#armDeadline(view);
+  }
+
+  #armDeadline(view: GuestView): GuestExit {
+    const ticks = 1 + this.#random.below(16 * this.#settings.meanTicks);
+    return exits.wrmsr(MSR.IA32_TSC_DEADLINE, BigInt(view.tsc + ticks));
+  }
+
+  /** A guest runs with interrupts off now and then, for one exit; the window opens with the next. HLT is after STI. */
+  #withFlags(exit: GuestExit): GuestExit {
+    const off =
+      this.#interruptible && exit.reason !== exits.hlt().reason && this.#random.below(64) === 0;
+    if (off === !this.#interruptible) return exit;
+    this.#interruptible = !off;
+    return { ...exit, fields: { ...exit.fields, GUEST_RFLAGS: off ? 0x2n : 0x202n } };
+  }
+
+  #draw(): MixReason {
+    const drawn = this.#random.below(this.#thresholds.at(-1) ?? 1);
+    return this.#reasons[this.#thresholds.findIndex((threshold) => drawn < threshold)]!;
+  }
+
+  /** Between a half and one and a half of the mean. */
+  #delay(): number {
+    return (this.#settings.meanTicks >>> 1) + this.#random.below(this.#settings.meanTicks);
+  }
+
+  #pick<Item>(items: readonly Item[]): Item {
+    return items[this.#random.below(items.length)]!;
+  }
+}
