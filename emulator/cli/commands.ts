@@ -1,0 +1,8 @@
+/**
+ * The list of commands. A name may have two words; its module is loaded only when it is named, because start-up time
+ * is part of every use.
+ */
+import type { CommandEntry } from './command.js';
+
+/** In the order of `--help`. */
+export const COMMANDS: readonly CommandEntry[] = [];

@@ -1,0 +1,104 @@
+/**
+ * Holds a command line against a command's tables, with yargs, and renders its --help.
+ *
+ * Invariant: what comes back has exactly the keys of the tables, with values of the declared types; anything else is
+ * a CliUsageError that names the option and, where there is one, the nearest right spelling.
+ */
+import yargs from 'yargs';
+import type { Argv, Options } from 'yargs';
+import { didYouMean } from '../../abi/did-you-mean.js';
+import { GLOBAL_OPTIONS } from './command.js';
+import type { Command } from './command.js';
+import { CliUsageError } from './errors.js';
+
+type Parsed = Readonly<Record<string, unknown>>;
+
+function parserOf(title: string, describe: string, command: Command, columns: number): Argv {
+  const parser = yargs()
+    .scriptName(title)
+    .locale('en')
+    .help(false)
+    .version(false)
+    .exitProcess(false)
+    .fail(false)
+    .wrap(columns)
+    .parserConfiguration({
+      'camel-case-expansion': false,
+      'strip-dashed': false,
+      'duplicate-arguments-array': false,
+      'parse-positional-numbers': false,
+    })
+    .command(`$0 ${command.usage}`.trimEnd(), describe, (builder) => {
+      for (const [name, positional] of Object.entries(command.positionals)) {
+        builder.positional(name, positional);
+      }
+      return builder;
+    })
+    .options(optionsOf(command))
+    .option('help', { type: 'boolean', describe: 'Show this help' });
+  for (const [line, what] of command.examples) parser.example(line, what);
+  return parser;
+}
+
+function optionsOf(command: Command): Record<string, Options> {
+  const all: Record<string, Options> = { ...command.options, ...GLOBAL_OPTIONS };
+  return Object.fromEntries(
+    Object.entries(all).map(([name, option]) => [
+      name,
+      option.type === 'boolean' ? option : { ...option, requiresArg: true },
+    ]),
+  );
+}
+
+/** The text of `title --help`. */
+export async function helpText(
+  title: string,
+  describe: string,
+  command: Command,
+  columns: number,
+): Promise<string> {
+  return `${await parserOf(title, describe, command, columns).getHelp()}\n`;
+}
+
+/** @throws CliUsageError when the line does not fit the tables. */
+export async function parseArguments(
+  title: string,
+  command: Command,
+  words: readonly string[],
+): Promise<Parsed> {
+  const usage = (code: CliUsageError['code'], message: string, cause?: unknown): CliUsageError =>
+    new CliUsageError(code, message, { command: title }, { cause });
+  let parsed: Record<string, unknown>;
+  try {
+    parsed = await parserOf(title, '', command, 80).parseAsync([...words]);
+  } catch (error) {
+    if (!(error instanceof Error) || !['Error', 'YError'].includes(error.name)) throw error;
+    throw usage('BAD_VALUE', error.message.replaceAll(/\s+/g, ' ').trim(), error);
+  }
+  const extra = parsed['_'];
+  for (const own of ['_', '$0', 'help']) Reflect.deleteProperty(parsed, own);
+  const values: Parsed = parsed;
+  const options: Record<string, Options> = { ...command.options, ...GLOBAL_OPTIONS };
+  for (const name of Object.keys(values)) {
+    if (name in command.positionals || name in options) continue;
+    const dashed = (option: string): string => `--${option}`;
+    const suggestion = didYouMean(dashed(name), [...Object.keys(options), 'help'].map(dashed));
+    throw usage('UNKNOWN_OPTION', `unknown option --${name}${suggestion}`);
+  }
+  if (Array.isArray(extra) && extra.length > 0) {
+    throw usage('UNEXPECTED_ARGUMENT', `unexpected argument "${String(extra[0])}"`);
+  }
+  for (const [name, option] of Object.entries(options)) {
+    const problem = problemOf(option, values[name]);
+    if (problem !== null) throw usage('BAD_VALUE', `--${name}: ${problem}`);
+  }
+  return values;
+}
+
+function problemOf(option: Options, value: unknown): string | null {
+  if (value === undefined) return null;
+  if (option.type === 'number' && !(Number.isSafeInteger(value) && Number(value) >= 0)) {
+    return 'a whole number from 0 is wanted';
+  }
+  return null;
+}

@@ -1,0 +1,38 @@
+/** Every command in the list: it loads, its help is complete, and its examples can be typed. */
+import { describe, expect, it } from 'vitest';
+import { COMMANDS } from '../../emulator/cli/commands.js';
+import { parseArguments } from '../../emulator/cli/parse-arguments.js';
+import { runWith } from './buffers.js';
+
+describe('the list of commands', () => {
+  it('names each command once', () => {
+    const names = COMMANDS.map(({ name }) => name);
+    expect(new Set(names).size).toBe(names.length);
+  });
+
+  it.each(COMMANDS)('$name has examples that fit its own options', async ({ name, load }) => {
+    const command = await load();
+    expect(command.examples.length).toBeGreaterThan(0);
+    for (const [line] of command.examples) {
+      const prefix = `caretaker-emu ${name}`;
+      expect(line.startsWith(prefix)).toBe(true);
+      const words = line.slice(prefix.length).split(' ').filter(Boolean);
+      await expect(parseArguments(prefix, command, words)).resolves.toBeDefined();
+    }
+  });
+
+  it.each(COMMANDS)(
+    '$name --help shows its examples and the common options',
+    async ({ name, load }) => {
+      const { status, stdout } = await runWith(COMMANDS, ...name.split(' '), '--help');
+      const command = await load();
+      const examples = command.examples.map(([line]) => line);
+      for (const part of ['--json', '--seed', ...examples]) expect(stdout).toContain(part);
+      expect(status).toBe(0);
+    },
+  );
+
+  it.each(COMMANDS)('$name refuses an unknown option', async ({ name }) => {
+    expect((await runWith(COMMANDS, ...name.split(' '), '--no-such-option')).status).toBe(2);
+  });
+});
