@@ -1,6 +1,6 @@
+// Forks, not threads: a crash in the native engine must end one file's run and not the whole suite.
 import { defineConfig } from 'vitest/config';
 
-// Forks, not threads: a crash in the native engine must end one file's run and not the whole suite.
 export default defineConfig({
   test: {
     include: ['tests/**/*.spec.ts'],
