@@ -1,0 +1,56 @@
+/** The small language in which the README says what a command prints. */
+import { describe, expect, it } from 'vitest';
+import { consoleBlocks, outputMatches } from './console-blocks.js';
+
+describe('consoleBlocks', () => {
+  it('reads commands, their output and what is said of the block', () => {
+    const text = 'a\n```console verify status=1\n$ one\nout\n\n$ two\n```\n```sh\n$ no\n```\n';
+    expect(consoleBlocks(text)).toEqual([
+      {
+        isRun: true,
+        isVerified: true,
+        status: 1,
+        commands: [
+          { line: 3, command: 'one', output: ['out', ''] },
+          { line: 6, command: 'two', output: [] },
+        ],
+      },
+    ]);
+  });
+
+  it('reads a block that is only shown', () => {
+    expect(consoleBlocks('```console not-run\n$ make test\n```')).toMatchObject([{ isRun: false }]);
+  });
+
+  it.each([
+    ['a word that means nothing', '```console verfy\n$ x\n```'],
+    ['output before a command', '```console\nx\n```'],
+    ['a block that never ends', '```console\n$ x\n'],
+  ])('refuses %s', (_title, text) => {
+    expect(() => consoleBlocks(text)).toThrow();
+  });
+});
+
+describe('outputMatches', () => {
+  it.each([
+    ['equal lines', 'a\nb', 'a\nb', true],
+    ['a line more', 'a', 'a\nb', false],
+    ['a line less', 'a\nb', 'a', false],
+    ['nothing and nothing', '', '', true],
+    ['any lines', 'a\n...\nd', 'a\nb\nc\nd', true],
+    ['no lines', 'a\n...\nd', 'a\nd', true],
+    ['lines at the end', 'a\n...', 'a\nb', true],
+    ['any lines but the wrong last', 'a\n...\nd', 'a\nb', false],
+    ['a number', '{n} exits', '1,234.5 exits', true],
+    ['no number', '{n} exits', 'many exits', false],
+    ['a hex number', 'rip {hex}', 'rip 0x1000', true],
+    ['no hex number', 'rip {hex}', 'rip 1000', false],
+    ['any text', 'a{*}z', 'a(b)z', true],
+    ['another run of spaces', 'a  b', 'a     b', true],
+    ['no space', 'a b', 'ab', false],
+    ['characters of regular expressions as they are', 'a.b(c)', 'axb(c)', false],
+  ])('of %s', (_title, shown, printed, verdict) => {
+    const lines = (text: string): string[] => (text === '' ? [] : text.split('\n'));
+    expect(outputMatches(lines(shown), lines(printed))).toBe(verdict);
+  });
+});

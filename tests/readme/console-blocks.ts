@@ -1,0 +1,91 @@
+/**
+ * The ```console blocks of a Markdown text: commands after `$ `, what they print, and how that is compared.
+ *
+ * After `console` a block may say: `verify` (the output must match), `status=N` (the last command's exit status, 0
+ * unless said), `not-run` (shown only). In expected output a line `...` stands for any lines, `{n}` for a number,
+ * `{hex}` for a hex number, `{*}` for any text in a line, and a run of spaces for any other.
+ */
+
+/** One command of a block and the output shown under it. */
+export interface ConsoleCommand {
+  readonly line: number;
+  readonly command: string;
+  readonly output: readonly string[];
+}
+
+/** A block of commands that run one after the other in one shell's surroundings. */
+export interface ConsoleBlock {
+  readonly isRun: boolean;
+  readonly isVerified: boolean;
+  readonly status: number;
+  readonly commands: readonly ConsoleCommand[];
+}
+
+/** All console blocks of a text; throws on a word after `console` that means nothing. */
+export function consoleBlocks(markdown: string): ConsoleBlock[] {
+  const lines = markdown.split('\n');
+  const blocks: ConsoleBlock[] = [];
+  for (let i = 0; i < lines.length; i++) {
+    const [, info] = /^```console\b(.*)$/.exec(lines[i]!) ?? [];
+    if (info === undefined) continue;
+    const end = lines.indexOf('```', i);
+    if (end === -1) throw new Error(`line ${i + 1}: the block never ends`);
+    blocks.push(blockOf(info, lines.slice(i + 1, end), i + 2));
+    i = end;
+  }
+  return blocks;
+}
+
+function blockOf(info: string, lines: readonly string[], firstLine: number): ConsoleBlock {
+  const words = info.split(/\s+/).filter(Boolean);
+  const status = words.find((word) => word.startsWith('status='))?.slice('status='.length) ?? '0';
+  const unknown = words.filter((word) => !/^(verify|not-run|status=[0-3])$/.test(word));
+  if (unknown.length > 0) throw new Error(`line ${firstLine - 1}: ${unknown.join(' ')}?`);
+  const commands: { line: number; command: string; output: string[] }[] = [];
+  lines.forEach((text, index) => {
+    if (text.startsWith('$ ')) {
+      commands.push({ line: firstLine + index, command: text.slice(2), output: [] });
+    } else {
+      const last = commands.at(-1);
+      if (last === undefined) throw new Error(`line ${firstLine + index}: output before a command`);
+      last.output.push(text);
+    }
+  });
+  return {
+    isRun: !words.includes('not-run'),
+    isVerified: words.includes('verify'),
+    status: Number(status),
+    commands,
+  };
+}
+
+const HOLES: Readonly<Record<string, string>> = {
+  '{n}': '-?[0-9][0-9,]*(?:\\.[0-9]+)?',
+  '{hex}': '0x[0-9a-f]+',
+  '{*}': '.*',
+};
+
+function lineMatches(pattern: string, line: string): boolean {
+  const source = pattern
+    .split(/(\{n\}|\{hex\}|\{\*\}| +)/)
+    .map((part) => (/^ +$/.test(part) ? ' +' : (HOLES[part] ?? literal(part))))
+    .join('');
+  return new RegExp(`^${source}$`).test(line);
+}
+
+function literal(text: string): string {
+  return text.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&');
+}
+
+/** Whether what was printed is what is shown. */
+export function outputMatches(shown: readonly string[], printed: readonly string[]): boolean {
+  const [pattern, ...others] = shown;
+  if (pattern === undefined) return printed.length === 0;
+  if (pattern === '...') {
+    return (
+      printed.some((_, i) => outputMatches(others, printed.slice(i))) || outputMatches(others, [])
+    );
+  }
+  const [line, ...rest] = printed;
+  return line !== undefined && lineMatches(pattern, line) && outputMatches(others, rest);
+}
