@@ -5,4 +5,10 @@
 import type { CommandEntry } from './command.js';
 
 /** In the order of `--help`. */
-export const COMMANDS: readonly CommandEntry[] = [];
+export const COMMANDS: readonly CommandEntry[] = [
+  {
+    name: 'scenarios',
+    describe: 'lists the built-in scenarios',
+    load: async () => (await import('./commands/scenarios.js')).command,
+  },
+];

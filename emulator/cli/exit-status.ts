@@ -4,6 +4,7 @@
  * Source: CLI ("Exit status"): 0 fine, 1 a finding, 2 bad usage or unreadable input, 3 our own bug.
  * Invariant: an error that nobody planned for is a bug of ours, never a finding of the payload's.
  */
+import { didYouMean } from '../../abi/did-you-mean.js';
 import { HarnessError } from '../../abi/errors.js';
 import { LoaderError } from '../../loader/errors.js';
 import { CliUsageError, RefusedFileError } from './errors.js';
@@ -47,13 +48,15 @@ export function refusalOf(error: unknown): Refusal {
 }
 
 function refusalOfHarness(error: HarnessError): Refusal {
-  const { file, offset, command } = error.details;
+  const { file, offset, command, name, known } = error.details;
+  const suggestion =
+    typeof name === 'string' && Array.isArray(known) ? didYouMean(name, known.map(String)) : '';
   const isUsage = error instanceof CliUsageError;
   const isRefused = error instanceof RefusedFileError || error instanceof LoaderError;
   return {
     status: isRefused ? EXIT.FINDING : EXIT.USAGE,
     code: error.code,
-    message: error.message,
+    message: error.message + suggestion,
     file: typeof file === 'string' ? file : null,
     offset: typeof offset === 'number' || typeof offset === 'bigint' ? offset : null,
     hint: isUsage && typeof command === 'string' ? `try: ${command} --help` : null,

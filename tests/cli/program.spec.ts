@@ -50,13 +50,18 @@ const missing = Object.assign(new Error("ENOENT: no such file, open 'gone.elf'")
   path: 'gone.elf',
 });
 
+const unknownScenario = new HarnessError('SCENARIO_UNKNOWN', 'no scenario is named live-updaet', {
+  name: 'live-updaet',
+  known: ['live-update', 'idle'],
+});
+
 const commands: readonly CommandEntry[] = [
   entry('echo', echo),
   entry('abi check', echo),
   entry('abi diff', echo),
   entry('finding', failing(RefusedFileError.of('bad.elf', refusal))),
   entry('input', failing(missing)),
-  entry('scenario', failing(new HarnessError('SCENARIO_UNKNOWN', 'no such scenario'))),
+  entry('scenario', failing(unknownScenario)),
   entry('bug', failing(new HarnessBug('the impossible'))),
 ];
 
@@ -105,6 +110,7 @@ describe('did you mean', () => {
     ['an option', 'echo --depht 2', '"--depth"'],
     ['an option of the program', '--versoin', '"--version"'],
     ['a command of two words', 'abi chekc', '"abi check"'],
+    ['any name that a model does not know', 'scenario', '"live-update"'],
   ])('is asked for %s', async (_title, line, suggestion) => {
     const { stderr } = await run(...line.split(' '));
     expect(stderr).toContain(`did you mean ${suggestion}?`);

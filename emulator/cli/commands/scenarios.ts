@@ -1,0 +1,29 @@
+/** `scenarios`: the built-in scenarios, one line each. */
+import { builtinScenarioNames, loadScenario } from '../../machine/scenario/load.js';
+import { defineCommand } from '../command.js';
+import { EXIT } from '../exit-status.js';
+import { jsonText } from '../output/json.js';
+import { columnsOf } from '../output/table.js';
+
+/** The command. */
+export const command = defineCommand({
+  usage: '',
+  positionals: {},
+  options: {},
+  examples: [
+    ['caretaker-emu scenarios', 'what `run --scenario` takes'],
+    ['caretaker-emu scenarios --json', 'the same for programs'],
+  ],
+  run: ({ json }, terminal) => {
+    const scenarios = builtinScenarioNames().map((name) => {
+      const { description } = loadScenario(name);
+      return { name, description };
+    });
+    const rows = scenarios.map(({ name, description }) => [
+      terminal.style('bold', name),
+      description.trim(),
+    ]);
+    terminal.print(json ? jsonText(scenarios) : columnsOf(rows, terminal.columns));
+    return EXIT.OK;
+  },
+});
