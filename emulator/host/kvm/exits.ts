@@ -1,0 +1,225 @@
+/**
+ * What KVM does with an exit that a Caretaker routes to it.
+ *
+ * Source: Linux arch/x86/kvm/vmx/vmx.c: kvm_vmx_exit_handlers, vmx_handle_exit(), skip_emulated_instruction();
+ * kernel side of CONTRACT ("routed exit").
+ * Invariant: guest registers are read and written in the CCB's save area; soft state is read at every routed exit.
+ * Not modelled: emulation of guest instructions beyond what the exit information says; the VMM's devices.
+ */
+import { CARETAKER_CCB, CARETAKER_REGISTER_ORDER } from '../../../abi/ccb.js';
+import { EXIT_REASON, decodeExitReason } from '../../../abi/exit-reasons.js';
+import { INTERRUPTIBILITY, INTR_INFO, decodeInterruption, PENDING_DBG, INTR_TYPE } from '../../../abi/interruption.js';
+import { offsetsOf, StructView } from '../../../abi/layout.js';
+import { CARETAKER_SOFT_STATE } from '../../../abi/soft-state.js';
+import { high32, joinHalves, low32, u64 } from '../../../abi/uint.js';
+import type { FieldName } from '../../../abi/vmcs-fields.js';
+import { X2APIC } from '../../../abi/x2apic.js';
+import type { Vmcs } from '../../vmx/vmcs.js';
+import type { KvmCpu, KvmKernel } from './ports.js';
+import { cpuidLeaves } from './shared-config.js';
+
+/** What comes of a routed exit. */
+export type ExitVerdict =
+  /** The guest goes on. */
+  | { readonly kind: 'enter' }
+  /** KVM_RUN returns to the VMM, which answers and calls again; `why` is KVM's exit reason. */
+  | { readonly kind: 'user'; readonly why: 'io' | 'mmio' | 'hypercall' }
+  /** The vCPU cannot go on. */
+  | { readonly kind: 'dead'; readonly why: string };
+
+/** The vCPU as an exit handler sees it. */
+export interface ExitContext {
+  readonly kernel: KvmKernel;
+  readonly cpu: KvmCpu;
+  readonly vmcs: Vmcs;
+  readonly ccb: bigint;
+  readonly softState: bigint;
+  readonly apicId: number;
+  /** Guest-physical pages that EPT maps since a violation. */
+  readonly mapped: Set<bigint>;
+  /** A host vector that a guest's device owns, as KVM's IRQ routing has it. */
+  guestVectorOf(hostVector: number): number | undefined;
+}
+
+const CCB_REGISTERS = offsetsOf<'registers'>(CARETAKER_CCB).registers;
+const CS_LONG = 0x2000n;
+const RFLAGS_TF = 0x100n;
+const DEBUGCTL_BTF = 2n;
+
+type RegisterName = (typeof CARETAKER_REGISTER_ORDER)[number];
+const place = (context: ExitContext, name: RegisterName): bigint =>
+  context.ccb + BigInt(CCB_REGISTERS + 8 * CARETAKER_REGISTER_ORDER.indexOf(name));
+
+/** A guest register in the save area. */
+function get(context: ExitContext, name: RegisterName): bigint {
+  return context.kernel.memory.readU64(place(context, name));
+}
+
+function set(context: ExitContext, name: RegisterName, value: bigint): void {
+  context.kernel.memory.writeU64(place(context, name), u64(value));
+}
+
+/** skip_emulated_instruction(): RIP, shadows, single-step. */
+function skip({ vmcs }: ExitContext): ExitVerdict {
+  const next = vmcs.read('GUEST_RIP') + vmcs.read('VM_EXIT_INSTRUCTION_LEN');
+  const isLong = (vmcs.read('GUEST_CS_AR_BYTES') & CS_LONG) !== 0n;
+  vmcs.write('GUEST_RIP', isLong ? u64(next) : next & 0xffff_ffffn);
+  const shadows = BigInt(INTERRUPTIBILITY.STI | INTERRUPTIBILITY.MOV_SS);
+  vmcs.write('GUEST_INTERRUPTIBILITY_INFO', vmcs.read('GUEST_INTERRUPTIBILITY_INFO') & ~shadows);
+  const steps = (vmcs.read('GUEST_RFLAGS') & RFLAGS_TF) !== 0n && (vmcs.read('GUEST_IA32_DEBUGCTL') & DEBUGCTL_BTF) === 0n;
+  if (steps) vmcs.write('GUEST_PENDING_DBG_EXCEPTIONS', vmcs.read('GUEST_PENDING_DBG_EXCEPTIONS') | BigInt(PENDING_DBG.BS));
+  return { kind: 'enter' };
+}
+
+const ENTER: ExitVerdict = { kind: 'enter' };
+
+type Handler = (context: ExitContext) => ExitVerdict;
+
+const cpuid: Handler = (context) => {
+  const leaf = low32(get(context, 'RAX'));
+  const subleaf = low32(get(context, 'RCX'));
+  const leaves = cpuidLeaves(context.apicId);
+  const found = leaves.find((l) => l.leaf === leaf && ((l.flags & 1) === 0 || l.subleaf === subleaf));
+  const answer = found ?? { eax: 0, ebx: 0, ecx: 0, edx: 0 };
+  set(context, 'RAX', BigInt(answer.eax));
+  set(context, 'RBX', BigInt(answer.ebx));
+  set(context, 'RCX', BigInt(answer.ecx));
+  set(context, 'RDX', BigInt(answer.edx));
+  return skip(context);
+};
+
+/** MSRs that no policy of the payload names: reads as 0, writes ignored, as with KVM's ignore_msrs. */
+const readMsr: Handler = (context) => {
+  set(context, 'RAX', 0n);
+  set(context, 'RDX', 0n);
+  return skip(context);
+};
+
+const rdtsc: Handler = (context) => {
+  const tsc = u64(BigInt(context.cpu.now()) + context.vmcs.read('TSC_OFFSET'));
+  set(context, 'RAX', BigInt(low32(tsc)));
+  set(context, 'RDX', BigInt(high32(tsc)));
+  return skip(context);
+};
+
+/** handle_external_interrupt_irqoff(): the host's own handler runs, then EOI; a guest device's vector becomes pending. */
+const externalInterrupt: Handler = (context) => {
+  const info = low32(context.vmcs.read('VM_EXIT_INTR_INFO'));
+  context.cpu.msrs.write(X2APIC.EOI, 0n);
+  const guestVector = context.guestVectorOf(info & INTR_INFO.VECTOR_MASK);
+  if (guestVector !== undefined) postInterrupt(context, guestVector);
+  return ENTER;
+};
+
+/** The host's NMI handler ends with IRET, which unblocks NMIs; a machine check goes to do_machine_check(). */
+const exceptionOrNmi: Handler = (context) => {
+  const info = decodeInterruption(low32(context.vmcs.read('VM_EXIT_INTR_INFO')));
+  if (info.type === INTR_TYPE.NMI_INTR) context.cpu.blocking.nmi = false;
+  return ENTER;
+};
+
+/** kvm_mmu_page_fault(): the page is mapped, and the guest repeats its access. */
+const eptViolation: Handler = (context) => {
+  context.mapped.add(context.vmcs.read('GUEST_PHYSICAL_ADDRESS') & ~0xfffn);
+  return ENTER;
+};
+
+const vmcall: Handler = (context) => {
+  const KVM_ENOSYS = 1000n;
+  set(context, 'RAX', u64(-KVM_ENOSYS));
+  return skip(context);
+};
+
+const doorbell: Handler = (context) => {
+  skip(context);
+  return { kind: 'user', why: 'mmio' };
+};
+
+const portIo: Handler = (context) => {
+  skip(context);
+  return { kind: 'user', why: 'io' };
+};
+
+/** Trap-like exits and events: nothing to advance, nothing to answer. */
+const nothing: Handler = () => ENTER;
+
+const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
+  [EXIT_REASON.EXIT_REASON_EXCEPTION_NMI, exceptionOrNmi],
+  [EXIT_REASON.EXIT_REASON_EXTERNAL_INTERRUPT, externalInterrupt],
+  [EXIT_REASON.EXIT_REASON_INTERRUPT_WINDOW, nothing],
+  [EXIT_REASON.EXIT_REASON_NMI_WINDOW, nothing],
+  [EXIT_REASON.EXIT_REASON_INIT_SIGNAL, nothing],
+  [EXIT_REASON.EXIT_REASON_CPUID, cpuid],
+  [EXIT_REASON.EXIT_REASON_HLT, skip],
+  [EXIT_REASON.EXIT_REASON_INVD, skip],
+  [EXIT_REASON.EXIT_REASON_INVLPG, skip],
+  [EXIT_REASON.EXIT_REASON_RDPMC, readMsr],
+  [EXIT_REASON.EXIT_REASON_RDTSC, rdtsc],
+  [EXIT_REASON.EXIT_REASON_RDTSCP, rdtsc],
+  [EXIT_REASON.EXIT_REASON_VMCALL, vmcall],
+  [EXIT_REASON.EXIT_REASON_CR_ACCESS, skip],
+  [EXIT_REASON.EXIT_REASON_DR_ACCESS, skip],
+  [EXIT_REASON.EXIT_REASON_IO_INSTRUCTION, portIo],
+  [EXIT_REASON.EXIT_REASON_MSR_READ, readMsr],
+  [EXIT_REASON.EXIT_REASON_MSR_WRITE, skip],
+  [EXIT_REASON.EXIT_REASON_MWAIT_INSTRUCTION, skip],
+  [EXIT_REASON.EXIT_REASON_MONITOR_TRAP_FLAG, nothing],
+  [EXIT_REASON.EXIT_REASON_MONITOR_INSTRUCTION, skip],
+  [EXIT_REASON.EXIT_REASON_PAUSE_INSTRUCTION, skip],
+  [EXIT_REASON.EXIT_REASON_TPR_BELOW_THRESHOLD, nothing],
+  [EXIT_REASON.EXIT_REASON_APIC_ACCESS, skip],
+  [EXIT_REASON.EXIT_REASON_EOI_INDUCED, nothing],
+  [EXIT_REASON.EXIT_REASON_GDTR_IDTR, skip],
+  [EXIT_REASON.EXIT_REASON_LDTR_TR, skip],
+  [EXIT_REASON.EXIT_REASON_EPT_VIOLATION, eptViolation],
+  [EXIT_REASON.EXIT_REASON_EPT_MISCONFIG, doorbell],
+  [EXIT_REASON.EXIT_REASON_PREEMPTION_TIMER, nothing],
+  [EXIT_REASON.EXIT_REASON_WBINVD, skip],
+  [EXIT_REASON.EXIT_REASON_XSETBV, skip],
+  [EXIT_REASON.EXIT_REASON_APIC_WRITE, nothing],
+  [EXIT_REASON.EXIT_REASON_RDRAND, readMsr],
+  [EXIT_REASON.EXIT_REASON_RDSEED, readMsr],
+  [EXIT_REASON.EXIT_REASON_INVPCID, skip],
+  [EXIT_REASON.EXIT_REASON_PML_FULL, nothing],
+  [EXIT_REASON.EXIT_REASON_UMWAIT, skip],
+  [EXIT_REASON.EXIT_REASON_TPAUSE, skip],
+  [EXIT_REASON.EXIT_REASON_BUS_LOCK, nothing],
+  [EXIT_REASON.EXIT_REASON_NOTIFY, nothing],
+]);
+
+/** vmx_handle_exit() for the exit in the current VMCS; then the event whose delivery it broke off is queued again. */
+export function handleRoutedExit(context: ExitContext): ExitVerdict {
+  const reason = decodeExitReason(low32(context.vmcs.read('VM_EXIT_REASON')));
+  if (reason.failedVmentry) return { kind: 'dead', why: `KVM_EXIT_FAIL_ENTRY, reason ${reason.basic}` };
+  const handler = HANDLERS.get(reason.basic);
+  if (handler === undefined) return { kind: 'dead', why: `KVM_EXIT_UNKNOWN, reason ${reason.basic}` };
+  const verdict = handler(context);
+  requeueEvent(context);
+  return verdict;
+}
+
+/** __vmx_complete_interrupts() and the injection of what it queued: soft state carries the event here. */
+function requeueEvent({ kernel, softState, vmcs }: ExitContext): void {
+  const soft = new StructView(CARETAKER_SOFT_STATE, kernel.memory, softState);
+  const info = soft.number('event_info');
+  if (info >>> 31 === 0) return;
+  const fields: readonly (readonly [FieldName, string])[] = [
+    ['VM_ENTRY_INTR_INFO_FIELD', 'event_info'],
+    ['VM_ENTRY_EXCEPTION_ERROR_CODE', 'event_error_code'],
+    ['VM_ENTRY_INSTRUCTION_LEN', 'event_instruction_length'],
+  ];
+  for (const [field, name] of fields) vmcs.write(field, soft.get(name));
+  soft.set('event_info', 0);
+}
+
+/** Sets a vector's posted bit, as another core or a device would. */
+export function postInterrupt({ kernel, softState }: Pick<ExitContext, 'kernel' | 'softState'>, vector: number): void {
+  const soft = new StructView(CARETAKER_SOFT_STATE, kernel.memory, softState);
+  const word = `posted[${vector >> 6}]`;
+  soft.set(word, soft.get(word) | (1n << BigInt(vector & 63)));
+}
+
+/** EDX:EAX of a guest in the save area. */
+export function edxEax(context: ExitContext): bigint {
+  return joinHalves(low32(get(context, 'RDX')), low32(get(context, 'RAX')));
+}

@@ -1,0 +1,70 @@
+/**
+ * What KVM needs of its kernel and of the cores it runs on.
+ *
+ * Invariant: KVM reaches a CPU through here and through emulator/vmx only; it never sees an engine.
+ */
+import type { PhysicalMemory, Owner } from '../../memory/physical-memory.js';
+import type { VmxPcpu } from '../../vmx/ports.js';
+import type { VmcsStore } from '../../vmx/vmcs-store.js';
+import type { VmxCapabilities } from '../../vmx/capabilities.js';
+import type { Result } from '../result.js';
+
+/** Contiguous pages for KVM. */
+export interface PageWish {
+  readonly pages: number;
+  readonly label: string;
+  readonly owner?: Owner;
+  /** In pages, a power of two. */
+  readonly align?: number;
+}
+
+/** The kernel around KVM. */
+export interface KvmKernel {
+  readonly memory: PhysicalMemory;
+  /** Zeroed pages. Errnos: ENOMEM. */
+  allocate(wish: PageWish): Result<bigint>;
+  free(hpa: bigint): void;
+  /** kvm_vmexit: where a Caretaker routes an exit to. */
+  readonly routingHandler: bigint;
+  /** Kernel text, to be mapped executable. */
+  readonly text: { readonly base: bigint; readonly sizeBytes: number };
+  /** kho_preserve_pages() and kho_unpreserve_pages(). */
+  preserve(hpa: bigint, pages: number): Result<unknown>;
+  unpreserve(hpa: bigint, pages: number): void;
+  /** kho_restore_pages(). */
+  restore(hpa: bigint, pages: number, label: string): Result<unknown>;
+  /** CLOCK_MONOTONIC in ns at a TSC. */
+  monotonicNs(tsc: number): bigint;
+}
+
+/** How a call into a payload ended. */
+export type CallResult =
+  | { readonly kind: 'returned'; readonly rax: bigint }
+  /** It faulted, left its text or did not come to an end. */
+  | { readonly kind: 'failed'; readonly why: string };
+
+/** A core, as KVM drives it in root operation. */
+export interface KvmCpu extends VmxPcpu {
+  /** Whether the host counts it as online. */
+  readonly pendingExternalInterrupt: boolean;
+  /** Calls a SysV function of a payload and waits for its return; IF = 0, the host's IDT. */
+  call(entry: bigint, rdi: bigint, stackTop: bigint, cr3: bigint): CallResult;
+}
+
+/** The cores, and what KVM wants done that takes time. */
+export interface KvmMachine {
+  readonly vmcsStore: VmcsStore;
+  readonly capabilities: VmxCapabilities;
+  readonly tscFrequencyHz: number;
+  cpu(id: number): KvmCpu;
+  /** Host time, in TSC ticks. */
+  now(): number;
+  /** kvm_vcpu_kick() and wait: returns when the vCPU is out of the guest, in this KVM. Errnos: ETIMEDOUT. */
+  stopVcpu(vcpuId: number): Result<void>;
+  /** A vCPU was made ready and goes on, on its core, at the payload's run entry. */
+  vcpuStarted(vcpuId: number): void;
+  /** Page tables were changed or built: engines must look again. */
+  tablesChanged(): void;
+  /** An instance was placed, or is about to be freed. */
+  codePlaced(base: bigint, sizeBytes: number): void;
+}

@@ -1,0 +1,103 @@
+/**
+ * The VMCS as KVM programs it for a vCPU, with and without a Caretaker on its host-state area.
+ *
+ * Source: Linux arch/x86/kvm/vmx/vmx.c: init_vmcs(), vmx_set_constant_host_state(); the RFC, "Hardware Interposition".
+ * Invariant: a Caretaker gets HOST_RIP, HOST_RSP, HOST_CR3, HOST_GS_BASE, HOST_TR, HOST_GDTR_BASE and HOST_IDTR_BASE
+ * from its own structures at every VM exit (CONTRACT, "CR3 policies"), HOST_CR3 by policy.
+ */
+import { CARETAKER_CCB } from '../../../abi/ccb.js';
+import { StructView } from '../../../abi/layout.js';
+import { MSR } from '../../../abi/msrs.js';
+import { ENTRY_CONTROL, EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from '../../../abi/vmx-controls.js';
+import type { PhysicalBytes } from '../../memory/physical-memory.js';
+import { validVmcs, type VmcsDescription } from '../../vmx/description.js';
+import type { VmxCapabilities } from '../../vmx/capabilities.js';
+import { STACK_BYTES, type VcpuMemory } from './vcpu-memory.js';
+
+const or = (...bits: number[]): bigint => BigInt(bits.reduce((all, bit) => all | bit, 0) >>> 0);
+
+/** Controls and a 64-bit guest; the host area is vmx_set_constant_host_state()'s until a Caretaker takes it. */
+export function guestVmcs(
+  capabilities: VmxCapabilities,
+  memory: VcpuMemory,
+  settings: { readonly vpid: number; readonly ept: bigint; readonly tscOffset: bigint; readonly hostCr3: bigint; readonly hostRip: bigint; readonly hostStack: bigint },
+): VmcsDescription {
+  return validVmcs(
+    {
+      PIN_BASED_VM_EXEC_CONTROL: or(capabilities.pin.allowed0, PIN.EXT_INTR_EXITING, PIN.NMI_EXITING, PIN.VIRTUAL_NMIS),
+      CPU_BASED_VM_EXEC_CONTROL: or(
+        capabilities.primary.allowed0,
+        PRIMARY.USE_TSC_OFFSETTING,
+        PRIMARY.HLT_EXITING,
+        PRIMARY.UNCOND_IO_EXITING,
+        PRIMARY.USE_MSR_BITMAPS,
+        PRIMARY.ACTIVATE_SECONDARY,
+      ),
+      SECONDARY_VM_EXEC_CONTROL: or(
+        SECONDARY.ENABLE_EPT,
+        SECONDARY.ENABLE_RDTSCP,
+        SECONDARY.ENABLE_VPID,
+        SECONDARY.ENABLE_INVPCID,
+      ),
+      VM_EXIT_CONTROLS: or(
+        capabilities.exit.allowed0,
+        EXIT_CONTROL.SAVE_DEBUG_CONTROLS,
+        EXIT_CONTROL.HOST_ADDR_SPACE_SIZE,
+        EXIT_CONTROL.ACK_INTR_ON_EXIT,
+        EXIT_CONTROL.SAVE_IA32_PAT,
+        EXIT_CONTROL.LOAD_IA32_PAT,
+        EXIT_CONTROL.SAVE_IA32_EFER,
+        EXIT_CONTROL.LOAD_IA32_EFER,
+      ),
+      VM_ENTRY_CONTROLS: or(
+        capabilities.entry.allowed0,
+        ENTRY_CONTROL.LOAD_DEBUG_CONTROLS,
+        ENTRY_CONTROL.IA32E_MODE,
+        ENTRY_CONTROL.LOAD_IA32_PAT,
+        ENTRY_CONTROL.LOAD_IA32_EFER,
+      ),
+      VIRTUAL_PROCESSOR_ID: BigInt(settings.vpid),
+      MSR_BITMAP: memory.at('msrBitmap'),
+      VIRTUAL_APIC_PAGE_ADDR: 0n,
+      EPT_POINTER: settings.ept | 0x5en,
+      TSC_OFFSET: settings.tscOffset,
+      HOST_CR3: settings.hostCr3,
+      HOST_RIP: settings.hostRip,
+      HOST_RSP: settings.hostStack,
+    },
+    capabilities,
+  );
+}
+
+/** What the hardware loads at a VM exit into the Caretaker of this CCB. */
+export function caretakerHostState(
+  bytes: PhysicalBytes,
+  ccb: bigint,
+  memory: VcpuMemory,
+  cr3: bigint,
+): VmcsDescription {
+  const view = new StructView(CARETAKER_CCB, bytes, ccb);
+  return {
+    HOST_RIP: view.get('entry_vmexit'),
+    HOST_RSP: memory.at('stack') + BigInt(STACK_BYTES),
+    HOST_CR3: cr3,
+    HOST_GS_BASE: ccb,
+    HOST_FS_BASE: 0n,
+    HOST_CS_SELECTOR: view.get('selector_cs'),
+    HOST_SS_SELECTOR: view.get('selector_ss'),
+    HOST_DS_SELECTOR: 0n,
+    HOST_ES_SELECTOR: 0n,
+    HOST_FS_SELECTOR: 0n,
+    HOST_GS_SELECTOR: 0n,
+    HOST_TR_SELECTOR: view.get('selector_tr'),
+    HOST_TR_BASE: view.get('tss_base'),
+    HOST_GDTR_BASE: view.get('gdt_base'),
+    HOST_IDTR_BASE: view.get('idt_base'),
+    HOST_IA32_SYSENTER_CS: 0n,
+    HOST_IA32_SYSENTER_ESP: 0n,
+    HOST_IA32_SYSENTER_EIP: 0n,
+  };
+}
+
+/** MSRs that KVM sets up on a core before it runs a vCPU there; the guest's own stay until it leaves. */
+export const CORE_MSRS = [MSR.IA32_KERNEL_GS_BASE, MSR.IA32_STAR, MSR.IA32_LSTAR, MSR.IA32_FMASK] as const;
