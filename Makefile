@@ -14,7 +14,8 @@ export FC_SEED ?= 20260429
 BIN := node_modules/.bin
 # Directories too: their time changes when a file is removed.
 SOURCES := $(shell find abi loader emulator -type d -o -name '*.ts')
-ENGINE_SOURCES := $(wildcard binding.gyp tools/unicorn*) $(shell find emulator/cpu -path '*native*' -type f)
+ENGINE := build/Release/caretaker_engine.node
+ENGINE_SOURCES := binding.gyp $(shell find emulator/cpu/native -type f)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,10 +37,10 @@ node_modules/.built: package.json package-lock.json | prerequisites .stamps/syst
 	@npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
-engine: node_modules/.built .stamps/engine
+engine: $(ENGINE)
 
-.stamps/engine: $(ENGINE_SOURCES) | node_modules/.built
-	@echo "  ENGINE   build/Release"
+$(ENGINE): $(ENGINE_SOURCES) | node_modules/.built
+	@echo "  ENGINE   $@"
 	@npm run --silent build:engine
 	@touch $@
 
