@@ -5,6 +5,7 @@
  * Invariant: exit closes every descriptor, lowest first; a file that LUO holds too survives it.
  * Not modelled: threads, signals, address spaces; a user structure is a Uint8Array.
  */
+import { KernelError } from './errors.js';
 import type { FileTable, OpenFile } from './files.js';
 import { DONE, ok, refuse, type Result } from './result.js';
 
@@ -28,6 +29,7 @@ export class Process {
   readonly name: string;
   readonly maxFds: number;
   #exited = false;
+  #isKilled = false;
   readonly #fds = new Map<number, number>();
   readonly #files: FileTable;
   readonly #devices: ReadonlyMap<string, DeviceOpen>;
@@ -48,8 +50,14 @@ export class Process {
     return this.#exited;
   }
 
+  /** The kernel under it is gone: no call answers any more. */
+  kill(): void {
+    this.#isKilled = true;
+  }
+
   /** Errnos: ENOENT no such path, ESRCH after exit, and the device's own. */
   open(path: string): Result<number> {
+    this.#assertAlive();
     if (this.#exited) return refuse('ESRCH');
     return this.#devices.get(path)?.(this) ?? refuse('ENOENT');
   }
@@ -86,6 +94,7 @@ export class Process {
 
   /** Errnos: EBADF. What release does is not close's to report. */
   close(fd: number): Result<void> {
+    this.#assertAlive();
     const file = this.file(fd);
     if (file === undefined) return refuse('EBADF');
     this.#fds.delete(fd);
@@ -95,12 +104,14 @@ export class Process {
 
   /** Errnos: EBADF, ENOTTY, and those of the file's kind. */
   ioctl(fd: number, command: number, argument: Uint8Array | null): Result<number> {
+    this.#assertAlive();
     const file = this.file(fd);
     return file === undefined ? refuse('EBADF') : this.#files.ioctl(file, this, command, argument);
   }
 
   /** Ends the process: every descriptor is closed. */
   exit(): void {
+    this.#assertAlive();
     this.#exited = true;
     for (const fd of [...this.#fds.keys()].sort((a, b) => a - b)) this.close(fd);
   }
@@ -118,8 +129,14 @@ export class Process {
   /** Goes back to where `state` was taken. */
   restore(state: ProcessState): void {
     this.#exited = state.exited;
+    this.#isKilled = false;
     this.#fds.clear();
     for (const { fd, file } of state.fds) this.#fds.set(fd, file);
+  }
+
+  #assertAlive(): void {
+    if (!this.#isKilled) return;
+    throw new KernelError('KERNEL_GONE', `process ${this.pid} (${this.name}) died with its kernel`);
   }
 
   #holder(fd: number) {

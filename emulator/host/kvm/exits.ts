@@ -8,7 +8,13 @@
  */
 import { CARETAKER_CCB, CARETAKER_REGISTER_ORDER } from '../../../abi/ccb.js';
 import { EXIT_REASON, decodeExitReason } from '../../../abi/exit-reasons.js';
-import { INTERRUPTIBILITY, INTR_INFO, decodeInterruption, PENDING_DBG, INTR_TYPE } from '../../../abi/interruption.js';
+import {
+  INTERRUPTIBILITY,
+  INTR_INFO,
+  decodeInterruption,
+  PENDING_DBG,
+  INTR_TYPE,
+} from '../../../abi/interruption.js';
 import { offsetsOf, StructView } from '../../../abi/layout.js';
 import { CARETAKER_SOFT_STATE } from '../../../abi/soft-state.js';
 import { high32, joinHalves, low32, u64 } from '../../../abi/uint.js';
@@ -66,8 +72,14 @@ function skip({ vmcs }: ExitContext): ExitVerdict {
   vmcs.write('GUEST_RIP', isLong ? u64(next) : next & 0xffff_ffffn);
   const shadows = BigInt(INTERRUPTIBILITY.STI | INTERRUPTIBILITY.MOV_SS);
   vmcs.write('GUEST_INTERRUPTIBILITY_INFO', vmcs.read('GUEST_INTERRUPTIBILITY_INFO') & ~shadows);
-  const steps = (vmcs.read('GUEST_RFLAGS') & RFLAGS_TF) !== 0n && (vmcs.read('GUEST_IA32_DEBUGCTL') & DEBUGCTL_BTF) === 0n;
-  if (steps) vmcs.write('GUEST_PENDING_DBG_EXCEPTIONS', vmcs.read('GUEST_PENDING_DBG_EXCEPTIONS') | BigInt(PENDING_DBG.BS));
+  const steps =
+    (vmcs.read('GUEST_RFLAGS') & RFLAGS_TF) !== 0n &&
+    (vmcs.read('GUEST_IA32_DEBUGCTL') & DEBUGCTL_BTF) === 0n;
+  if (steps)
+    vmcs.write(
+      'GUEST_PENDING_DBG_EXCEPTIONS',
+      vmcs.read('GUEST_PENDING_DBG_EXCEPTIONS') | BigInt(PENDING_DBG.BS),
+    );
   return { kind: 'enter' };
 }
 
@@ -79,7 +91,9 @@ const cpuid: Handler = (context) => {
   const leaf = low32(get(context, 'RAX'));
   const subleaf = low32(get(context, 'RCX'));
   const leaves = cpuidLeaves(context.apicId);
-  const found = leaves.find((l) => l.leaf === leaf && ((l.flags & 1) === 0 || l.subleaf === subleaf));
+  const found = leaves.find(
+    (l) => l.leaf === leaf && ((l.flags & 1) === 0 || l.subleaf === subleaf),
+  );
   const answer = found ?? { eax: 0, ebx: 0, ecx: 0, edx: 0 };
   set(context, 'RAX', BigInt(answer.eax));
   set(context, 'RBX', BigInt(answer.ebx));
@@ -190,9 +204,11 @@ const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
 /** vmx_handle_exit() for the exit in the current VMCS; then the event whose delivery it broke off is queued again. */
 export function handleRoutedExit(context: ExitContext): ExitVerdict {
   const reason = decodeExitReason(low32(context.vmcs.read('VM_EXIT_REASON')));
-  if (reason.failedVmentry) return { kind: 'dead', why: `KVM_EXIT_FAIL_ENTRY, reason ${reason.basic}` };
+  if (reason.failedVmentry)
+    return { kind: 'dead', why: `KVM_EXIT_FAIL_ENTRY, reason ${reason.basic}` };
   const handler = HANDLERS.get(reason.basic);
-  if (handler === undefined) return { kind: 'dead', why: `KVM_EXIT_UNKNOWN, reason ${reason.basic}` };
+  if (handler === undefined)
+    return { kind: 'dead', why: `KVM_EXIT_UNKNOWN, reason ${reason.basic}` };
   const verdict = handler(context);
   requeueEvent(context);
   return verdict;
@@ -213,7 +229,10 @@ function requeueEvent({ kernel, softState, vmcs }: ExitContext): void {
 }
 
 /** Sets a vector's posted bit, as another core or a device would. */
-export function postInterrupt({ kernel, softState }: Pick<ExitContext, 'kernel' | 'softState'>, vector: number): void {
+export function postInterrupt(
+  { kernel, softState }: Pick<ExitContext, 'kernel' | 'softState'>,
+  vector: number,
+): void {
   const soft = new StructView(CARETAKER_SOFT_STATE, kernel.memory, softState);
   const word = `posted[${vector >> 6}]`;
   soft.set(word, soft.get(word) | (1n << BigInt(vector & 63)));

@@ -21,13 +21,25 @@ const data = (base: bigint, sizeBytes: number, writable = true): IdentityRange =
 });
 
 /** The ranges of an instance with `page` made read-only. */
-function withReadOnlyPage(ranges: readonly IdentityRange[], page: bigint): readonly IdentityRange[] {
+function withReadOnlyPage(
+  ranges: readonly IdentityRange[],
+  page: bigint,
+): readonly IdentityRange[] {
   const size = BigInt(PAGE_SIZE);
   return ranges.flatMap((range) => {
     const end = range.base + BigInt(range.sizeBytes);
     if (page < range.base || page >= end) return [range];
     const part = (from: bigint, to: bigint, writable: boolean): IdentityRange[] =>
-      from < to ? [{ ...range, base: from, sizeBytes: Number.parseInt((to - from).toString(), 10), writable }] : [];
+      from < to
+        ? [
+            {
+              ...range,
+              base: from,
+              sizeBytes: Number.parseInt((to - from).toString(), 10),
+              writable,
+            },
+          ]
+        : [];
     return [
       ...part(range.base, page, range.writable),
       ...part(page, page + size, false),
@@ -53,7 +65,10 @@ export function buildIsolatedTables(
   memory: VcpuMemory,
   peers: readonly VcpuMemory[],
 ): bigint {
-  const kvmPage = loaded.base + u64(loaded.image.ccb.address - loaded.image.pages.start) + BigInt(CARETAKER_KVM_PAGE);
+  const kvmPage =
+    loaded.base +
+    u64(loaded.image.ccb.address - loaded.image.pages.start) +
+    BigInt(CARETAKER_KVM_PAGE);
   const ranges = [
     ...withReadOnlyPage(identityRanges(loaded), kvmPage),
     ...vcpuRanges(memory),
@@ -81,7 +96,11 @@ export const KERNEL_TABLE_PAGES = 192;
 export const KERNEL_STACK_BYTES = 2 * PAGE_SIZE;
 
 /** The kernel's tables: its text, KVM's stacks and every instance of the VM at its own address. */
-export function buildKernelTables(kernel: KvmKernel, pool: bigint, vcpus: readonly MappedVcpu[]): bigint {
+export function buildKernelTables(
+  kernel: KvmKernel,
+  pool: bigint,
+  vcpus: readonly MappedVcpu[],
+): bigint {
   const ranges = [
     { base: kernel.text.base, sizeBytes: kernel.text.sizeBytes, writable: false, executable: true },
     ...vcpus.flatMap((vcpu) => [

@@ -45,7 +45,10 @@ export class VcpuMemory {
   /** Allocates everything but the instance. Errnos: ENOMEM, with nothing left allocated. */
   static allocate(kernel: KvmKernel, vcpuId: number): Result<VcpuMemory> {
     const memory = new VcpuMemory();
-    for (const [what, wish] of Object.entries(WISHES) as [keyof typeof WISHES, (typeof WISHES)['vmcs']][]) {
+    for (const [what, wish] of Object.entries(WISHES) as [
+      keyof typeof WISHES,
+      (typeof WISHES)['vmcs'],
+    ][]) {
       const got = kernel.allocate({ ...wish, label: `vCPU ${vcpuId} ${what}` });
       if (!got.ok) {
         memory.free(kernel);

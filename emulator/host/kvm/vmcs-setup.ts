@@ -20,11 +20,23 @@ const or = (...bits: number[]): bigint => BigInt(bits.reduce((all, bit) => all |
 export function guestVmcs(
   capabilities: VmxCapabilities,
   memory: VcpuMemory,
-  settings: { readonly vpid: number; readonly ept: bigint; readonly tscOffset: bigint; readonly hostCr3: bigint; readonly hostRip: bigint; readonly hostStack: bigint },
+  settings: {
+    readonly vpid: number;
+    readonly ept: bigint;
+    readonly tscOffset: bigint;
+    readonly hostCr3: bigint;
+    readonly hostRip: bigint;
+    readonly hostStack: bigint;
+  },
 ): VmcsDescription {
   return validVmcs(
     {
-      PIN_BASED_VM_EXEC_CONTROL: or(capabilities.pin.allowed0, PIN.EXT_INTR_EXITING, PIN.NMI_EXITING, PIN.VIRTUAL_NMIS),
+      PIN_BASED_VM_EXEC_CONTROL: or(
+        capabilities.pin.allowed0,
+        PIN.EXT_INTR_EXITING,
+        PIN.NMI_EXITING,
+        PIN.VIRTUAL_NMIS,
+      ),
       CPU_BASED_VM_EXEC_CONTROL: or(
         capabilities.primary.allowed0,
         PRIMARY.USE_TSC_OFFSETTING,
@@ -100,4 +112,9 @@ export function caretakerHostState(
 }
 
 /** MSRs that KVM sets up on a core before it runs a vCPU there; the guest's own stay until it leaves. */
-export const CORE_MSRS = [MSR.IA32_KERNEL_GS_BASE, MSR.IA32_STAR, MSR.IA32_LSTAR, MSR.IA32_FMASK] as const;
+export const CORE_MSRS = [
+  MSR.IA32_KERNEL_GS_BASE,
+  MSR.IA32_STAR,
+  MSR.IA32_LSTAR,
+  MSR.IA32_FMASK,
+] as const;

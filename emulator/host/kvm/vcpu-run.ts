@@ -1,0 +1,165 @@
+/**
+ * A vCPU on its core: KVM_RUN, the routed exit, leaving KVM_ATTACHED, running alone, and coming back.
+ *
+ * Happy path of a vCPU across a live update:
+ * 1. start: VMPTRLD, KVM_ATTACHED, jump to the payload's run entry.
+ * 2. routed: the exit is handled; the guest goes on through run.
+ * 3. isolate: stopped in KVM, VMCLEAR, KVM_DETACHED, host state by policy; its core goes offline with VMXOFF, does VMXON
+ *    with a preserved region and jumps to run.
+ * 4. adopt (next kernel): routing pointers, epoch, KVM_ATTACHED, a kick.
+ * 5. first routed exit in the next kernel: handled from the old VMCS, whose guest fields then go to one of its own.
+ *
+ * Unhappy paths: a payload that never comes back is found by stopVcpu()'s time-out (ETIMEDOUT), and nothing is undone.
+ *
+ * Source: CONTRACT ("Entry points", "Reachable and preserved"); Linux arch/x86/kvm/vmx/vmx.c.
+ * Invariant: VMX instructions are executed on the vCPU's core and nowhere else.
+ */
+import { HarnessBug } from '../../../abi/errors.js';
+import { VMCS_FIELDS } from '../../../abi/vmcs-fields.js';
+import { applyDescription, type VmcsDescription } from '../../vmx/description.js';
+import type { Vmcs } from '../../vmx/vmcs.js';
+import { handleRoutedExit, type ExitVerdict } from './exits.js';
+import type { KvmCpu } from './ports.js';
+import type { KvmVcpu } from './vcpu.js';
+import type { KvmVm } from './vm.js';
+import { caretakerHostState } from './vmcs-setup.js';
+import { vmclear, vmptrld, vmxoff, vmxon, writeRevision } from './vmx-ops.js';
+
+/** The VMCS that the vCPU's core has current. @throws HarnessBug when it has none. */
+function currentVmcs(cpu: KvmCpu): Vmcs {
+  if (cpu.vmx.current === null) throw new HarnessBug(`core ${cpu.id} has no current VMCS`);
+  return cpu.vmx.current;
+}
+
+/** KVM's thread enters the guest through the payload's run entry: its own CR3, stack and GS stay in use until then. */
+export function enterThroughRun(vm: KvmVm, vcpu: KvmVcpu): void {
+  const cpu = vm.machine.cpu(vcpu.pcpu);
+  const routing = vm.routingOf(vcpu);
+  cpu.registers.set('RIP', vcpu.ccbView.get('entry_run'));
+  cpu.registers.set('RDI', vcpu.ccb);
+  cpu.registers.set('RSP', routing.stack);
+  cpu.registers.set('RFLAGS', 2n);
+  cpu.registers.set('CR3', routing.cr3);
+  cpu.registers.set('GS_BASE', routing.gsBase);
+  vm.machine.tablesChanged();
+}
+
+/** KVM_RUN for the first time, or after the vCPU was stopped in KVM. */
+export function startVcpu(vm: KvmVm, vcpu: KvmVcpu): void {
+  const cpu = vm.machine.cpu(vcpu.pcpu);
+  vmptrld(cpu, vm.machine, vcpu.vmcsRegion);
+  if (vcpu.state === 'created') vcpu.ccbView.set('registers_valid', 1);
+  if (!vcpu.isAttached) vcpu.attach(vm.routingOf(vcpu));
+  vcpu.stopRequested = false;
+  vcpu.state = 'running';
+  enterThroughRun(vm, vcpu);
+  vm.machine.vcpuStarted(vcpu.id);
+}
+
+/** A routed exit has arrived at kvm_vmexit on the vCPU's core. `leave` when the vCPU stays in KVM. */
+export function onRoutedExit(vm: KvmVm, vcpu: KvmVcpu): ExitVerdict | { readonly kind: 'stay' } {
+  const cpu = vm.machine.cpu(vcpu.pcpu);
+  const verdict = handleRoutedExit({
+    kernel: vm.kernel,
+    cpu,
+    vmcs: currentVmcs(cpu),
+    ccb: vcpu.ccb,
+    softState: vcpu.memory.at('softState'),
+    apicId: vcpu.apicId,
+    mapped: vcpu.mapped,
+    guestVectorOf: (hostVector) =>
+      vm.settings.irqRoutes.find((route) => route.hostVector === hostVector)?.guestVector,
+  });
+  if (verdict.kind === 'dead') {
+    vcpu.state = 'dead';
+    return verdict;
+  }
+  if (vcpu.state === 'adopting') takeOverVmcs(vm, vcpu);
+  vcpu.state = 'in-kvm';
+  if (vcpu.stopRequested) return { kind: 'stay' };
+  vcpu.state = 'running';
+  enterThroughRun(vm, vcpu);
+  return verdict;
+}
+
+/** The vCPU leaves the kernel with its core: KVM_DETACHED, then it runs alone. It is stopped in KVM now. */
+export function isolate(vm: KvmVm, vcpu: KvmVcpu, offline: () => void): void {
+  if (vcpu.state !== 'in-kvm')
+    throw new HarnessBug(`vCPU ${vcpu.id} is ${vcpu.state}, not stopped in KVM`);
+  const cpu = vm.machine.cpu(vcpu.pcpu);
+  // From preserve on, VM exits load the payload's own host state whatever was there before.
+  const vmcs = vmptrld(cpu, vm.machine, vcpu.vmcsRegion);
+  applyDescription(
+    vmcs,
+    caretakerHostState(vm.kernel.memory, vcpu.ccb, vcpu.memory, vcpu.isolatedCr3),
+  );
+  vmclear(cpu, vm.machine, vcpu.vmcsRegion);
+  vcpu.detach();
+  offline();
+  runIsolated(vm, vcpu, cpu);
+}
+
+/** What the parked core does with its workload: VMX on with a preserved region, the VMCS, the payload. */
+function runIsolated(vm: KvmVm, vcpu: KvmVcpu, cpu: KvmCpu): void {
+  writeRevision(vm.kernel.memory, vcpu.memory.at('vmxon'), vm.machine.capabilities);
+  vmxon(cpu, vm.machine, vcpu.memory.at('vmxon'));
+  vmptrld(cpu, vm.machine, vcpu.vmcsRegion);
+  vcpu.ccbView.set('launch_state', 0);
+  vcpu.state = 'detached';
+  vcpu.stopRequested = false;
+  enterThroughRun(vm, vcpu);
+  vm.machine.vcpuStarted(vcpu.id);
+}
+
+/** KVM is there again: the same in the next kernel and when an update is cancelled. */
+export function reattach(vm: KvmVm, vcpu: KvmVcpu): void {
+  vcpu.attach(vm.routingOf(vcpu));
+  vcpu.state = 'adopting';
+}
+
+/** Hardware-disable of the core a vCPU ran on: its VMCS goes to memory first. */
+export function leaveVmx(vm: KvmVm, vcpu: KvmVcpu): void {
+  const cpu = vm.machine.cpu(vcpu.pcpu);
+  vmclear(cpu, vm.machine, vcpu.vmcsRegion);
+  vmxoff(cpu, vm.machine);
+}
+
+/** The next kernel reads the guest's fields once, clears the old VMCS, and goes on with one of its own. */
+function takeOverVmcs(vm: KvmVm, vcpu: KvmVcpu): void {
+  const cpu = vm.machine.cpu(vcpu.pcpu);
+  const old = currentVmcs(cpu);
+  const carried: VmcsDescription = Object.fromEntries(
+    VMCS_FIELDS.filter((f) => isCarried(f.name, f.type) && !old.isPoison(f.slot)).map((f) => [
+      f.name,
+      old.get(f.slot),
+    ]),
+  );
+  vmclear(cpu, vm.machine, vcpu.vmcsRegion);
+  const region = vm.kernel.allocate({ pages: 1, label: `vCPU ${vcpu.id} VMCS`, owner: 'vmx' });
+  if (!region.ok) throw new HarnessBug('no page for a VMCS');
+  writeRevision(vm.kernel.memory, region.value, vm.machine.capabilities);
+  vmclear(cpu, vm.machine, region.value);
+  const vmcs = vmptrld(cpu, vm.machine, region.value);
+  applyDescription(vmcs, { ...vm.describeVmcs(vcpu), ...carried });
+  if (vm.settings.lifecycle === 'interpose') {
+    applyDescription(
+      vmcs,
+      caretakerHostState(vm.kernel.memory, vcpu.ccb, vcpu.memory, vm.attachedCr3(vcpu)),
+    );
+  }
+  vcpu.vmcsRegion = region.value;
+  vcpu.ccbView.set('vmcs_address', region.value);
+  vcpu.ccbView.set('launch_state', 0);
+}
+
+/** Guest state, and the event and timer that the payload left armed. */
+function isCarried(name: string, type: string): boolean {
+  return (
+    type === 'guest' ||
+    name === 'VM_ENTRY_INTR_INFO_FIELD' ||
+    name === 'VM_ENTRY_EXCEPTION_ERROR_CODE' ||
+    name === 'VM_ENTRY_INSTRUCTION_LEN' ||
+    name === 'PIN_BASED_VM_EXEC_CONTROL' ||
+    name === 'CPU_BASED_VM_EXEC_CONTROL'
+  );
+}

@@ -1,0 +1,160 @@
+/**
+ * One vCPU in one kernel's KVM, with the Caretaker that is interposed on it or attached to it.
+ *
+ * States: `created` -> `running` (the core is in the guest or in the payload, KVM_ATTACHED) <-> `in-kvm` (routed, or
+ * stopped by a kick) -> `detached` (its core runs it alone) -> `adopting` (KVM_ATTACHED again, first exit not yet
+ * seen) -> `running`. `dead` is final.
+ * Source: CONTRACT ("Instance", "Entry points", "Who flips, and when"); Linux arch/x86/kvm/vmx/vmx.c: vmx_vcpu_run().
+ * Invariant: KVM_DETACHED is written only in state in-kvm; routing pointers and epoch before KVM_ATTACHED.
+ */
+import {
+  CARETAKER_ATTACH_STATE,
+  CARETAKER_CCB,
+  CARETAKER_REQUEST,
+  CARETAKER_RUN_STATE,
+} from '../../../abi/ccb.js';
+import { StructView } from '../../../abi/layout.js';
+import {
+  CARETAKER_SOFT_STATE,
+  CARETAKER_SOFT_STATE_MAGIC,
+  CARETAKER_SOFT_STATE_VERSION,
+} from '../../../abi/soft-state.js';
+import {
+  CARETAKER_TELEMETRY,
+  CARETAKER_TELEMETRY_MAGIC,
+  CARETAKER_TELEMETRY_VERSION,
+} from '../../../abi/telemetry.js';
+import { CARETAKER_CONFIG } from '../../../abi/config.js';
+import type { LoadedImage } from '../../../loader/place.js';
+import type { PhysicalMemory } from '../../memory/physical-memory.js';
+import { msrPolicy } from './shared-config.js';
+import { STACK_BYTES, type VcpuMemory } from './vcpu-memory.js';
+
+/** Where a vCPU is in its life. */
+export type VcpuState = 'created' | 'running' | 'in-kvm' | 'detached' | 'adopting' | 'dead';
+
+/** The byte that an unused part of the payload's stack holds, so that its deepest use can be read off. */
+export const STACK_PATTERN = 0x5a;
+
+/** Where the payload jumps to: the context of KVM's own thread. */
+export interface Routing {
+  readonly handler: bigint;
+  readonly stack: bigint;
+  readonly cr3: bigint;
+  readonly gsBase: bigint;
+  readonly argument: bigint;
+}
+
+export class KvmVcpu {
+  readonly id: number;
+  readonly apicId: number;
+  readonly memory: VcpuMemory;
+  readonly #bytes: PhysicalMemory;
+  state: VcpuState = 'created';
+  /** The core that runs it. */
+  pcpu: number;
+  /** The placed payload, null without one. */
+  loaded: LoadedImage | null = null;
+  /** Where the CCB is when the instance came from another kernel. */
+  ccb = 0n;
+  /** Root of the payload's own page tables, 0 before they are built. */
+  isolatedCr3 = 0n;
+  /** KVM's stack for this vCPU, in kernel memory. */
+  kernelStack = 0n;
+  /** Region of the VMCS that KVM runs it with. */
+  vmcsRegion: bigint;
+  /** Guest-physical pages that EPT maps since a violation. */
+  readonly mapped = new Set<bigint>();
+  /** Set by a host that wants the vCPU to stay in KVM at its next routed exit. */
+  stopRequested = false;
+
+  constructor(bytes: PhysicalMemory, id: number, pcpu: number, memory: VcpuMemory) {
+    this.#bytes = bytes;
+    this.id = id;
+    this.apicId = id;
+    this.pcpu = pcpu;
+    this.memory = memory;
+    this.vmcsRegion = memory.at('vmcs');
+  }
+
+  /** The CCB by field name. */
+  get ccbView(): StructView {
+    return new StructView(CARETAKER_CCB, this.#bytes, this.ccb);
+  }
+
+  get softState(): StructView {
+    return new StructView(CARETAKER_SOFT_STATE, this.#bytes, this.memory.at('softState'));
+  }
+
+  get telemetry(): StructView {
+    return new StructView(CARETAKER_TELEMETRY, this.#bytes, this.memory.at('telemetry'));
+  }
+
+  /** Fills everything that is KVM's in a fresh instance; the payload's init has not run yet. */
+  initialise(vmxon: bigint): void {
+    const { memory } = this;
+    const stack = memory.at('stack');
+    this.#bytes.fill(stack, STACK_BYTES, STACK_PATTERN);
+    this.#bytes.writeU64(stack, this.ccb);
+    const telemetry = this.telemetry;
+    telemetry.set('header.magic', CARETAKER_TELEMETRY_MAGIC);
+    telemetry.set('header.version', CARETAKER_TELEMETRY_VERSION);
+    telemetry.set('header.size', CARETAKER_TELEMETRY.sizeBytes);
+    const soft = this.softState;
+    soft.set('header.magic', CARETAKER_SOFT_STATE_MAGIC);
+    soft.set('header.version', CARETAKER_SOFT_STATE_VERSION);
+    soft.set('header.size', CARETAKER_SOFT_STATE.sizeBytes);
+    soft.set('apic_id', this.apicId);
+    soft.set('lvt_timer', LVT_TIMER_TSC_DEADLINE);
+    msrPolicy().forEach((policy, index) => soft.set(`msr_value[${index}]`, policy.initial ?? 0n));
+    const ccb = this.ccbView;
+    ccb.set('vmcs_address', this.vmcsRegion);
+    ccb.set('vmxon_address', vmxon);
+    ccb.set('vcpu_id', this.id);
+    ccb.set('apic_id', this.apicId);
+    ccb.set('stack_base', stack);
+    ccb.set('stack_size', STACK_BYTES);
+    ccb.set('config_address', memory.at('config'));
+    ccb.set('config_size', CARETAKER_CONFIG.sizeBytes);
+    ccb.set('telemetry_address', memory.at('telemetry'));
+    ccb.set('telemetry_size', CARETAKER_TELEMETRY.sizeBytes);
+    ccb.set('soft_state_address', memory.at('softState'));
+    ccb.set('soft_state_size', CARETAKER_SOFT_STATE.sizeBytes);
+  }
+
+  /** Publishes routing pointers and a new epoch, then KVM_ATTACHED with release order. */
+  attach(routing: Routing): void {
+    const ccb = this.ccbView;
+    ccb.set('routing_handler', routing.handler);
+    ccb.set('routing_stack', routing.stack);
+    ccb.set('routing_cr3', routing.cr3);
+    ccb.set('routing_gs_base', routing.gsBase);
+    ccb.set('routing_argument', routing.argument);
+    ccb.set('request', CARETAKER_REQUEST.NONE);
+    ccb.set('epoch', ccb.get('epoch') + 1n);
+    ccb.set('attach_state', CARETAKER_ATTACH_STATE.KVM_ATTACHED);
+  }
+
+  /** Writes KVM_DETACHED: the vCPU is stopped inside KVM. */
+  detach(): void {
+    this.ccbView.set('attach_state', CARETAKER_ATTACH_STATE.KVM_DETACHED);
+  }
+
+  /** Whether the flag says KVM_ATTACHED. */
+  get isAttached(): boolean {
+    return this.ccbView.number('attach_state') === CARETAKER_ATTACH_STATE.KVM_ATTACHED;
+  }
+
+  /** What the payload reports of itself. */
+  get payloadState(): keyof typeof CARETAKER_RUN_STATE {
+    const value = this.ccbView.number('state');
+    const names = Object.entries(CARETAKER_RUN_STATE) as [
+      keyof typeof CARETAKER_RUN_STATE,
+      number,
+    ][];
+    return names.find(([, number]) => number === value)?.[0] ?? 'PARKED';
+  }
+}
+
+/** LVT timer of a Linux guest: TSC-deadline mode (bits 18:17 = 2), vector 0xec. */
+const LVT_TIMER_TSC_DEADLINE = (2 << 17) | 0xec;

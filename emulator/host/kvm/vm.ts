@@ -1,0 +1,315 @@
+/**
+ * One VM in one kernel's KVM: its vCPUs, what they share, and the page tables that map their Caretakers.
+ *
+ * Source: Linux virt/kvm/kvm_main.c; the RFC, "API Design & Caretaker Installation".
+ * Invariant: a Caretaker is set on the VM for all its vCPUs, or on each vCPU, never both.
+ */
+import { LoaderError } from '../../../loader/errors.js';
+import { parseElf } from '../../../loader/elf.js';
+import type { CaretakerImage } from '../../../loader/image.js';
+import { place, spanPages } from '../../../loader/place.js';
+import { writeImage } from '../../../loader/write.js';
+import { PAGE_SIZE } from '../../memory/physical-memory.js';
+import { applyDescription } from '../../vmx/description.js';
+import { DONE, ok, refuse, type Result } from '../result.js';
+import { CCB_RULE } from './ccb-rule.js';
+import {
+  buildIsolatedTables,
+  buildKernelTables,
+  KERNEL_STACK_BYTES,
+  KERNEL_TABLE_PAGES,
+} from './page-tables.js';
+import type { KvmKernel, KvmMachine } from './ports.js';
+import { writeSharedConfig, type SharedConfigSettings } from './shared-config.js';
+import { KvmVcpu, type Routing } from './vcpu.js';
+import { STACK_BYTES, VcpuMemory } from './vcpu-memory.js';
+import { caretakerHostState, guestVmcs } from './vmcs-setup.js';
+import { vmclear, vmptrld, writeRevision } from './vmx-ops.js';
+
+/** When a Caretaker is on HOST_RIP: always, or only from preserve to adoption. */
+export type Lifecycle = 'interpose' | 'attach';
+/** Which page tables a VM exit loads while attached. */
+export type Cr3Policy = 'isolated' | 'shared-until-detach';
+
+/** How a VM is set up. */
+export interface VmSettings {
+  readonly lifecycle: Lifecycle;
+  readonly cr3: Cr3Policy;
+  readonly hltPolicy: SharedConfigSettings['hltPolicy'];
+  readonly tscOffset: bigint;
+  readonly irqRoutes: SharedConfigSettings['irqRoutes'];
+}
+
+/** A payload that was refused: the errno of the ioctl, and the loader's reason. */
+export interface Refusal {
+  readonly errno: 'ENOEXEC' | 'EINVAL' | 'ENOMEM' | 'EEXIST' | 'EBUSY' | 'EIO';
+  readonly error?: LoaderError;
+  readonly message: string;
+}
+
+/** The vector of a host kick: look at posted[] and at request. */
+export const NOTIFICATION_VECTOR = 0xf2;
+
+export class KvmVm {
+  readonly kernel: KvmKernel;
+  readonly machine: KvmMachine;
+  readonly settings: VmSettings;
+  readonly id: number;
+  readonly vcpus: KvmVcpu[] = [];
+  /** Page that the EPT pointer names. */
+  eptRoot: bigint;
+  /** Root of the kernel's tables for this VM. */
+  kernelCr3 = 0n;
+  #tablePool = 0n;
+  #scope: 'none' | 'vm' | 'vcpu' = 'none';
+  #vmImage: CaretakerImage | null = null;
+  #isPublished = false;
+  /** Why KVM_SET_CARETAKER was last refused. */
+  lastRefusal: Refusal | null = null;
+
+  constructor(
+    kernel: KvmKernel,
+    machine: KvmMachine,
+    id: number,
+    settings: VmSettings,
+    eptRoot: bigint,
+  ) {
+    this.kernel = kernel;
+    this.machine = machine;
+    this.id = id;
+    this.settings = settings;
+    this.eptRoot = eptRoot;
+  }
+
+  /** KVM_CREATE_VM. Errnos: ENOMEM. */
+  static create(
+    kernel: KvmKernel,
+    machine: KvmMachine,
+    id: number,
+    settings: VmSettings,
+  ): Result<KvmVm> {
+    const ept = kernel.allocate({ pages: 1, label: `VM ${id} EPT root`, owner: 'guest' });
+    return ept.ok ? ok(new KvmVm(kernel, machine, id, settings, ept.value)) : ept;
+  }
+
+  /** KVM_CREATE_VCPU: vCPU n runs on core n + 1. Errnos: EEXIST, ENOMEM, those of setCaretaker() when the VM has one. */
+  createVcpu(id: number): Result<KvmVcpu> {
+    if (this.vcpus.some((vcpu) => vcpu.id === id)) return refuse('EEXIST');
+    const memory = VcpuMemory.allocate(this.kernel, id);
+    if (!memory.ok) return memory;
+    const stack = this.kernel.allocate({
+      pages: KERNEL_STACK_BYTES / PAGE_SIZE,
+      label: `KVM stack of vCPU ${id}`,
+    });
+    if (!stack.ok) {
+      memory.value.free(this.kernel);
+      return stack;
+    }
+    const vcpu = new KvmVcpu(this.kernel.memory, id, id + 1, memory.value);
+    vcpu.kernelStack = stack.value;
+    this.vcpus.push(vcpu);
+    this.#isPublished = false;
+    const installed = this.#vmImage === null ? DONE : this.#install(vcpu, this.#vmImage);
+    if (!installed.ok) {
+      this.destroyVcpu(vcpu);
+      return installed;
+    }
+    return ok(vcpu);
+  }
+
+  /** Gives back everything behind a vCPU. */
+  destroyVcpu(vcpu: KvmVcpu): void {
+    this.vcpus.splice(this.vcpus.indexOf(vcpu), 1);
+    vcpu.memory.free(this.kernel);
+    this.kernel.free(vcpu.kernelStack);
+    vcpu.state = 'dead';
+  }
+
+  /**
+   * KVM_SET_CARETAKER on the VM or on one vCPU; the file's bytes were read by the kernel.
+   *
+   * Errnos: ENOEXEC the loader refused the file; EEXIST there is one already; EINVAL set on the other kind of fd
+   * before; EBUSY a vCPU has run; ENOMEM; EIO the payload's init failed. `lastRefusal` says more.
+   */
+  setCaretaker(file: Uint8Array, vcpu: KvmVcpu | null): Result<void> {
+    const scope = vcpu === null ? 'vm' : 'vcpu';
+    if (this.#scope !== 'none' && this.#scope !== scope) {
+      return this.#refuse(
+        'EINVAL',
+        `a Caretaker is set on the ${this.#scope}fd already; the two do not mix`,
+      );
+    }
+    const targets = vcpu === null ? this.vcpus : [vcpu];
+    if ((scope === 'vm' && this.#vmImage !== null) || targets.some((one) => one.loaded !== null)) {
+      return this.#refuse('EEXIST', 'a Caretaker is installed already');
+    }
+    if (targets.some((one) => one.state !== 'created'))
+      return this.#refuse('EBUSY', 'a vCPU has run');
+    const image = this.#parse(file);
+    if (image === null) return refuse('ENOEXEC');
+    for (const target of targets) {
+      const installed = this.#install(target, image);
+      if (!installed.ok) return installed;
+    }
+    this.#scope = scope;
+    if (scope === 'vm') this.#vmImage = image;
+    return DONE;
+  }
+
+  /** Builds tables and configurations for all vCPUs as they are now; done before the first of them runs. */
+  publish(): Result<void> {
+    if (this.#isPublished) return DONE;
+    const built = this.buildKernelTables();
+    if (!built.ok) return built;
+    for (const vcpu of this.vcpus) {
+      if (vcpu.loaded === null) continue;
+      this.#writeConfig(vcpu);
+      vcpu.isolatedCr3 = buildIsolatedTables(
+        this.kernel,
+        vcpu.loaded,
+        vcpu.memory,
+        this.vcpus.map((peer) => peer.memory),
+      );
+      this.#programVmcs(vcpu);
+    }
+    this.#isPublished = true;
+    this.machine.tablesChanged();
+    return DONE;
+  }
+
+  /** The kernel's own tables with every instance of this VM in them. Errnos: ENOMEM. */
+  buildKernelTables(): Result<void> {
+    if (this.#tablePool === 0n) {
+      const pool = this.kernel.allocate({
+        pages: KERNEL_TABLE_PAGES,
+        label: `kernel tables for VM ${this.id}`,
+      });
+      if (!pool.ok) return pool;
+      this.#tablePool = pool.value;
+    }
+    this.kernelCr3 = buildKernelTables(
+      this.kernel,
+      this.#tablePool,
+      this.vcpus.flatMap((vcpu) =>
+        vcpu.loaded === null
+          ? []
+          : [{ ...vcpu, loaded: vcpu.loaded, memory: vcpu.memory, kernelStack: vcpu.kernelStack }],
+      ),
+    );
+    this.machine.tablesChanged();
+    return DONE;
+  }
+
+  /** Where a vCPU's payload jumps to in this kernel. */
+  routingOf(vcpu: KvmVcpu): Routing {
+    const stackTop = vcpu.kernelStack + BigInt(KERNEL_STACK_BYTES);
+    return {
+      handler: this.kernel.routingHandler,
+      stack: stackTop - 64n,
+      cr3: this.kernelCr3,
+      gsBase: vcpu.kernelStack,
+      argument: BigInt(0x1000 + vcpu.id),
+    };
+  }
+
+  /** HOST_CR3 while attached. */
+  attachedCr3(vcpu: KvmVcpu): bigint {
+    return this.settings.cr3 === 'isolated' ? vcpu.isolatedCr3 : this.kernelCr3;
+  }
+
+  /** The guest and control fields of a fresh VMCS, with KVM's own host-state area. */
+  describeVmcs(vcpu: KvmVcpu) {
+    return guestVmcs(this.machine.capabilities, vcpu.memory, {
+      vpid: vcpu.id + 1,
+      ept: this.eptRoot,
+      tscOffset: this.settings.tscOffset,
+      hostCr3: this.kernelCr3,
+      hostRip: this.kernel.routingHandler,
+      hostStack: this.routingOf(vcpu).stack,
+    });
+  }
+
+  #programVmcs(vcpu: KvmVcpu): void {
+    const cpu = this.machine.cpu(vcpu.pcpu);
+    writeRevision(this.kernel.memory, vcpu.vmcsRegion, this.machine.capabilities);
+    vmclear(cpu, this.machine, vcpu.vmcsRegion);
+    const vmcs = vmptrld(cpu, this.machine, vcpu.vmcsRegion);
+    applyDescription(vmcs, this.describeVmcs(vcpu));
+    if (this.settings.lifecycle === 'interpose') {
+      applyDescription(
+        vmcs,
+        caretakerHostState(this.kernel.memory, vcpu.ccb, vcpu.memory, this.attachedCr3(vcpu)),
+      );
+    }
+    vmclear(cpu, this.machine, vcpu.vmcsRegion);
+  }
+
+  /** Copies the image for one vCPU, fills KVM's fields, runs init. */
+  #install(vcpu: KvmVcpu, image: CaretakerImage): Result<void> {
+    const base = vcpu.memory.allocateInstance(this.kernel, vcpu.id, spanPages(image));
+    if (!base.ok) return base;
+    try {
+      const loaded = place(image, base.value + BigInt(PAGE_SIZE));
+      writeImage(loaded, this.kernel.memory);
+      vcpu.loaded = loaded;
+      vcpu.ccb = loaded.ccb.address;
+    } catch (error) {
+      if (!(error instanceof LoaderError)) throw error;
+      return this.#refuse('ENOEXEC', error.message, error);
+    }
+    this.machine.codePlaced(vcpu.memory.at('instance'), spanPages(image) * PAGE_SIZE);
+    vcpu.initialise(vcpu.memory.at('vmxon'));
+    this.#writeConfig(vcpu);
+    return this.#runInit(vcpu);
+  }
+
+  #runInit(vcpu: KvmVcpu): Result<void> {
+    const built = this.buildKernelTables();
+    if (!built.ok) return built;
+    const entry = vcpu.ccbView.get('entry_init');
+    const top = vcpu.memory.at('stack') + BigInt(STACK_BYTES);
+    const result = this.machine.cpu(vcpu.pcpu).call(entry, vcpu.ccb, top, this.kernelCr3);
+    if (result.kind === 'failed')
+      return this.#refuse('EIO', `init of vCPU ${vcpu.id}: ${result.why}`);
+    if (result.rax !== 0n) {
+      return this.#refuse(
+        'EIO',
+        `init of vCPU ${vcpu.id} returned ${BigInt.asIntN(64, result.rax)}`,
+      );
+    }
+    return DONE;
+  }
+
+  #writeConfig(vcpu: KvmVcpu): void {
+    writeSharedConfig(this.kernel.memory, vcpu.memory.at('config'), {
+      apicId: vcpu.apicId,
+      peers: this.vcpus.map((peer) => ({
+        vcpuId: peer.id,
+        apicId: peer.apicId,
+        physicalApicId: this.machine.cpu(peer.pcpu).apicId,
+        softStateAddress: peer.memory.at('softState'),
+      })),
+      tscFrequencyHz: this.machine.tscFrequencyHz,
+      tscOffset: this.settings.tscOffset,
+      preemptionTimerShift: this.machine.capabilities.preemptionTimerShift,
+      notificationVector: NOTIFICATION_VECTOR,
+      hltPolicy: this.settings.hltPolicy,
+      irqRoutes: this.settings.irqRoutes,
+    });
+  }
+
+  #parse(file: Uint8Array): CaretakerImage | null {
+    try {
+      return parseElf(file, CCB_RULE);
+    } catch (error) {
+      if (!(error instanceof LoaderError)) throw error;
+      this.#refuse('ENOEXEC', error.message, error);
+      return null;
+    }
+  }
+
+  #refuse(errno: Refusal['errno'], message: string, error?: LoaderError): Result<never> {
+    this.lastRefusal = { errno, message, ...(error === undefined ? {} : { error }) };
+    return refuse(errno);
+  }
+}
