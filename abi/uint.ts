@@ -38,13 +38,15 @@ export function s64(value: bigint): bigint {
   return BigInt.asIntN(64, value);
 }
 
+const MAX_INDEX = BigInt(Number.MAX_SAFE_INTEGER);
+
 /**
  * Narrows to an exact number, for use as an index, offset or count.
  *
  * @throws RangeError when the value does not fit in 53 bits; a wrong offset must not round to a near one.
  */
 export function toIndex(value: bigint): number {
-  if (value < 0n || value > BigInt(Number.MAX_SAFE_INTEGER)) {
+  if (value < 0n || value > MAX_INDEX) {
     throw new RangeError(`${hex(value)} is no exact index`);
   }
   return Number(value);
