@@ -6,8 +6,6 @@
  * soft state of the other vCPUs, nothing else; KVM's page of the CCB is read-only in them.
  */
 import { CARETAKER_KVM_PAGE } from '../../../abi/ccb.js';
-import { u64 } from '../../../abi/uint.js';
-import { identityRanges, type LoadedImage } from '../../../loader/place.js';
 import { buildIdentityTables, type IdentityRange } from '../../memory/page-tables.js';
 import { PAGE_SIZE } from '../../memory/physical-memory.js';
 import type { KvmKernel } from './ports.js';
@@ -61,16 +59,13 @@ function vcpuRanges(memory: VcpuMemory): readonly IdentityRange[] {
 /** Builds the payload's own tables in the vCPU's table pages; gives back their root. */
 export function buildIsolatedTables(
   kernel: KvmKernel,
-  loaded: LoadedImage,
+  instance: { readonly ranges: readonly IdentityRange[]; readonly ccb: bigint },
   memory: VcpuMemory,
   peers: readonly VcpuMemory[],
 ): bigint {
-  const kvmPage =
-    loaded.base +
-    u64(loaded.image.ccb.address - loaded.image.pages.start) +
-    BigInt(CARETAKER_KVM_PAGE);
+  const kvmPage = instance.ccb + BigInt(CARETAKER_KVM_PAGE);
   const ranges = [
-    ...withReadOnlyPage(identityRanges(loaded), kvmPage),
+    ...withReadOnlyPage(instance.ranges, kvmPage),
     ...vcpuRanges(memory),
     ...peers.filter((peer) => peer !== memory).map((peer) => data(peer.at('softState'), PAGE_SIZE)),
   ];
@@ -84,7 +79,7 @@ export function buildIsolatedTables(
 
 /** One vCPU as the kernel's tables map it. */
 export interface MappedVcpu {
-  readonly loaded: LoadedImage;
+  readonly ranges: readonly IdentityRange[];
   readonly memory: VcpuMemory;
   /** Of KVM's own thread for this vCPU. */
   readonly kernelStack: bigint;
@@ -104,7 +99,7 @@ export function buildKernelTables(
   const ranges = [
     { base: kernel.text.base, sizeBytes: kernel.text.sizeBytes, writable: false, executable: true },
     ...vcpus.flatMap((vcpu) => [
-      ...identityRanges(vcpu.loaded),
+      ...vcpu.ranges,
       ...vcpuRanges(vcpu.memory),
       data(vcpu.kernelStack, KERNEL_STACK_BYTES),
     ]),

@@ -61,6 +61,8 @@ export interface KvmMachine {
   now(): number;
   /** kvm_vcpu_kick() and wait: returns when the vCPU is out of the guest, in this KVM. Errnos: ETIMEDOUT. */
   stopVcpu(vcpuId: number): Result<void>;
+  /** kvm_vcpu_kick(): an NMI or the notification vector makes the vCPU leave the guest. */
+  kick(vcpuId: number): void;
   /** A vCPU was made ready and goes on, on its core, at the payload's run entry. */
   vcpuStarted(vcpuId: number): void;
   /** Page tables were changed or built: engines must look again. */

@@ -66,6 +66,13 @@ export class VcpuMemory {
     return got;
   }
 
+  /** Puts another run of pages in the place of one, which is freed. */
+  replace(kernel: KvmKernel, what: PagesName, hpa: bigint): void {
+    const old = this.#pages.get(what)!;
+    this.#pages.set(what, { ...old, hpa });
+    kernel.free(old.hpa);
+  }
+
   has(what: PagesName): boolean {
     return this.#pages.has(what);
   }

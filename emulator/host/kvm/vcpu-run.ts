@@ -46,7 +46,7 @@ export function enterThroughRun(vm: KvmVm, vcpu: KvmVcpu): void {
 
 /** KVM_RUN for the first time, or after the vCPU was stopped in KVM. */
 export function startVcpu(vm: KvmVm, vcpu: KvmVcpu): void {
-  const cpu = vm.machine.cpu(vcpu.pcpu);
+  const cpu = vm.enableCore(vcpu.pcpu);
   vmptrld(cpu, vm.machine, vcpu.vmcsRegion);
   if (vcpu.state === 'created') vcpu.ccbView.set('registers_valid', 1);
   if (!vcpu.isAttached) vcpu.attach(vm.routingOf(vcpu));
@@ -82,28 +82,23 @@ export function onRoutedExit(vm: KvmVm, vcpu: KvmVcpu): ExitVerdict | { readonly
   return verdict;
 }
 
-/** The vCPU leaves the kernel with its core: KVM_DETACHED, then it runs alone. It is stopped in KVM now. */
-export function isolate(vm: KvmVm, vcpu: KvmVcpu, offline: () => void): void {
-  if (vcpu.state !== 'in-kvm')
+/**
+ * What the parked core does with its workload, in the order of CONTRACT: KVM_DETACHED while the vCPU is stopped, VMX on
+ * with a preserved region, the payload's own host state whatever was there before, and its run entry.
+ */
+export function isolate(vm: KvmVm, vcpu: KvmVcpu): void {
+  if (vcpu.state !== 'in-kvm') {
     throw new HarnessBug(`vCPU ${vcpu.id} is ${vcpu.state}, not stopped in KVM`);
+  }
   const cpu = vm.machine.cpu(vcpu.pcpu);
-  // From preserve on, VM exits load the payload's own host state whatever was there before.
+  vcpu.detach();
+  writeRevision(vm.kernel.memory, vcpu.memory.at('vmxon'), vm.machine.capabilities);
+  vmxon(cpu, vm.machine, vcpu.memory.at('vmxon'));
   const vmcs = vmptrld(cpu, vm.machine, vcpu.vmcsRegion);
   applyDescription(
     vmcs,
     caretakerHostState(vm.kernel.memory, vcpu.ccb, vcpu.memory, vcpu.isolatedCr3),
   );
-  vmclear(cpu, vm.machine, vcpu.vmcsRegion);
-  vcpu.detach();
-  offline();
-  runIsolated(vm, vcpu, cpu);
-}
-
-/** What the parked core does with its workload: VMX on with a preserved region, the VMCS, the payload. */
-function runIsolated(vm: KvmVm, vcpu: KvmVcpu, cpu: KvmCpu): void {
-  writeRevision(vm.kernel.memory, vcpu.memory.at('vmxon'), vm.machine.capabilities);
-  vmxon(cpu, vm.machine, vcpu.memory.at('vmxon'));
-  vmptrld(cpu, vm.machine, vcpu.vmcsRegion);
   vcpu.ccbView.set('launch_state', 0);
   vcpu.state = 'detached';
   vcpu.stopRequested = false;
@@ -147,6 +142,7 @@ function takeOverVmcs(vm: KvmVm, vcpu: KvmVcpu): void {
       caretakerHostState(vm.kernel.memory, vcpu.ccb, vcpu.memory, vm.attachedCr3(vcpu)),
     );
   }
+  vcpu.memory.replace(vm.kernel, 'vmcs', region.value);
   vcpu.vmcsRegion = region.value;
   vcpu.ccbView.set('vmcs_address', region.value);
   vcpu.ccbView.set('launch_state', 0);

@@ -26,6 +26,7 @@ import {
 } from '../../../abi/telemetry.js';
 import { CARETAKER_CONFIG } from '../../../abi/config.js';
 import type { LoadedImage } from '../../../loader/place.js';
+import type { IdentityRange } from '../../memory/page-tables.js';
 import type { PhysicalMemory } from '../../memory/physical-memory.js';
 import { msrPolicy } from './shared-config.js';
 import { STACK_BYTES, type VcpuMemory } from './vcpu-memory.js';
@@ -53,9 +54,11 @@ export class KvmVcpu {
   state: VcpuState = 'created';
   /** The core that runs it. */
   pcpu: number;
-  /** The placed payload, null without one. */
+  /** The payload as this kernel placed it; null without one, or when it came from another kernel. */
   loaded: LoadedImage | null = null;
-  /** Where the CCB is when the instance came from another kernel. */
+  /** The instance's pages with their rights, empty without a payload. */
+  ranges: readonly IdentityRange[] = [];
+  /** The CCB inside the instance, 0 without one. */
   ccb = 0n;
   /** Root of the payload's own page tables, 0 before they are built. */
   isolatedCr3 = 0n;
@@ -84,6 +87,10 @@ export class KvmVcpu {
 
   get softState(): StructView {
     return new StructView(CARETAKER_SOFT_STATE, this.#bytes, this.memory.at('softState'));
+  }
+
+  get hasCaretaker(): boolean {
+    return this.ranges.length > 0;
   }
 
   get telemetry(): StructView {

@@ -4,10 +4,11 @@
  * Source: Linux virt/kvm/kvm_main.c; the RFC, "API Design & Caretaker Installation".
  * Invariant: a Caretaker is set on the VM for all its vCPUs, or on each vCPU, never both.
  */
+import { HarnessBug } from '../../../abi/errors.js';
 import { LoaderError } from '../../../loader/errors.js';
 import { parseElf } from '../../../loader/elf.js';
 import type { CaretakerImage } from '../../../loader/image.js';
-import { place, spanPages } from '../../../loader/place.js';
+import { identityRanges, place, spanPages } from '../../../loader/place.js';
 import { writeImage } from '../../../loader/write.js';
 import { PAGE_SIZE } from '../../memory/physical-memory.js';
 import { applyDescription } from '../../vmx/description.js';
@@ -19,12 +20,12 @@ import {
   KERNEL_STACK_BYTES,
   KERNEL_TABLE_PAGES,
 } from './page-tables.js';
-import type { KvmKernel, KvmMachine } from './ports.js';
+import type { KvmCpu, KvmKernel, KvmMachine } from './ports.js';
 import { writeSharedConfig, type SharedConfigSettings } from './shared-config.js';
 import { KvmVcpu, type Routing } from './vcpu.js';
 import { STACK_BYTES, VcpuMemory } from './vcpu-memory.js';
 import { caretakerHostState, guestVmcs } from './vmcs-setup.js';
-import { vmclear, vmptrld, writeRevision } from './vmx-ops.js';
+import { vmclear, vmptrld, vmxon, writeRevision } from './vmx-ops.js';
 
 /** When a Caretaker is on HOST_RIP: always, or only from preserve to adoption. */
 export type Lifecycle = 'interpose' | 'attach';
@@ -140,7 +141,7 @@ export class KvmVm {
       );
     }
     const targets = vcpu === null ? this.vcpus : [vcpu];
-    if ((scope === 'vm' && this.#vmImage !== null) || targets.some((one) => one.loaded !== null)) {
+    if ((scope === 'vm' && this.#vmImage !== null) || targets.some((one) => one.hasCaretaker)) {
       return this.#refuse('EEXIST', 'a Caretaker is installed already');
     }
     if (targets.some((one) => one.state !== 'created'))
@@ -162,11 +163,11 @@ export class KvmVm {
     const built = this.buildKernelTables();
     if (!built.ok) return built;
     for (const vcpu of this.vcpus) {
-      if (vcpu.loaded === null) continue;
+      if (!vcpu.hasCaretaker) continue;
       this.#writeConfig(vcpu);
       vcpu.isolatedCr3 = buildIsolatedTables(
         this.kernel,
-        vcpu.loaded,
+        vcpu,
         vcpu.memory,
         this.vcpus.map((peer) => peer.memory),
       );
@@ -175,6 +176,24 @@ export class KvmVm {
     this.#isPublished = true;
     this.machine.tablesChanged();
     return DONE;
+  }
+
+  /** Configuration and tables came from another kernel and stay as they are. */
+  markPublished(): void {
+    this.#isPublished = true;
+  }
+
+  /** A vCPU that came from another kernel joins this VM. Errnos: EEXIST, ENOMEM. */
+  adoptVcpu(vcpu: KvmVcpu): Result<void> {
+    if (this.vcpus.some((other) => other.id === vcpu.id)) return refuse('EEXIST');
+    const stack = this.kernel.allocate({
+      pages: KERNEL_STACK_BYTES / PAGE_SIZE,
+      label: `KVM stack of vCPU ${vcpu.id}`,
+    });
+    if (!stack.ok) return stack;
+    vcpu.kernelStack = stack.value;
+    this.vcpus.push(vcpu);
+    return this.buildKernelTables();
   }
 
   /** The kernel's own tables with every instance of this VM in them. Errnos: ENOMEM. */
@@ -190,11 +209,7 @@ export class KvmVm {
     this.kernelCr3 = buildKernelTables(
       this.kernel,
       this.#tablePool,
-      this.vcpus.flatMap((vcpu) =>
-        vcpu.loaded === null
-          ? []
-          : [{ ...vcpu, loaded: vcpu.loaded, memory: vcpu.memory, kernelStack: vcpu.kernelStack }],
-      ),
+      this.vcpus.filter((vcpu) => vcpu.hasCaretaker),
     );
     this.machine.tablesChanged();
     return DONE;
@@ -229,8 +244,19 @@ export class KvmVm {
     });
   }
 
+  /** hardware_enable(): VMXON on a core that is not in VMX operation, with a region of this kernel's. */
+  enableCore(id: number): KvmCpu {
+    const cpu = this.machine.cpu(id);
+    if (cpu.vmx.mode !== 'off') return cpu;
+    const region = this.kernel.allocate({ pages: 1, label: `VMXON region of CPU ${id}` });
+    if (!region.ok) throw new HarnessBug('no page for a VMXON region');
+    writeRevision(this.kernel.memory, region.value, this.machine.capabilities);
+    vmxon(cpu, this.machine, region.value);
+    return cpu;
+  }
+
   #programVmcs(vcpu: KvmVcpu): void {
-    const cpu = this.machine.cpu(vcpu.pcpu);
+    const cpu = this.enableCore(vcpu.pcpu);
     writeRevision(this.kernel.memory, vcpu.vmcsRegion, this.machine.capabilities);
     vmclear(cpu, this.machine, vcpu.vmcsRegion);
     const vmcs = vmptrld(cpu, this.machine, vcpu.vmcsRegion);
@@ -253,6 +279,7 @@ export class KvmVm {
       writeImage(loaded, this.kernel.memory);
       vcpu.loaded = loaded;
       vcpu.ccb = loaded.ccb.address;
+      vcpu.ranges = identityRanges(loaded);
     } catch (error) {
       if (!(error instanceof LoaderError)) throw error;
       return this.#refuse('ENOEXEC', error.message, error);

@@ -1,0 +1,68 @@
+/**
+ * What one kernel's KVM writes for the next to read across kexec: the records behind a preserved VM and vCPU.
+ *
+ * Source: CONTRACT ("Reachable and preserved"); the RFC, "Preservation of the vCPU"; Linux include/linux/kho/abi for
+ * the form: packed, native endian, a compatible string that changes with the layout, physical addresses as u64.
+ * Invariant: a record names physical memory only; no pointer into the kernel that wrote it.
+ */
+import { CARETAKER_HEADER, struct } from './layout.js';
+
+export const KVM_VM_COMPATIBLE = 'kvm-caretaker-vm-v1';
+export const KVM_VCPU_COMPATIBLE = 'kvm-caretaker-vcpu-v1';
+
+export const KVM_VM_SER_MAGIC = 0x314d_5653_4d56_4b21n;
+export const KVM_VCPU_SER_MAGIC = 0x3155_5043_564d_4b21n;
+export const KVM_SER_VERSION = 1;
+
+// prettier-ignore
+/** One preserved VM. */
+export const KVM_VM_SER = struct('kvm_vm_ser', 128, [
+  ['header', CARETAKER_HEADER, 0, 'kvm', 'magic, version, size'],
+  ['vm_id', 'u32', 16, 'kvm', 'of the VM within its host'],
+  ['vcpu_count', 'u32', 20, 'kvm', 'vCPUs created'],
+  ['tsc_frequency', 'u64', 24, 'kvm', 'of the host when preserved, Hz'],
+  ['tsc_at_preserve', 'u64', 32, 'kvm', 'host TSC when preserved'],
+  ['monotonic_at_preserve', 'u64', 40, 'kvm', 'CLOCK_MONOTONIC of the old kernel then, ns'],
+  ['eptp', 'u64', 48, 'kvm', 'EPT pointer'],
+  ['lifecycle', 'u32', 56, 'kvm', '0 interpose, 1 attach'],
+  ['cr3_policy', 'u32', 60, 'kvm', '0 isolated, 1 shared until detach'],
+  ['ept_root', 'u64', 64, 'kvm', 'page that the EPT pointer names'],
+  ['tsc_offset', 'u64', 72, 'kvm', 'guest TSC less host TSC'],
+  ['hlt_policy', 'u32', 80, 'kvm', 'enum caretaker_hlt_policy'],
+  ['reserved_policy', 'u32', 84, 'reserved', 'must be 0'],
+  ['reserved', 'u64*5', 88, 'reserved', 'must be 0'],
+]);
+
+// prettier-ignore
+/** One preserved vCPU. */
+export const KVM_VCPU_SER = struct('kvm_vcpu_ser', 256, [
+  ['header', CARETAKER_HEADER, 0, 'kvm', 'magic, version, size'],
+  ['vcpu_id', 'u32', 16, 'kvm', 'of the vCPU'],
+  ['apic_id', 'u32', 20, 'kvm', 'x2APIC id that the guest sees'],
+  ['pcpu', 'u32', 24, 'kvm', 'core that runs it'],
+  ['pcpu_apic_id', 'u32', 28, 'kvm', 'x2APIC id of that core'],
+  ['instance_base', 'u64', 32, 'kvm', 'first byte of the payload instance'],
+  ['instance_size', 'u64', 40, 'kvm', 'in bytes, whole pages'],
+  ['ccb', 'u64', 48, 'kvm', 'struct caretaker_ccb inside it'],
+  ['entry_vmexit', 'u64', 56, 'kvm', 'HOST_RIP'],
+  ['entry_run', 'u64', 64, 'kvm', 'runs this vCPU'],
+  ['stack_base', 'u64', 72, 'kvm', 'of the payload stack'],
+  ['stack_size', 'u64', 80, 'kvm', 'in bytes'],
+  ['config', 'u64', 88, 'kvm', 'struct caretaker_config'],
+  ['telemetry', 'u64', 96, 'kvm', 'struct caretaker_telemetry'],
+  ['soft_state', 'u64', 104, 'kvm', 'struct caretaker_soft_state'],
+  ['vmcs', 'u64', 112, 'kvm', 'VMCS region'],
+  ['vmxon', 'u64', 120, 'kvm', 'VMXON region of the core'],
+  ['cr3', 'u64', 128, 'kvm', 'root of the payload page tables'],
+  ['msr_bitmap', 'u64', 136, 'kvm', 'MSR bitmap'],
+  ['features', 'u64', 144, 'kvm', 'CARETAKER_FEATURE_* that the payload uses'],
+  ['epoch', 'u64', 152, 'kvm', 'of the last attachment'],
+  ['payload_version', 'u32', 160, 'kvm', 'ABI version of the payload'],
+  ['launch_state', 'u32', 164, 'kvm', '0 clear, 1 launched'],
+  ['tables', 'u64', 168, 'kvm', 'pages of the page tables; contiguous'],
+  ['text_base', 'u64', 176, 'kvm', 'executable part of the instance'],
+  ['text_size', 'u64', 184, 'kvm', 'in bytes, whole pages'],
+  ['virtual_apic', 'u64', 192, 'kvm', 'virtual-APIC page'],
+  ['vm_record', 'u64', 200, 'kvm', 'struct kvm_vm_ser of its VM'],
+  ['reserved', 'u64*6', 208, 'reserved', 'must be 0'],
+]);

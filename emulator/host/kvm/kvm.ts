@@ -1,0 +1,185 @@
+/**
+ * KVM in one kernel: /dev/kvm's calls, the files behind VMs and vCPUs, and their part in a live update.
+ *
+ * Source: Linux virt/kvm/kvm_main.c; the RFC, "API Design & Caretaker Installation".
+ * Invariant: a vCPU's file keeps its VM alive; a file that LUO holds outlives the VMM's process.
+ * Not modelled: ioctl numbers and structures of /dev/kvm; its calls are typed methods.
+ */
+import { CARETAKER_FEATURE } from '../../../abi/ccb.js';
+import type { FileHolder, OpenFile } from '../files.js';
+import { pfnOf } from '../frames.js';
+import type { Kernel } from '../kernel.js';
+import type { Process } from '../process.js';
+import { DONE, ok, refuse, type Result } from '../result.js';
+import { VcpuFileHandler, VmFileHandler } from './luo-files.js';
+import type { KvmKernel, KvmMachine } from './ports.js';
+import { renderTelemetry } from './telemetry-file.js';
+import type { KvmVcpu } from './vcpu.js';
+import { startVcpu } from './vcpu-run.js';
+import { KvmVm, type VmSettings } from './vm.js';
+
+/** What this KVM offers a payload; a next kernel may offer less. */
+const ALL_FEATURES = Object.values(CARETAKER_FEATURE).reduce((all, bit) => all | bit, 0n);
+
+/** How a kernel's KVM is built. */
+export interface KvmConfig {
+  readonly features?: bigint;
+  readonly irqRoutes: VmSettings['irqRoutes'];
+}
+
+export class Kvm {
+  readonly kernel: Kernel;
+  readonly machine: KvmMachine;
+  readonly services: KvmKernel;
+  /** Bits of CARETAKER_FEATURE. */
+  readonly features: bigint;
+  readonly irqRoutes: VmSettings['irqRoutes'];
+  /** The preserved record of a VM: outgoing in the old kernel, incoming in the next. */
+  readonly vmRecords = new Map<KvmVm, bigint>();
+  readonly #vms = new Map<number, KvmVm>();
+  readonly #vcpus = new Map<number, { readonly vm: KvmVm; readonly vcpu: KvmVcpu }>();
+  #nextVmId = 1;
+
+  constructor(kernel: Kernel, machine: KvmMachine, config: KvmConfig) {
+    this.kernel = kernel;
+    this.machine = machine;
+    this.features = config.features ?? ALL_FEATURES;
+    this.irqRoutes = config.irqRoutes;
+    this.services = servicesOf(kernel, machine);
+    kernel.files.register('kvm-vm', {});
+    kernel.files.register('kvm-vcpu', {});
+    const vcpuHandler = new VcpuFileHandler(this);
+    kernel.luo.registerFileHandler(new VmFileHandler(this));
+    kernel.luo.registerFileHandler(vcpuHandler);
+    kernel.luo.registerFlb(vcpuHandler, kernel.cpuPreserve.flb);
+  }
+
+  /** KVM_CREATE_VM; the value is a vmfd. Errnos: ENOMEM, EMFILE. */
+  createVm(caller: Process, settings: Omit<VmSettings, 'irqRoutes'>): Result<number> {
+    const vm = KvmVm.create(this.services, this.machine, this.#nextVmId++, {
+      ...settings,
+      irqRoutes: this.irqRoutes,
+    });
+    if (!vm.ok) return vm;
+    const inode = this.kernel.files.newInode();
+    const fd = caller.openFile('kvm-vm', inode, `kvm-vm-${vm.value.id}`);
+    if (fd.ok) this.#vms.set(inode, vm.value);
+    return fd;
+  }
+
+  /** KVM_CREATE_VCPU; the value is a vcpufd. Errnos: EBADF, EEXIST, ENOMEM, EMFILE. */
+  createVcpu(caller: Process, vmFd: number, id: number): Result<number> {
+    const vm = this.#vmAt(caller, vmFd);
+    if (vm === undefined) return refuse('EBADF');
+    const vcpu = vm.createVcpu(id);
+    if (!vcpu.ok) return vcpu;
+    const inode = this.kernel.files.newInode();
+    const fd = caller.openFile('kvm-vcpu', inode, `kvm-vcpu:${id}`);
+    if (fd.ok) {
+      this.#vcpus.set(inode, { vm, vcpu: vcpu.value });
+      this.#publishTelemetry(`${caller.pid}-${vmFd}`, vcpu.value);
+    }
+    return fd;
+  }
+
+  /** KVM_SET_CARETAKER on a vmfd or a vcpufd. Errnos: EBADF, and those of KvmVm.setCaretaker(). */
+  setCaretaker(caller: Process, fd: number, file: Uint8Array): Result<void> {
+    const vm = this.#vmAt(caller, fd);
+    if (vm !== undefined) return vm.setCaretaker(file, null);
+    const found = this.#vcpuAt(caller, fd);
+    return found === undefined ? refuse('EBADF') : found.vm.setCaretaker(file, found.vcpu);
+  }
+
+  /** KVM_RUN: the vCPU's thread enters the guest, and stays in it until the machine says otherwise. Errnos: EBADF,
+   * EOPNOTSUPP no Caretaker, EBUSY it runs or its core is isolated, ENOMEM. */
+  run(caller: Process, fd: number): Result<void> {
+    const found = this.#vcpuAt(caller, fd);
+    if (found === undefined) return refuse('EBADF');
+    const { vm, vcpu } = found;
+    if (!vcpu.hasCaretaker) return refuse('EOPNOTSUPP');
+    if (vcpu.state !== 'created' && vcpu.state !== 'in-kvm') return refuse('EBUSY');
+    const published = vm.publish();
+    if (!published.ok) return published;
+    startVcpu(vm, vcpu);
+    return DONE;
+  }
+
+  /** All VMs of this kernel. */
+  get vms(): readonly KvmVm[] {
+    return [...new Set([...this.#vms.values(), ...[...this.#vcpus.values()].map(({ vm }) => vm)])];
+  }
+
+  vmOf(file: OpenFile): KvmVm | undefined {
+    return this.#vms.get(file.inode);
+  }
+
+  vcpuOf(file: OpenFile): { readonly vm: KvmVm; readonly vcpu: KvmVcpu } | undefined {
+    return this.#vcpus.get(file.inode);
+  }
+
+  /** The vCPU with that id and its VM. */
+  findVcpu(id: number): { readonly vm: KvmVm; readonly vcpu: KvmVcpu } | undefined {
+    return [...this.#vcpus.values()].find(({ vcpu }) => vcpu.id === id);
+  }
+
+  /** The retrieved VM with that record. */
+  vmWithRecord(record: bigint): KvmVm | undefined {
+    return [...this.vmRecords].find(([, hpa]) => hpa === record)?.[0];
+  }
+
+  /** A file for a VM that came from another kernel. */
+  openVm(vm: KvmVm, holder: FileHolder): OpenFile {
+    const inode = this.kernel.files.newInode();
+    this.#vms.set(inode, vm);
+    return this.kernel.files.open('kvm-vm', inode, `kvm-vm-${vm.id}`, holder);
+  }
+
+  /** A file for a vCPU that came from another kernel. */
+  openVcpu(vm: KvmVm, vcpu: KvmVcpu, holder: FileHolder): OpenFile {
+    const inode = this.kernel.files.newInode();
+    this.#vcpus.set(inode, { vm, vcpu });
+    this.#publishTelemetry(`retrieved-${vm.id}`, vcpu);
+    return this.kernel.files.open('kvm-vcpu', inode, `kvm-vcpu:${vcpu.id}`, holder);
+  }
+
+  #vmAt(caller: Process, fd: number): KvmVm | undefined {
+    const file = caller.file(fd);
+    return file === undefined ? undefined : this.vmOf(file);
+  }
+
+  #vcpuAt(caller: Process, fd: number): { readonly vm: KvmVm; readonly vcpu: KvmVcpu } | undefined {
+    const file = caller.file(fd);
+    return file === undefined ? undefined : this.vcpuOf(file);
+  }
+
+  /** debugfs: kvm/<pid>-<fd>/vcpuN/caretaker_telemetry. */
+  #publishTelemetry(vmName: string, vcpu: KvmVcpu): void {
+    this.kernel.debugfs.add(`kvm/${vmName}/vcpu${vcpu.id}/caretaker_telemetry`, () =>
+      renderTelemetry(vcpu.telemetry),
+    );
+  }
+}
+
+/** Nanoseconds of CLOCK_MONOTONIC at TSC 0; every kernel's own clock begins at its boot. */
+function servicesOf(kernel: Kernel, machine: KvmMachine): KvmKernel {
+  const bootTsc = machine.now();
+  const { frames } = kernel.image;
+  return {
+    memory: kernel.memory,
+    allocate: (wish) => {
+      const run = kernel.allocator.allocZeroed(wish);
+      return run.ok ? ok(run.value.hpa) : run;
+    },
+    free: (hpa) => kernel.allocator.free(hpa),
+    routingHandler: kernel.image.address('kvm_vmexit'),
+    text: { base: kernel.image.base, sizeBytes: frames.count * 4096 },
+    preserve: (hpa, pages) => kernel.khoOut.preservePages({ start: pfnOf(hpa), count: pages }),
+    unpreserve: (hpa, pages) => {
+      kernel.khoOut.unpreservePages({ start: pfnOf(hpa), count: pages });
+    },
+    restore: (hpa, pages, label) =>
+      kernel.khoIn.restorePages({ start: pfnOf(hpa), count: pages }, label),
+    monotonicNs: (tsc) =>
+      (BigInt(Math.max(0, tsc - bootTsc)) * 1_000_000_000n) / BigInt(machine.tscFrequencyHz),
+  };
+}

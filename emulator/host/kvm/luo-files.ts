@@ -1,0 +1,269 @@
+/**
+ * vmfd and vcpufd as LUO sees them: how a VM and its vCPUs are preserved, cancelled, retrieved and finished.
+ *
+ * Happy path:
+ * 1. preserve vmfd: its record and its EPT root are preserved.
+ * 2. preserve vcpufd: the vCPU is stopped in KVM, its pages are preserved, its core goes offline and runs it alone.
+ * 3. kexec.
+ * 4. retrieve vmfd, then each vcpufd: pages restored, the core comes back online, routing pointers, KVM_ATTACHED, kick.
+ * 5. finish: refused while a vCPU has not come to the new KVM yet; then the records are freed.
+ *
+ * Unhappy paths:
+ * 1. vcpufd before vmfd: EINVAL on preserve, ENOENT on retrieve.
+ * 2. No Caretaker: EOPNOTSUPP. The core cannot go offline: CpuHotplug's errno. Everything is taken back.
+ * 3. unpreserve: KVM_ATTACHED in the old kernel, kick, the core leaves VMX, comes online and runs the vCPU as before.
+ *
+ * Source: the RFC, "Preservation of the vCPU"; facts on kvm_luo of the later series ("vmfd must precede vcpufd").
+ * Invariant: what preserve() did and could not finish is undone before it returns an errno.
+ */
+import {
+  KVM_SER_VERSION,
+  KVM_VCPU_COMPATIBLE,
+  KVM_VCPU_SER,
+  KVM_VCPU_SER_MAGIC,
+  KVM_VM_COMPATIBLE,
+  KVM_VM_SER,
+  KVM_VM_SER_MAGIC,
+} from '../../../abi/kho-records.js';
+import { CARETAKER_HLT_POLICY } from '../../../abi/config.js';
+import { StructView } from '../../../abi/layout.js';
+import { leafMappings } from '../../memory/page-tables.js';
+import type { FileHolder, OpenFile } from '../files.js';
+import type { Kernel } from '../kernel.js';
+import type { FileOpArgs, LiveupdateFileHandler } from '../luo/handler.js';
+import { DONE, ok, refuse, type Result } from '../result.js';
+import type { Kvm } from './kvm.js';
+import { KvmVcpu } from './vcpu.js';
+import { VcpuMemory } from './vcpu-memory.js';
+import { isolate, leaveVmx, reattach, startVcpu } from './vcpu-run.js';
+import { KvmVm } from './vm.js';
+
+/** The handler of vmfds. */
+export class VmFileHandler implements LiveupdateFileHandler {
+  readonly compatible = KVM_VM_COMPATIBLE;
+  readonly #kvm: Kvm;
+  constructor(kvm: Kvm) {
+    this.#kvm = kvm;
+  }
+
+  canPreserve(file: OpenFile): boolean {
+    return file.kind === 'kvm-vm';
+  }
+
+  /** Errnos: ENOMEM; EBUSY a page is preserved already. */
+  preserve({ file }: FileOpArgs & { readonly file: OpenFile }): Result<bigint> {
+    const vm = this.#kvm.vmOf(file)!;
+    const { kernel } = this.#kvm;
+    const record = kernel.khoOut.allocPreserve(
+      KVM_VM_SER.sizeBytes,
+      `record of VM ${vm.id}`,
+      'shared-metadata',
+    );
+    if (!record.ok) return record;
+    const ept = vm.kernel.preserve(vm.eptRoot, 1);
+    if (!ept.ok) {
+      kernel.khoOut.unpreserveFree(record.value.hpa);
+      return ept;
+    }
+    const view = new StructView(KVM_VM_SER, kernel.memory, record.value.hpa);
+    const now = vm.machine.now();
+    view.set('header.magic', KVM_VM_SER_MAGIC);
+    view.set('header.version', KVM_SER_VERSION);
+    view.set('header.size', KVM_VM_SER.sizeBytes);
+    view.set('vm_id', vm.id);
+    view.set('vcpu_count', vm.vcpus.length);
+    view.set('tsc_frequency', vm.machine.tscFrequencyHz);
+    view.set('tsc_at_preserve', now);
+    view.set('monotonic_at_preserve', vm.kernel.monotonicNs(now));
+    view.set('eptp', vm.eptRoot | 0x5en);
+    view.set('ept_root', vm.eptRoot);
+    view.set('lifecycle', vm.settings.lifecycle === 'interpose' ? 0 : 1);
+    view.set('cr3_policy', vm.settings.cr3 === 'isolated' ? 0 : 1);
+    view.set('tsc_offset', vm.settings.tscOffset);
+    view.set('hlt_policy', CARETAKER_HLT_POLICY[vm.settings.hltPolicy]);
+    this.#kvm.vmRecords.set(vm, record.value.hpa);
+    return ok(record.value.hpa);
+  }
+
+  unpreserve({ file, serializedData }: FileOpArgs & { readonly file: OpenFile }): void {
+    const vm = this.#kvm.vmOf(file)!;
+    vm.kernel.unpreserve(vm.eptRoot, 1);
+    this.#kvm.kernel.khoOut.unpreserveFree(serializedData);
+    this.#kvm.vmRecords.delete(vm);
+  }
+
+  /** Errnos: EINVAL a record that cannot be right; those of kho_restore_pages(). */
+  retrieve({ serializedData }: FileOpArgs, holder: FileHolder): Result<OpenFile> {
+    const { kernel } = this.#kvm;
+    const view = new StructView(KVM_VM_SER, kernel.memory, serializedData);
+    if (
+      view.get('header.magic') !== KVM_VM_SER_MAGIC ||
+      view.number('header.version') !== KVM_SER_VERSION
+    ) {
+      return refuse('EINVAL');
+    }
+    const ept = this.#kvm.services.restore(
+      view.get('ept_root'),
+      1,
+      `VM ${view.number('vm_id')} EPT root`,
+    );
+    if (!ept.ok) return ept;
+    const hlt = view.number('hlt_policy') === CARETAKER_HLT_POLICY.ROOT ? 'ROOT' : 'ACTIVITY';
+    const vm = new KvmVm(
+      this.#kvm.services,
+      this.#kvm.machine,
+      view.number('vm_id'),
+      {
+        lifecycle: view.number('lifecycle') === 0 ? 'interpose' : 'attach',
+        cr3: view.number('cr3_policy') === 0 ? 'isolated' : 'shared-until-detach',
+        hltPolicy: hlt,
+        tscOffset: view.get('tsc_offset'),
+        irqRoutes: this.#kvm.irqRoutes,
+      },
+      view.get('ept_root'),
+    );
+    vm.markPublished();
+    this.#kvm.vmRecords.set(vm, serializedData);
+    return ok(this.#kvm.openVm(vm, holder));
+  }
+
+  finish({ serializedData }: FileOpArgs): void {
+    this.#kvm.kernel.khoIn.restoreFree(serializedData);
+  }
+}
+
+/** The handler of vcpufds; the FLB with the preserved CPUs depends on it. */
+export class VcpuFileHandler implements LiveupdateFileHandler {
+  readonly compatible = KVM_VCPU_COMPATIBLE;
+  readonly #kvm: Kvm;
+  constructor(kvm: Kvm) {
+    this.#kvm = kvm;
+  }
+
+  canPreserve(file: OpenFile): boolean {
+    return file.kind === 'kvm-vcpu';
+  }
+
+  /** Errnos: EINVAL its VM is not preserved; EOPNOTSUPP no Caretaker; ENOMEM; ETIMEDOUT it did not stop; hotplug's. */
+  preserve({ file }: FileOpArgs & { readonly file: OpenFile }): Result<bigint> {
+    const { vm, vcpu } = this.#kvm.vcpuOf(file)!;
+    const vmRecord = this.#kvm.vmRecords.get(vm);
+    if (vmRecord === undefined) return refuse('EINVAL');
+    if (!vcpu.hasCaretaker) return refuse('EOPNOTSUPP');
+    const { kernel } = this.#kvm;
+    const record = kernel.khoOut.allocPreserve(
+      KVM_VCPU_SER.sizeBytes,
+      `record of vCPU ${vcpu.id}`,
+      'shared-metadata',
+    );
+    if (!record.ok) return record;
+    const detached = this.#detach(kernel, vm, vcpu);
+    if (!detached.ok) {
+      kernel.khoOut.unpreserveFree(record.value.hpa);
+      return detached;
+    }
+    this.#write(vm, vcpu, record.value.hpa, vmRecord);
+    return ok(record.value.hpa);
+  }
+
+  unpreserve({ file, serializedData }: FileOpArgs & { readonly file: OpenFile }): void {
+    const { vm, vcpu } = this.#kvm.vcpuOf(file)!;
+    const { kernel } = this.#kvm;
+    reattach(vm, vcpu);
+    if (vm.machine.stopVcpu(vcpu.id).ok) {
+      leaveVmx(vm, vcpu);
+      kernel.hotplug.requestExit(vcpu.pcpu);
+      kernel.hotplug.reportDead(vcpu.pcpu);
+      kernel.cpuPreserve.unpreserve(vcpu.pcpu);
+      startVcpu(vm, vcpu);
+    }
+    vcpu.memory.unpreserve(vm.kernel);
+    kernel.khoOut.unpreserveFree(serializedData);
+  }
+
+  /** Errnos: EINVAL a record that cannot be right; ENOENT its VM is not retrieved; EOPNOTSUPP features; KHO's. */
+  retrieve({ serializedData }: FileOpArgs, holder: FileHolder): Result<OpenFile> {
+    const { kernel, services } = this.#kvm;
+    const view = new StructView(KVM_VCPU_SER, kernel.memory, serializedData);
+    if (
+      view.get('header.magic') !== KVM_VCPU_SER_MAGIC ||
+      view.number('header.version') !== KVM_SER_VERSION
+    ) {
+      return refuse('EINVAL');
+    }
+    const vm = this.#kvm.vmWithRecord(view.get('vm_record'));
+    if (vm === undefined) return refuse('ENOENT');
+    if ((view.get('features') & ~this.#kvm.features) !== 0n) return refuse('EOPNOTSUPP');
+    const memory = VcpuMemory.restore(services, view);
+    if (!memory.ok) return memory;
+    const cpu = kernel.hotplug.cpuOfApicId(view.number('pcpu_apic_id'));
+    if (cpu === undefined) return refuse('ENODEV');
+    const vcpu = new KvmVcpu(kernel.memory, view.number('vcpu_id'), cpu, memory.value);
+    vcpu.ccb = view.get('ccb');
+    vcpu.isolatedCr3 = view.get('cr3');
+    vcpu.ranges = leafMappings(kernel.memory, vcpu.isolatedCr3)
+      .filter(
+        (m) =>
+          m.linear >= view.get('instance_base') &&
+          m.linear < view.get('instance_base') + view.get('instance_size'),
+      )
+      .map((m) => ({
+        base: m.linear,
+        sizeBytes: m.sizeBytes,
+        writable: m.writable,
+        executable: m.executable,
+      }));
+    const added = vm.adoptVcpu(vcpu);
+    if (!added.ok) return added;
+    kernel.hotplug.adopt(view.number('pcpu_apic_id'));
+    reattach(vm, vcpu);
+    this.#kvm.machine.kick(vcpu.id);
+    return ok(this.#kvm.openVcpu(vm, vcpu, holder));
+  }
+
+  canFinish({ file }: FileOpArgs): boolean {
+    const found = file === null ? undefined : this.#kvm.vcpuOf(file);
+    return found?.vcpu.state !== 'adopting';
+  }
+
+  finish({ serializedData }: FileOpArgs): void {
+    this.#kvm.kernel.khoIn.restoreFree(serializedData);
+  }
+
+  /** Stops the vCPU, preserves its pages, takes its core out of the kernel and lets it run alone. */
+  #detach(kernel: Kernel, vm: KvmVm, vcpu: KvmVcpu): Result<void> {
+    const stopped = vm.machine.stopVcpu(vcpu.id);
+    if (!stopped.ok) return stopped;
+    const preserved = vcpu.memory.preserve(vm.kernel);
+    if (!preserved.ok) {
+      startVcpu(vm, vcpu);
+      return preserved;
+    }
+    leaveVmx(vm, vcpu);
+    const offline = kernel.cpuPreserve.preserve(vcpu.pcpu);
+    if (!offline.ok) {
+      vcpu.memory.unpreserve(vm.kernel);
+      startVcpu(vm, vcpu);
+      return offline;
+    }
+    isolate(vm, vcpu);
+    kernel.hotplug.startWorkload(vcpu.pcpu);
+    return DONE;
+  }
+
+  #write(vm: KvmVm, vcpu: KvmVcpu, hpa: bigint, vmRecord: bigint): void {
+    const view = vcpu.memory.write(this.#kvm.kernel.memory, hpa);
+    view.set('vcpu_id', vcpu.id);
+    view.set('apic_id', vcpu.apicId);
+    view.set('pcpu', vcpu.pcpu);
+    view.set('pcpu_apic_id', vm.machine.cpu(vcpu.pcpu).apicId);
+    view.set('ccb', vcpu.ccb);
+    view.set('entry_vmexit', vcpu.ccbView.get('entry_vmexit'));
+    view.set('entry_run', vcpu.ccbView.get('entry_run'));
+    view.set('cr3', vcpu.isolatedCr3);
+    view.set('features', vcpu.ccbView.get('features'));
+    view.set('epoch', vcpu.ccbView.get('epoch'));
+    view.set('payload_version', vcpu.ccbView.number('header.version'));
+    view.set('vm_record', vmRecord);
+  }
+}

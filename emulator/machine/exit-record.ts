@@ -1,0 +1,96 @@
+/**
+ * One VM exit while it is being handled: what the guest was, so that what it becomes can be judged.
+ *
+ * Source: CONTRACT ("Outcome of an exit", "What the payload handles").
+ * Invariant: filled once at the exit and not changed by the handler; general registers are those at HOST_RIP.
+ * One record a vCPU, reused for every exit: this is the hot path, so values are words in typed arrays.
+ */
+import { decodeExitReason, EXIT_REASON } from '../../abi/exit-reasons.js';
+import { VMCS_SLOT, type FieldName } from '../../abi/vmcs-fields.js';
+import type { RegisterFile } from '../cpu/registers.js';
+import type { Vmcs } from '../vmx/vmcs.js';
+
+/** The first outcome of an exit (CONTRACT, "Outcome of an exit"). */
+export type Outcome = 'fastpath' | 'routed' | 'blocked';
+
+/** Words of the 16 general registers at the front of a register file. */
+export const GENERAL_WORDS = 32;
+
+/** Guest fields that the invariants compare, saved at the exit. */
+// prettier-ignore
+const SAVED = [
+  'GUEST_RIP', 'GUEST_RFLAGS', 'GUEST_INTERRUPTIBILITY_INFO', 'GUEST_ACTIVITY_STATE', 'GUEST_PENDING_DBG_EXCEPTIONS',
+  'VM_EXIT_INSTRUCTION_LEN', 'VM_EXIT_INTR_INFO', 'IDT_VECTORING_INFO_FIELD', 'IDT_VECTORING_ERROR_CODE', 'EXIT_QUALIFICATION',
+] as const satisfies readonly FieldName[];
+type Saved = (typeof SAVED)[number];
+const POSITION = Object.fromEntries(SAVED.map((name, index) => [name, index])) as Record<
+  Saved,
+  number
+>;
+const SLOTS = SAVED.map((name) => VMCS_SLOT[name]);
+
+export class ExitRecord {
+  /** Counts this vCPU's exits from 1; 0 before the first. */
+  sequence = 0;
+  /** The whole 32-bit exit-reason word. */
+  reasonWord = 0;
+  basic = 0;
+  failedVmentry = false;
+  /** attach_state when the exit happened. */
+  wasAttached = false;
+  /** TSC at the exit, in ticks. */
+  tsc = 0;
+  /** The engine's instruction count at HOST_RIP. */
+  instructions = 0;
+  /** First outcome, null while undecided. */
+  outcome: Outcome | null = null;
+  /** TSC ticks waited in a spin, 0 without. */
+  stallTicks = 0;
+  /** Instructions in waits and in interposed handlers, which the bound leaves out. */
+  waitedInstructions = 0;
+  /** The payload was entered here because of a fault, an NMI or an interrupt of its own. */
+  interposed = 0;
+  readonly registers = new Uint32Array(GENERAL_WORDS);
+  readonly #fields = new Uint32Array(2 * SAVED.length);
+
+  /** Takes over what the hardware just delivered. */
+  begin(registers: RegisterFile, vmcs: Vmcs): void {
+    this.sequence++;
+    this.reasonWord = vmcs.words[2 * VMCS_SLOT.VM_EXIT_REASON]!;
+    this.basic = this.reasonWord & 0xffff;
+    this.failedVmentry = decodeExitReason(this.reasonWord).failedVmentry;
+    this.outcome = null;
+    this.stallTicks = 0;
+    this.waitedInstructions = 0;
+    this.interposed = 0;
+    const words = registers.words;
+    for (let i = 0; i < GENERAL_WORDS; i++) this.registers[i] = words[i]!;
+    for (let i = 0; i < SLOTS.length; i++) {
+      this.#fields[2 * i] = vmcs.words[2 * SLOTS[i]!]!;
+      this.#fields[2 * i + 1] = vmcs.words[2 * SLOTS[i]! + 1]!;
+    }
+  }
+
+  /** The low 32 bits of a saved field. */
+  low(name: Saved): number {
+    return this.#fields[2 * POSITION[name]]!;
+  }
+
+  /** The high 32 bits of a saved field. */
+  high(name: Saved): number {
+    return this.#fields[2 * POSITION[name] + 1]!;
+  }
+
+  /** Whether bit 31 of the saved IDT-vectoring information is set. */
+  get wasDeliveringEvent(): boolean {
+    return this.low('IDT_VECTORING_INFO_FIELD') >>> 31 === 1;
+  }
+
+  /** An NMI that caused the exit (reason 0, type 2). */
+  get isNmi(): boolean {
+    return (
+      this.basic === EXIT_REASON.EXIT_REASON_EXCEPTION_NMI &&
+      ((this.low('VM_EXIT_INTR_INFO') >>> 8) & 7) === 2
+    );
+  }
+}

@@ -1,0 +1,87 @@
+/**
+ * guest-registers: a handled exit changes no general register but the outputs that its instruction declares.
+ *
+ * Source: DESIGN ("Invariants"); SDM, instruction reference, for each instruction's outputs.
+ * Invariant: a routed exit finds every register in the save area, unchanged.
+ * Not modelled: the values of outputs beyond CPUID's; `preserved` compares those.
+ */
+import { CARETAKER_CCB, CARETAKER_REGISTER_ORDER } from '../../../abi/ccb.js';
+import { EXIT_REASON } from '../../../abi/exit-reasons.js';
+import { offsetsOf } from '../../../abi/layout.js';
+import { hex } from '../../../abi/uint.js';
+import { REG, type RegisterName } from '../../cpu/registers.js';
+import { GENERAL_WORDS } from '../exit-record.js';
+import type { Lane } from '../lane.js';
+import type { Ledger } from '../ledger.js';
+import type { Invariant } from './invariant.js';
+
+const CCB = offsetsOf<'registers' | 'registers_valid'>(CARETAKER_CCB);
+
+/** Bit n: register n is an output of the reason's instruction. */
+const OUTPUTS = new Uint16Array(128);
+const outputs = (reason: number, ...names: RegisterName[]): void => {
+  for (const name of names) OUTPUTS[reason]! |= 1 << REG[name];
+};
+outputs(EXIT_REASON.EXIT_REASON_CPUID, 'RAX', 'RBX', 'RCX', 'RDX');
+outputs(EXIT_REASON.EXIT_REASON_MSR_READ, 'RAX', 'RDX');
+outputs(EXIT_REASON.EXIT_REASON_RDTSC, 'RAX', 'RDX');
+outputs(EXIT_REASON.EXIT_REASON_RDTSCP, 'RAX', 'RCX', 'RDX');
+
+const RSP_BIT = 1 << REG.RSP;
+/** Register numbers in the order of the save area. */
+const SAVE_ORDER = CARETAKER_REGISTER_ORDER.map((name) => REG[name]);
+const REGISTER_NAMES = Object.keys(REG);
+
+export const guestRegisters: Invariant = {
+  id: 'guest-registers',
+  holdsWhen:
+    'after a handled exit every guest register holds its value except the outputs the exit declares',
+
+  atResume(lane: Lane, ledger: Ledger): void {
+    if (lane.exit.outcome !== 'fastpath') return;
+    ledger.count('guest-registers');
+    const before = lane.exit.registers;
+    const after = lane.pcpu.registers.words;
+    const free = OUTPUTS[lane.exit.basic & 127]! | RSP_BIT;
+    for (let word = 0; word < GENERAL_WORDS; word++) {
+      if (before[word] !== after[word] && (free & (1 << (word >> 1))) === 0) {
+        const name = REGISTER_NAMES[word >> 1] as RegisterName;
+        ledger.fail(
+          'guest-registers',
+          lane.rip,
+          `${lane.describeExit()}: ${name} is ${hex(lane.pcpu.registers.get(name))} at VM entry, ` +
+            `was ${lane.registerAtExit(name)}`,
+        );
+        return;
+      }
+    }
+  },
+
+  atRoute(lane: Lane, ledger: Ledger): void {
+    ledger.count('guest-registers');
+    const save = (lane.ccb + CCB.registers) >>> 2;
+    const { words } = lane.memory;
+    if (words[(lane.ccb + CCB.registers_valid) >>> 2] !== 1) {
+      ledger.fail(
+        'guest-registers',
+        lane.rip,
+        `${lane.describeExit()}: routed with registers_valid not 1`,
+      );
+    }
+    SAVE_ORDER.forEach((register, index) => {
+      const low = words[save + 2 * index];
+      const high = words[save + 2 * index + 1];
+      if (
+        low === lane.exit.registers[2 * register] &&
+        high === lane.exit.registers[2 * register + 1]
+      )
+        return;
+      const name = REGISTER_NAMES[register] as RegisterName;
+      ledger.fail(
+        'guest-registers',
+        lane.rip,
+        `${lane.describeExit()}: routed with ${name} in the save area not ${lane.registerAtExit(name)}`,
+      );
+    });
+  },
+};

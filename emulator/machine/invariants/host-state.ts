@@ -1,0 +1,64 @@
+/**
+ * host-state, nmi and bounded: what VM exit does not reload is as the host left it when the guest goes on; physical NMI
+ * blocking is clear then; and the handler came to its end within its bound.
+ *
+ * Source: SDM, "Loading Host State" (what is not loaded stays the guest's or the host's); DESIGN ("Invariants").
+ * Invariant: MSRs are compared only when the handler wrote one: the MSR file counts writes.
+ */
+import { hex } from '../../../abi/uint.js';
+import type { Lane } from '../lane.js';
+import type { Ledger } from '../ledger.js';
+import type { Invariant } from './invariant.js';
+
+export const hostState: Invariant = {
+  id: 'host-state',
+  holdsWhen:
+    'what VM exit does not reload (MSRs, local APIC, XCR0, XMM) is as the host left it at VMRESUME',
+  atExit(lane: Lane): void {
+    lane.markHostState();
+  },
+  atResume: unchanged,
+  atRoute: unchanged,
+};
+
+function unchanged(lane: Lane, ledger: Ledger): void {
+  ledger.count('host-state');
+  for (const change of lane.hostStateChanges()) {
+    ledger.fail('host-state', lane.rip, `${lane.describeExit()}: ${change}`);
+  }
+}
+
+export const nmi: Invariant = {
+  id: 'nmi',
+  holdsWhen:
+    'an NMI at any instruction is survived, and physical NMI blocking is clear at VMRESUME',
+  atResume(lane: Lane, ledger: Ledger): void {
+    ledger.count('nmi');
+    if (lane.pcpu.blocking.nmi) {
+      ledger.fail('nmi', lane.rip, `${lane.describeExit()}: NMIs are still blocked at VM entry`);
+    }
+  },
+};
+
+/** The longest handler: a scan of every table, an IPI to every vCPU, and some. */
+const INSTRUCTIONS_BASE = 4_000;
+const INSTRUCTIONS_PER_VCPU = 200;
+
+export const bounded: Invariant = {
+  id: 'bounded',
+  holdsWhen: 'each exit ends within f(vCPUs, table sizes) instructions, waits apart',
+  atResume: withinBound,
+  atRoute: withinBound,
+};
+
+function withinBound(lane: Lane, ledger: Ledger): void {
+  const used =
+    lane.pcpu.engine.counters.instructions - lane.exit.instructions - lane.exit.waitedInstructions;
+  const bound = INSTRUCTIONS_BASE + INSTRUCTIONS_PER_VCPU * lane.vcpuCount;
+  ledger.expect(
+    'bounded',
+    used <= bound,
+    lane.rip,
+    () => `${lane.describeExit()}: ${used} instructions, the bound is ${bound} (${hex(bound)})`,
+  );
+}

@@ -1,0 +1,31 @@
+/**
+ * What an invariant is: hooks at the points of an exit's life, each looking at one vCPU.
+ *
+ * Source: DESIGN ("Invariants").
+ * Invariant: a hook reads and never changes the machine; it reports through the ledger.
+ */
+import type { InvariantId } from '../../vmx/stop-reason.js';
+import type { Lane } from '../lane.js';
+import type { Ledger } from '../ledger.js';
+
+export interface Invariant {
+  readonly id: InvariantId;
+  /** Completes the sentence "holds when ...". */
+  readonly holdsWhen: string;
+  /** HOST_RIP is about to execute; lane.exit is new. */
+  atExit?(lane: Lane, ledger: Ledger): void;
+  /** The payload is at VMRESUME or VMLAUNCH after an exit; lane.exit.outcome is known. */
+  atResume?(lane: Lane, ledger: Ledger): void;
+  /** The payload is at the first instruction of the routing handler. */
+  atRoute?(lane: Lane, ledger: Ledger): void;
+  /** The payload polls for the first time in an exit. */
+  atBlock?(lane: Lane, ledger: Ledger): void;
+  /** The vCPU has been detached and its core is about to run alone. */
+  atGap?(lane: Lane, ledger: Ledger): void;
+  /** An event was delivered to the guest by VM entry. */
+  atDelivery?(lane: Lane, ledger: Ledger, vector: number): void;
+  /** The run is over. */
+  atEnd?(lane: Lane, ledger: Ledger): void;
+  state?(): unknown;
+  restore?(state: unknown): void;
+}

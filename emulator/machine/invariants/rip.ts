@@ -1,0 +1,86 @@
+/**
+ * rip: an instruction exit that completes moves GUEST_RIP on by its length, once; nothing else moves it.
+ *
+ * Source: CONTRACT ("What the payload handles"); SDM, "Guest Non-Register State" for the STI and MOV SS shadows.
+ * Invariant: outside 64-bit mode GUEST_RIP wraps at 32 bits.
+ */
+import { EXIT_REASON } from '../../../abi/exit-reasons.js';
+import { hex, joinHalves } from '../../../abi/uint.js';
+import { VMCS_SLOT } from '../../../abi/vmcs-fields.js';
+import type { Lane } from '../lane.js';
+import type { Ledger } from '../ledger.js';
+import type { Invariant } from './invariant.js';
+
+/** Reasons of instructions that complete when a payload answers them. */
+const ADVANCES = new Uint8Array(128);
+for (const reason of [
+  EXIT_REASON.EXIT_REASON_CPUID,
+  EXIT_REASON.EXIT_REASON_HLT,
+  EXIT_REASON.EXIT_REASON_MSR_READ,
+  EXIT_REASON.EXIT_REASON_MSR_WRITE,
+  EXIT_REASON.EXIT_REASON_RDTSC,
+  EXIT_REASON.EXIT_REASON_RDTSCP,
+  EXIT_REASON.EXIT_REASON_PAUSE_INSTRUCTION,
+  EXIT_REASON.EXIT_REASON_INVD,
+  EXIT_REASON.EXIT_REASON_WBINVD,
+  EXIT_REASON.EXIT_REASON_XSETBV,
+]) {
+  ADVANCES[reason] = 1;
+}
+
+const SHADOWS = 3;
+const CS_LONG = 1 << 13;
+const RIP = 2 * VMCS_SLOT.GUEST_RIP;
+
+export const rip: Invariant = {
+  id: 'rip',
+  holdsWhen: "GUEST_RIP and interruptibility move as CONTRACT.md says for the exit's class",
+
+  atResume(lane: Lane, ledger: Ledger): void {
+    if (lane.exit.outcome !== 'fastpath') return;
+    const { words } = lane.vmcs;
+    const advances = ADVANCES[lane.exit.basic & 127] === 1 && !lane.injectsFault();
+    ledger.count('rip');
+    const length = advances ? lane.exit.low('VM_EXIT_INSTRUCTION_LEN') : 0;
+    const sum = lane.exit.low('GUEST_RIP') + length;
+    const carry = sum > 0xffff_ffff ? 1 : 0;
+    const isLong = (words[2 * VMCS_SLOT.GUEST_CS_AR_BYTES]! & CS_LONG) !== 0;
+    const high = isLong
+      ? (lane.exit.high('GUEST_RIP') + carry) >>> 0
+      : advances
+        ? 0
+        : lane.exit.high('GUEST_RIP');
+    if (words[RIP] !== sum >>> 0 || words[RIP + 1] !== high) {
+      ledger.fail(
+        'rip',
+        lane.rip,
+        `${lane.describeExit()}: GUEST_RIP is ${hex(joinHalves(words[RIP + 1]!, words[RIP]!))} at VM entry, ` +
+          `should be ${hex(joinHalves(high, sum >>> 0))}`,
+      );
+    }
+    const shadows = words[2 * VMCS_SLOT.GUEST_INTERRUPTIBILITY_INFO]! & SHADOWS;
+    if (advances && shadows !== 0) {
+      ledger.fail(
+        'rip',
+        lane.rip,
+        `${lane.describeExit()}: the STI or MOV SS shadow outlives the instruction`,
+      );
+    }
+  },
+
+  atRoute: unmoved,
+  atBlock: unmoved,
+};
+
+function unmoved(lane: Lane, ledger: Ledger): void {
+  const { words } = lane.vmcs;
+  ledger.count('rip');
+  if (words[RIP] !== lane.exit.low('GUEST_RIP') || words[RIP + 1] !== lane.exit.high('GUEST_RIP')) {
+    ledger.fail(
+      'rip',
+      lane.rip,
+      `${lane.describeExit()}: GUEST_RIP moved to ${hex(joinHalves(words[RIP + 1]!, words[RIP]!))} ` +
+        'on an exit that is handed to KVM',
+    );
+  }
+}

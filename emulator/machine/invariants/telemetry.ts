@@ -1,0 +1,136 @@
+/**
+ * telemetry: the payload's counters equal the ground truth by reason and outcome; a stall has a record.
+ *
+ * Source: the RFC, "Gap Observability and Telemetry"; CONTRACT ("Outcome of an exit").
+ * Invariant: counters move by one at an exit's first outcome, and only those of that reason; the whole table is
+ * compared when the run ends.
+ */
+import { offsetsOf } from '../../../abi/layout.js';
+import {
+  CARETAKER_STALL,
+  CARETAKER_STALL_RING,
+  CARETAKER_TELEMETRY,
+  CARETAKER_TELEMETRY_REASONS,
+} from '../../../abi/telemetry.js';
+import { printExitReason } from '../../../abi/exit-reasons.js';
+import type { Outcome } from '../exit-record.js';
+import { OUTCOMES, type Lane } from '../lane.js';
+import type { Ledger } from '../ledger.js';
+import type { Invariant } from './invariant.js';
+
+type Name =
+  | 'total'
+  | 'other'
+  | 'entry_failures'
+  | 'reason'
+  | 'stall'
+  | 'stall_head'
+  | 'stall_tail'
+  | 'stall_dropped'
+  | 'last_exit_reason'
+  | 'last_rip'
+  | 'stall_tsc';
+const AT = offsetsOf<Name>(CARETAKER_TELEMETRY);
+const STALL = offsetsOf<'exit_reason' | 'rip' | 'tsc_entry' | 'tsc_release'>(CARETAKER_STALL);
+const COUNTERS_BYTES = 24;
+
+/** A counter as the payload keeps it; 2^53 exits are out of reach. */
+const counter = (lane: Lane, offset: number): number => {
+  const at = (lane.telemetry + offset) >>> 2;
+  return lane.memory.words[at]! + lane.memory.words[at + 1]! * 0x1_0000_0000;
+};
+
+const reasonOffset = (basic: number, outcome: Outcome): number => {
+  const row = basic < CARETAKER_TELEMETRY_REASONS ? AT.reason + basic * COUNTERS_BYTES : AT.other;
+  return row + OUTCOMES.indexOf(outcome) * 8;
+};
+
+export const telemetry: Invariant = {
+  id: 'telemetry',
+  holdsWhen:
+    'counters equal the ground truth per reason and outcome, and each blocking exit has its record or is counted as dropped',
+
+  atResume: countersMoved,
+  atRoute: countersMoved,
+
+  atEnd(lane: Lane, ledger: Ledger): void {
+    const address = BigInt(lane.telemetry);
+    const say = (what: string, actual: number, expected: number): void =>
+      ledger.expect(
+        'telemetry',
+        actual === expected,
+        address,
+        () => `vCPU ${lane.id}: ${what} is ${actual}, should be ${expected}`,
+      );
+    for (let basic = 0; basic <= CARETAKER_TELEMETRY_REASONS; basic++) {
+      for (const outcome of OUTCOMES) {
+        const expected = lane.truth.count(basic, outcome);
+        say(
+          `${printExitReason(basic)} ${outcome}`,
+          counter(lane, reasonOffset(basic, outcome)),
+          expected,
+        );
+      }
+    }
+    OUTCOMES.forEach((outcome, index) =>
+      say(`total ${outcome}`, counter(lane, AT.total + 8 * index), lane.truth.total(outcome)),
+    );
+    say('entry_failures', counter(lane, AT.entry_failures), lane.truth.entryFailures);
+    const stalls = counter(lane, AT.stall_head) + counter(lane, AT.stall_dropped);
+    // A vCPU that still waits has not written its record yet.
+    const finished = lane.truth.stalls.length;
+    say('stall records written or dropped', stalls, finished);
+  },
+};
+
+function countersMoved(lane: Lane, ledger: Ledger): void {
+  const { exit } = lane;
+  if (exit.outcome === null) return;
+  ledger.count('telemetry');
+  if (exit.failedVmentry) return;
+  const actual = counter(lane, reasonOffset(exit.basic, exit.outcome));
+  const expected = lane.truth.count(exit.basic, exit.outcome);
+  if (actual !== expected) {
+    ledger.fail(
+      'telemetry',
+      lane.rip,
+      `${lane.describeExit()}: counter ${printExitReason(exit.basic)} ${exit.outcome} is ${actual}, should be ${expected}`,
+    );
+  }
+  if (lane.memory.words[(lane.telemetry + AT.last_exit_reason) >>> 2] !== exit.reasonWord) {
+    ledger.fail(
+      'telemetry',
+      lane.rip,
+      `${lane.describeExit()}: last_exit_reason is another exit's`,
+    );
+  }
+  const rip = (lane.telemetry + AT.last_rip) >>> 2;
+  if (
+    lane.memory.words[rip] !== exit.low('GUEST_RIP') ||
+    lane.memory.words[rip + 1] !== exit.high('GUEST_RIP')
+  ) {
+    ledger.fail(
+      'telemetry',
+      lane.rip,
+      `${lane.describeExit()}: last_rip is not the guest's RIP at the exit`,
+    );
+  }
+  if (exit.outcome === 'blocked') stallRecorded(lane, ledger);
+}
+
+/** The newest record is this stall's; its time is the time waited, to one poll and the payload's own instructions. */
+function stallRecorded(lane: Lane, ledger: Ledger): void {
+  const written = counter(lane, AT.stall_head);
+  if (written === 0 || counter(lane, AT.stall_dropped) > 0) return;
+  const record = AT.stall + ((written - 1) % CARETAKER_STALL_RING) * CARETAKER_STALL.sizeBytes;
+  const { exit } = lane;
+  const ticks = counter(lane, record + STALL.tsc_release) - counter(lane, record + STALL.tsc_entry);
+  const reason = lane.memory.words[(lane.telemetry + record + STALL.exit_reason) >>> 2];
+  ledger.expect(
+    'telemetry',
+    reason === exit.reasonWord && Math.abs(ticks - exit.stallTicks) <= lane.stallTolerance,
+    lane.rip,
+    () =>
+      `${lane.describeExit()}: stall record says ${ticks} ticks, the core waited ${exit.stallTicks}`,
+  );
+}

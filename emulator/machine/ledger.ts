@@ -1,0 +1,95 @@
+/**
+ * The account of a run's invariants: how often each was really checked, and what broke.
+ *
+ * Source: DESIGN ("Invariants"): a run in which one was never exercised says so.
+ * Invariant: a check is counted when its condition was evaluated, never when it was skipped.
+ */
+import { INVARIANT_IDS, type Finding, type InvariantId } from '../vmx/stop-reason.js';
+
+/** At most this many findings are kept in full; the rest are counted. */
+const KEPT_FINDINGS = 100;
+
+/** What became of one invariant in a run. */
+export interface InvariantResult {
+  readonly id: InvariantId;
+  readonly held: boolean;
+  /** How many times its condition was evaluated. */
+  readonly checked: number;
+  /** The first finding, or why it was not exercised; empty when all is well. */
+  readonly detail: string;
+}
+
+const INDEX = Object.fromEntries(INVARIANT_IDS.map((id, index) => [id, index])) as Record<
+  InvariantId,
+  number
+>;
+
+export class Ledger {
+  readonly #checked = new Float64Array(INVARIANT_IDS.length);
+  readonly #broken = new Float64Array(INVARIANT_IDS.length);
+  readonly #findings: Finding[] = [];
+
+  /** Counts one evaluation. */
+  count(id: InvariantId): void {
+    this.#checked[INDEX[id]]!++;
+  }
+
+  /** Records a broken invariant. */
+  fail(id: InvariantId, address: bigint, message: string, details: Finding['details'] = {}): void {
+    this.#broken[INDEX[id]]!++;
+    if (this.#findings.length < KEPT_FINDINGS) {
+      this.#findings.push({ invariant: id, message, address, details });
+    }
+  }
+
+  /** Counts one evaluation and records it when it does not hold; `message` is made only then. */
+  expect(id: InvariantId, holds: boolean, address: bigint, message: () => string): void {
+    this.#checked[INDEX[id]]!++;
+    if (!holds) this.fail(id, address, message());
+  }
+
+  get findings(): readonly Finding[] {
+    return this.#findings;
+  }
+
+  /** Whether nothing broke so far. */
+  get clean(): boolean {
+    return this.#findings.length === 0;
+  }
+
+  /** Evaluations so far, over all invariants. */
+  get totalChecked(): number {
+    return this.#checked.reduce((sum, n) => sum + n, 0);
+  }
+
+  results(): readonly InvariantResult[] {
+    return INVARIANT_IDS.map((id, index) => {
+      const broken = this.#broken[index]!;
+      const first = this.#findings.find((f) => f.invariant === id);
+      const more = broken > 1 ? ` (and ${broken - 1} more)` : '';
+      const checked = this.#checked[index]!;
+      const detail =
+        first === undefined
+          ? checked === 0
+            ? 'not exercised by this run'
+            : ''
+          : first.message + more;
+      return { id, held: broken === 0, checked, detail };
+    });
+  }
+
+  /** Plain data for a snapshot. */
+  state(): { checked: number[]; broken: number[]; findings: Finding[] } {
+    return {
+      checked: [...this.#checked],
+      broken: [...this.#broken],
+      findings: [...this.#findings],
+    };
+  }
+
+  restore(state: ReturnType<Ledger['state']>): void {
+    this.#checked.set(state.checked);
+    this.#broken.set(state.broken);
+    this.#findings.splice(0, Infinity, ...state.findings);
+  }
+}

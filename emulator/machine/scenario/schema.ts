@@ -1,0 +1,122 @@
+/**
+ * What a scenario file may say, and the plain object it becomes.
+ *
+ * Source: CLI ("run --scenario NAME-or-FILE"); DESIGN ("Two life cycles", "Two CR3 policies").
+ * Invariant: a scenario that parses can be run; everything else is refused with the field's path and the rule.
+ */
+import { z } from 'zod';
+import { HarnessError } from '../../../abi/errors.js';
+import { MIXES, type MixName } from '../../guest/mix.js';
+
+export type ScenarioErrorCode =
+  'SCENARIO_YAML' | 'SCENARIO_SCHEMA' | 'SCENARIO_UNKNOWN' | 'SCENARIO_UNREADABLE';
+/** A scenario that cannot be run: `details` names file, field and rule. */
+export class ScenarioError extends HarnessError<ScenarioErrorCode> {}
+
+const MAX_VCPUS = 64;
+const MAX_SECONDS = 3600;
+const MAX_EXITS = 10_000_000;
+
+// YAML is read with integers as bigint so that addresses stay exact; counts become numbers here.
+const count = (max: number) =>
+  z
+    .union([z.bigint(), z.number().int()])
+    .transform((value) => Number.parseInt(value.toString(), 10))
+    .pipe(z.number().int().min(0).max(max));
+const seconds = z
+  .union([z.bigint(), z.number()])
+  .transform((value) => Number.parseFloat(value.toString()))
+  .pipe(z.number().min(0).max(MAX_SECONDS));
+const u64 = z
+  .union([z.bigint(), z.number().int()])
+  .transform((value) => BigInt(value))
+  .pipe(z.bigint().min(0n).max(0xffff_ffff_ffff_ffffn));
+
+const mixName = z.enum(Object.keys(MIXES) as [MixName, ...MixName[]]);
+
+/** One exit that a guest is told to make. */
+const scriptedExit = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('cpuid'), leaf: u64, subleaf: u64.default(0n) }),
+  z.strictObject({ kind: z.literal('hlt') }),
+  z.strictObject({ kind: z.literal('pause') }),
+  z.strictObject({ kind: z.literal('rdtsc') }),
+  z.strictObject({ kind: z.literal('vmcall') }),
+  z.strictObject({ kind: z.literal('rdmsr'), index: u64 }),
+  z.strictObject({ kind: z.literal('wrmsr'), index: u64, value: u64 }),
+  z.strictObject({ kind: z.literal('out'), port: count(0xffff) }),
+  z.strictObject({ kind: z.literal('doorbell'), gpa: u64 }),
+  z.strictObject({
+    kind: z.literal('ept-violation'),
+    gpa: u64,
+    access: z.enum(['read', 'write', 'fetch']).default('write'),
+  }),
+  z.strictObject({ kind: z.literal('xsetbv'), value: u64 }),
+]);
+export type ScriptedExit = z.infer<typeof scriptedExit>;
+
+const scriptEntry = z.strictObject({
+  vcpu: count(MAX_VCPUS - 1),
+  /** Seconds from the beginning of the step. */
+  at: seconds,
+  exit: scriptedExit,
+});
+
+/** How the guests behave during a step: their mix, and exits a second of each vCPU. */
+const load = { mix: mixName.optional(), rate: count(1_000_000).optional() };
+const script = z.array(scriptEntry).default([]);
+
+const step = z.union([
+  z.strictObject({
+    run: z.strictObject({
+      ...load,
+      exits: count(MAX_EXITS).optional(),
+      seconds: seconds.optional(),
+      script,
+    }),
+  }),
+  z.strictObject({ 'pause-devices': z.literal(true) }),
+  z.strictObject({ preserve: z.strictObject({ ...load, expect: z.string().optional() }) }),
+  z.strictObject({ 'close-session': z.literal(true) }),
+  z.strictObject({ 'vmm-exit': z.literal(true) }),
+  z.strictObject({
+    kexec: z.strictObject({ ...load, seconds, script, expect: z.string().optional() }),
+  }),
+  z.strictObject({ gap: z.strictObject({ ...load, seconds, script }) }),
+  z.strictObject({ retrieve: z.literal(true) }),
+  z.strictObject({ finish: z.literal(true) }),
+  z.strictObject({
+    migrate: z.strictObject({ vcpu: count(MAX_VCPUS - 1), pcpu: count(2 * MAX_VCPUS) }),
+  }),
+]);
+/** One step of the conductor: an object with one key. */
+export type Step = z.infer<typeof step>;
+
+const scenario = z.strictObject({
+  name: z.string().min(1).max(64),
+  description: z.string().min(1).max(400),
+  vcpus: count(MAX_VCPUS).pipe(z.number().min(1)),
+  lifecycle: z.enum(['interpose', 'attach']).default('interpose'),
+  cr3: z.enum(['isolated', 'shared-until-detach']).default('isolated'),
+  hlt: z.enum(['ACTIVITY', 'ROOT']).default('ACTIVITY'),
+  seed: count(0xffff_ffff).default(1),
+  mix: mixName.default('busy'),
+  /** Exits a second of each vCPU while its guest is active. */
+  rate: count(1_000_000).default(3600),
+  steps: z.array(step).min(1).max(200),
+});
+
+/** A scenario, ready to run. */
+export type Scenario = z.infer<typeof scenario>;
+
+/** Checks a parsed document. @throws ScenarioError SCENARIO_SCHEMA with the path of the first bad field. */
+export function toScenario(document: unknown, file: string): Scenario {
+  const result = scenario.safeParse(document);
+  if (result.success) return result.data;
+  const issue = result.error.issues[0]!;
+  const field = issue.path.join('.') || '(document)';
+  throw new ScenarioError('SCENARIO_SCHEMA', `${file}: ${field}: ${issue.message}`, {
+    file,
+    field,
+    rule: issue.message,
+  });
+}
