@@ -46,6 +46,12 @@ enum caretaker_register {
 	CARETAKER_REGISTERS,
 };
 
+/* caretaker_ccb.exit_reason of a stop that left no exit unanswered. */
+#define CARETAKER_NO_EXIT 0xffffffffu
+
+/* caretaker_ccb.vector when VM entry failed: error_code is VM_INSTRUCTION_ERROR. */
+#define CARETAKER_VECTOR_VMFAIL 256
+
 /* caretaker_ccb.features: what the payload uses and the next kernel must offer. */
 #define CARETAKER_FEATURE_PREEMPTION_TIMER (1ull << 0)
 #define CARETAKER_FEATURE_ACK_ON_EXIT (1ull << 1)
