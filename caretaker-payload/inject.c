@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Events for the guest: the one whose delivery an exit interrupted, NMIs, and
+ * interrupts by priority; and the windows to wait for when it cannot take them.
+ */
+#include "caretaker.h"
+#include "controls.h"
+#include "vectors.h"
+
+#define EVENT_MASK                                            \
+	(INTR_INFO_VECTOR_MASK | INTR_INFO_INTR_TYPE_MASK |   \
+	 INTR_INFO_DELIVER_CODE_MASK | INTR_INFO_VALID_MASK)
+#define SHADOW (GUEST_INTR_STATE_STI | GUEST_INTR_STATE_MOV_SS)
+
+/*
+ * Soft state has the event of the coming VM entry until the exit after it, so
+ * that a route, a stop or a second preparation in between does not lose it.
+ */
+void caretaker_save_vectored_event(struct caretaker_ccb *ccb)
+{
+	struct caretaker_soft_state *soft = soft_state_of(ccb);
+	u32 info = (u32)vmread(IDT_VECTORING_INFO_FIELD);
+
+	if (likely(!(info & INTR_INFO_VALID_MASK))) {
+		if (soft->event_info)
+			soft->event_info = 0;
+		return;
+	}
+	soft->event_info = info & EVENT_MASK;
+	soft->event_error_code = (u32)vmread(IDT_VECTORING_ERROR_CODE);
+	soft->event_instruction_length = (u32)vmread(VM_EXIT_INSTRUCTION_LEN);
+}
+
+/* What KVM has already set up to inject comes before the payload's choice. */
+void caretaker_adopt_event(struct caretaker_ccb *ccb)
+{
+	struct caretaker_soft_state *soft = soft_state_of(ccb);
+	u32 info = (u32)vmread(VM_ENTRY_INTR_INFO_FIELD);
+
+	if (!(info & INTR_INFO_VALID_MASK))
+		return;
+	soft->event_info = info;
+	soft->event_error_code = (u32)vmread(VM_ENTRY_EXCEPTION_ERROR_CODE);
+	soft->event_instruction_length = (u32)vmread(VM_ENTRY_INSTRUCTION_LEN);
+}
+
+/* #GP(0) instead of the instruction; real mode pushes no error code. */
+enum caretaker_answer caretaker_inject_gp(struct caretaker_ccb *ccb)
+{
+	struct caretaker_soft_state *soft = soft_state_of(ccb);
+
+	soft->event_info = INTR_INFO_VALID_MASK | INTR_TYPE_HARD_EXCEPTION |
+			   X86_TRAP_GP;
+	if (vmread(GUEST_CR0) & X86_CR0_PE)
+		soft->event_info |= INTR_INFO_DELIVER_CODE_MASK;
+	soft->event_error_code = 0;
+	return CARETAKER_RESUME;
+}
+
+/* Others set a bit and kick; the exchange takes over exactly what it clears. */
+void caretaker_merge_posted(struct caretaker_soft_state *soft)
+{
+	u32 i;
+
+	for (i = 0; i < VECTOR_WORDS; i++)
+		if (READ_ONCE(soft->posted[i]))
+			soft->irr[i] |= __atomic_exchange_n(&soft->posted[i], 0,
+							    __ATOMIC_SEQ_CST);
+	if (READ_ONCE(soft->posted_nmi)) {
+		__atomic_exchange_n(&soft->posted_nmi, 0, __ATOMIC_SEQ_CST);
+		soft->virtual_nmi_pending = 1;
+	}
+}
+
+/* The vector that only RFLAGS.IF and a shadow may still hold back, or 0. */
+static u32 deliverable_vector(const struct caretaker_soft_state *soft)
+{
+	u32 vector = highest_vector(soft->irr);
+
+	return PRIORITY_CLASS(vector) >
+			       PRIORITY_CLASS(caretaker_processor_priority(soft)) ?
+		       vector :
+		       0;
+}
+
+static bool is_interruptible(void)
+{
+	return vmread(GUEST_RFLAGS) & X86_EFLAGS_IF;
+}
+
+/* An instruction that completes ends the shadow, so it does not count here. */
+bool caretaker_has_injectable(struct caretaker_ccb *ccb)
+{
+	struct caretaker_soft_state *soft = soft_state_of(ccb);
+
+	caretaker_merge_posted(soft);
+	if (soft->tsc_deadline)
+		caretaker_expire_timer(
+			soft, caretaker_guest_tsc(config_of(ccb), rdtsc()));
+	if (soft->virtual_nmi_pending &&
+	    !(vmread(GUEST_INTERRUPTIBILITY_INFO) & GUEST_INTR_STATE_NMI))
+		return true;
+	return deliverable_vector(soft) && is_interruptible();
+}
+
+/* One event an entry: an NMI before an interrupt, if the guest takes it now. */
+static void choose_event(struct caretaker_soft_state *soft)
+{
+	u64 blocking = vmread(GUEST_INTERRUPTIBILITY_INFO);
+	u32 vector = deliverable_vector(soft);
+
+	if (blocking & SHADOW)
+		return;
+	if (soft->virtual_nmi_pending && !(blocking & GUEST_INTR_STATE_NMI)) {
+		soft->virtual_nmi_pending = 0;
+		soft->event_info = INTR_INFO_VALID_MASK | INTR_TYPE_NMI_INTR |
+				   X86_TRAP_NMI;
+	} else if (vector && is_interruptible()) {
+		clear_vector(soft->irr, vector);
+		set_vector(soft->isr, vector);
+		soft->event_info = INTR_INFO_VALID_MASK | INTR_TYPE_EXT_INTR |
+				   vector;
+	}
+}
+
+/* An NMI whose delivery was interrupted has already blocked NMIs: unblock. */
+static void unblock_virtual_nmi(void)
+{
+	u64 blocking = vmread(GUEST_INTERRUPTIBILITY_INFO);
+
+	if (blocking & GUEST_INTR_STATE_NMI)
+		vmwrite(GUEST_INTERRUPTIBILITY_INFO,
+			blocking & ~(u64)GUEST_INTR_STATE_NMI);
+}
+
+static void write_event(const struct caretaker_soft_state *soft)
+{
+	u32 info = soft->event_info;
+
+	vmwrite(VM_ENTRY_INTR_INFO_FIELD, info);
+	if (info & INTR_INFO_DELIVER_CODE_MASK)
+		vmwrite(VM_ENTRY_EXCEPTION_ERROR_CODE, soft->event_error_code);
+	switch (info & INTR_INFO_INTR_TYPE_MASK) {
+	case INTR_TYPE_NMI_INTR:
+		unblock_virtual_nmi();
+		break;
+	case INTR_TYPE_SOFT_INTR:
+	case INTR_TYPE_PRIV_SW_EXCEPTION:
+	case INTR_TYPE_SOFT_EXCEPTION:
+		vmwrite(VM_ENTRY_INSTRUCTION_LEN,
+			soft->event_instruction_length);
+		break;
+	default:
+		break;
+	}
+}
+
+/* What still waits after this entry's event needs an exit when it can go. */
+static u32 wanted_windows(const struct caretaker_soft_state *soft)
+{
+	u32 windows = 0;
+
+	/* Without virtual NMIs there is no window to wait for. */
+	if (soft->virtual_nmi_pending &&
+	    vmread(PIN_BASED_VM_EXEC_CONTROL) & PIN_BASED_VIRTUAL_NMIS)
+		windows |= CPU_BASED_NMI_WINDOW_EXITING;
+	if (deliverable_vector(soft))
+		windows |= CPU_BASED_INTR_WINDOW_EXITING;
+	return windows;
+}
+
+static void inject_waiting(struct caretaker_soft_state *soft)
+{
+	if (!(soft->event_info & INTR_INFO_VALID_MASK))
+		choose_event(soft);
+	if (soft->event_info & INTR_INFO_VALID_MASK)
+		write_event(soft);
+	set_window_controls(wanted_windows(soft));
+}
+
+void caretaker_inject(struct caretaker_ccb *ccb)
+{
+	struct caretaker_soft_state *soft = soft_state_of(ccb);
+
+	if (soft->irr[0] | soft->irr[1] | soft->irr[2] | soft->irr[3] |
+	    soft->virtual_nmi_pending | soft->event_info)
+		inject_waiting(soft);
+	else
+		set_window_controls(0);
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The payload's own IDT: NMI, machine check, interrupts while halted in root
+ * operation, and the faults that nothing but a bug can cause.
+ */
+#include "caretaker.h"
+#include "cpu.h"
+#include "trap.h"
+
+static bool is_between(u64 rip, const char *begin, const char *end)
+{
+	return rip >= (u64)begin && rip < (u64)end;
+}
+
+static bool is_on_ist(u64 rsp, enum caretaker_ist ist)
+{
+	u64 base = (u64)caretaker_ist_stacks[ist - 1];
+
+	return rsp > base && rsp <= base + CARETAKER_IST_SIZE;
+}
+
+/*
+ * While attached an NMI is the host's: remember it for KVM. Detached it is a
+ * kick or a stray. Either way what was looked at before it may be outdated.
+ */
+static u64 nmi(struct caretaker_ccb *ccb, struct caretaker_trap_frame *frame)
+{
+	if (is_attached(ccb))
+		set_flag(&caretaker_instance.remembered,
+			 CARETAKER_REMEMBERED_NMI);
+	else
+		count_one(&telemetry_of(ccb)->nmis);
+
+	if (is_between(frame->rip, caretaker_last_look, caretaker_window_end))
+		return (u64)caretaker_look_again;
+	if (is_between(frame->rip, caretaker_halt_look, caretaker_halt_end)) {
+		/* STI may be done: an interrupt must not come before HLT. */
+		frame->rflags &= ~(u64)X86_EFLAGS_IF;
+		return (u64)caretaker_halt_look;
+	}
+	return 0;
+}
+
+/*
+ * IRET from here ends NMI blocking, and a second machine check reuses this
+ * stack: inside those two handlers returning is not safe, so the core parks.
+ */
+static u64 machine_check(struct caretaker_ccb *ccb,
+			 struct caretaker_trap_frame *frame)
+{
+	bool is_inside_handler = is_on_ist(frame->rsp, CARETAKER_IST_NMI) ||
+				 is_on_ist(frame->rsp, CARETAKER_IST_MC);
+
+	if (!caretaker_answer_machine_check(ccb) || is_inside_handler)
+		caretaker_park(ccb, X86_TRAP_MC, 0, frame->rip);
+	return 0;
+}
+
+/* Only caretaker_halt opens IF. One interrupt ends the halt: IF is shut again. */
+static u64 interrupt(struct caretaker_ccb *ccb,
+		     struct caretaker_trap_frame *frame)
+{
+	frame->rflags &= ~(u64)X86_EFLAGS_IF;
+	if (is_attached(ccb)) {
+		/* The host's, acknowledged but not ended: KVM does that. */
+		soft_state_of(ccb)->acknowledged_vector = (u32)frame->vector;
+		set_flag(&caretaker_instance.remembered,
+			 CARETAKER_REMEMBERED_INTERRUPT);
+	} else {
+		caretaker_answer_interrupt(ccb, (u32)frame->vector);
+	}
+	if (is_between(frame->rip, caretaker_halt_look, caretaker_halt_end))
+		return (u64)caretaker_halt_end;
+	return 0;
+}
+
+/* Returns where to go on instead of frame->rip, or 0. */
+u64 caretaker_trap(struct caretaker_trap_frame *frame)
+{
+	struct caretaker_ccb *ccb = &caretaker_ccb;
+
+	if (frame->vector == X86_TRAP_NMI)
+		return nmi(ccb, frame);
+	if (frame->vector == X86_TRAP_MC)
+		return machine_check(ccb, frame);
+	if (frame->vector >= CARETAKER_FIRST_IRQ)
+		return interrupt(ccb, frame);
+	if (frame->vector == CARETAKER_IRET_TRAP &&
+	    frame->rip == (u64)caretaker_nmi_unblocked)
+		return 0;
+	caretaker_park(ccb, (u32)frame->vector, (u32)frame->error_code,
+		       frame->rip);
+}
