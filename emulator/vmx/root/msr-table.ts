@@ -8,6 +8,7 @@
  */
 import { APIC_BASE, CET, FEATURE_CONTROL, MSR, type MsrName } from '../../../abi/msrs.js';
 import { U64_MAX } from '../../../abi/uint.js';
+import { capabilityMsrs, type VmxCapabilities } from '../capabilities.js';
 
 /** How an MSR behaves under RDMSR and WRMSR. */
 export interface MsrDefinition {
@@ -22,9 +23,16 @@ export interface MsrDefinition {
   readonly isValid: (value: bigint) => boolean;
 }
 
+const DEFAULTS: Omit<MsrDefinition, 'index'> = {
+  reset: 0n,
+  writable: U64_MAX,
+  access: 'read-write',
+  canonical: false,
+  isValid: () => true,
+};
+
 type Row = { readonly msr: MsrName } & Partial<Omit<MsrDefinition, 'index'>>;
 
-const always = (): boolean => true;
 const ALIGNED_4 = (value: bigint): boolean => (value & 3n) === 0n;
 
 /** PAT holds one memory type a byte; 2, 3 and above 7 are reserved. */
@@ -74,12 +82,10 @@ const ROWS: readonly Row[] = [
   { msr: 'IA32_MISC_ENABLE',               reset: 0x4_1801n, writable: MISC_ENABLE_BITS },
   { msr: 'IA32_XFD',                       writable: 0x4_0000n },
   { msr: 'IA32_XFD_ERR',                   writable: 0x4_0000n },
-  { msr: 'IA32_DEBUGCTL',                  writable: 0xdfc3n },
   { msr: 'IA32_PAT',                       reset: 0x0007_0406_0007_0406n, isValid: isPatValid },
   { msr: 'IA32_PERF_CAPABILITIES',         access: 'read-only' },
   { msr: 'IA32_FIXED_CTR_CTRL',            writable: 0xffffn },
   { msr: 'IA32_PERF_GLOBAL_STATUS',        access: 'read-only' },
-  { msr: 'IA32_PERF_GLOBAL_CTRL',          writable: 0xf_0000_00ffn },
   { msr: 'IA32_RTIT_CTL',                  writable: 0n },
   { msr: 'IA32_U_CET',                     writable: CET_BITS, canonical: true, isValid: isCetValid },
   { msr: 'IA32_S_CET',                     writable: CET_BITS, canonical: true, isValid: isCetValid },
@@ -98,25 +104,22 @@ const ROWS: readonly Row[] = [
   { msr: 'IA32_TSC_AUX',                   writable: 0xffff_ffffn },
 ];
 
-/** Every MSR that a pCPU has of its own, the VMX capability MSRs apart. */
-export const MSR_TABLE: readonly MsrDefinition[] = ROWS.map((row) => ({
-  reset: 0n,
-  writable: U64_MAX,
-  access: 'read-write',
-  canonical: false,
-  isValid: always,
-  ...row,
-  index: MSR[row.msr],
-}));
-
-/** Rows for MSRs that only report something, such as the VMX capabilities. */
-export function readOnlyMsrs(values: ReadonlyMap<number, bigint>): readonly MsrDefinition[] {
-  return [...values].map(([index, reset]) => ({
+/** Every MSR that a processor with these capabilities has of its own. */
+export function msrTable(capabilities: VmxCapabilities): readonly MsrDefinition[] {
+  const modelSpecific: readonly Row[] = [
+    { msr: 'IA32_DEBUGCTL', writable: capabilities.debugctl },
+    { msr: 'IA32_PERF_GLOBAL_CTRL', writable: capabilities.perfGlobalCtrl },
+  ];
+  const own = [...ROWS, ...modelSpecific].map((row) => ({
+    ...DEFAULTS,
+    ...row,
+    index: MSR[row.msr],
+  }));
+  const reported = [...capabilityMsrs(capabilities)].map(([index, reset]): MsrDefinition => ({
+    ...DEFAULTS,
     index,
     reset,
-    writable: 0n,
     access: 'read-only',
-    canonical: false,
-    isValid: always,
   }));
+  return [...own, ...reported];
 }

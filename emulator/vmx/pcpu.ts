@@ -1,0 +1,475 @@
+/**
+ * A pCPU in VMX root operation: runs the engine from stop to stop, executes trap sites, and takes events between them.
+ *
+ * Source: SDM, "Priority Among Concurrent Events", "Masking Maskable Hardware Interrupts", "Handling Multiple NMIs",
+ * "Machine-Check Exceptions"; DESIGN ("Exact points", "Traps are sites, not callbacks").
+ * Invariant: events land on instruction boundaries; VMLAUNCH and VMRESUME stop before they execute, everything else
+ * that a model executes takes one tick.
+ * Not modelled: SMIs, single stepping and breakpoints by DR7, machine-check banks, processor reset by SIPI.
+ */
+import { VECTOR } from '../../abi/interruption.js';
+import { MSR } from '../../abi/msrs.js';
+import { hex, u64 } from '../../abi/uint.js';
+import { Random, type RandomState } from '../clock/random.js';
+import { VirtualClock, type VirtualClockState } from '../clock/virtual-clock.js';
+import type { EngineStop, TrapSite } from '../cpu/port.js';
+import { REG, type RegisterFile } from '../cpu/registers.js';
+import type { PhysicalBytes } from '../memory/physical-memory.js';
+import type { VmxCapabilities } from './capabilities.js';
+import type { Blocking, VmxOperation } from './ports.js';
+import { ActiveAddressSpace } from './root/active-address-space.js';
+import { deliver, type DeliveryEvent, type DeliveryResult } from './root/idt-delivery.js';
+import { executeInstruction } from './root/instructions/index.js';
+import type { IpiPort } from './root/ipi-bus.js';
+import { LinearMemory, type LinearMemoryEvents } from './root/linear-memory.js';
+import { LocalApic, type LocalApicState } from './root/local-apic.js';
+import { MsrFile, type MsrFileState } from './root/msr-file.js';
+import { msrTable } from './root/msr-table.js';
+import { RootMsrs } from './root/msrs.js';
+import { UNDEFINED_OPCODE, fault, unmodelled, type Failure, type Fault } from './root/outcome.js';
+import type { EnginePort, RootCpu, RootFeatures, RootPorts } from './root/root-cpu.js';
+import type { Activity, Finding, StopReason } from './stop-reason.js';
+import type { VmcsStore } from './vmcs-store.js';
+
+export type {
+  CpuidPort,
+  CpuidResult,
+  EnginePort,
+  PortIoPort,
+  RootFeatures,
+  RootPorts,
+  ShadowStackPort,
+  VmxInstructionPort,
+  VmxInstructionResult,
+} from './root/root-cpu.js';
+
+/** Identity and features of a pCPU. */
+export interface PcpuConfig {
+  readonly id: number;
+  readonly apicId: number;
+  /** Seed of RDRAND and RDSEED. */
+  readonly seed: number;
+  readonly features: RootFeatures;
+  /** TSC ticks of one undivided count of the APIC timer. */
+  readonly timerTicksPerCount: number;
+  readonly capabilities: VmxCapabilities;
+}
+
+/** What a pCPU is connected to. */
+export interface PcpuPorts extends RootPorts {
+  readonly memory: PhysicalBytes;
+  readonly ipi: IpiPort;
+  readonly vmcsStore: VmcsStore;
+}
+
+/** What a pCPU tells and asks the machine. */
+export interface PcpuEvents extends LinearMemoryEvents {
+  /** A PAUSE is about to execute; `stop` ends the run past it as `spinning`. Time may be moved in here. */
+  onPause(site: bigint): 'continue' | 'stop';
+  /** An exception is about to go through the IDT; `stop` ends the run before it does. */
+  onException(exception: Fault, address: bigint): 'deliver' | 'stop';
+  /** An event went through the IDT, or did not make it. */
+  onDelivery(event: DeliveryEvent, interrupted: bigint, result: DeliveryResult): void;
+  onFinding(finding: Finding): 'continue' | 'stop';
+  /** A physical EOI; `vector` is null when nothing was in service. */
+  onEoi(vector: number | null, isLevel: boolean): void;
+  /** An SIPI arrived while this pCPU waits for one. */
+  onStartup(vector: number): void;
+}
+
+/** Events that do nothing and let everything go on. */
+export const NO_PCPU_EVENTS: PcpuEvents = {
+  onAccess: () => undefined,
+  onImplicitAccess: () => undefined,
+  onPause: () => 'continue',
+  onException: () => 'deliver',
+  onDelivery: () => undefined,
+  onFinding: () => 'continue',
+  onEoi: () => undefined,
+  onStartup: () => undefined,
+};
+
+/** A pCPU as plain data; `current` is the region of the current VMCS, whose own state the VMCS store keeps. */
+export interface PcpuState {
+  readonly registers: readonly bigint[];
+  readonly msrs: MsrFileState;
+  readonly apic: LocalApicState;
+  readonly clock: VirtualClockState;
+  readonly random: RandomState;
+  readonly blocking: Blocking;
+  readonly activity: Activity;
+  readonly pendingNmi: boolean;
+  readonly pendingInit: boolean;
+  readonly pendingMachineCheck: boolean;
+  readonly retired: number;
+  readonly vmx: {
+    readonly vmxonPointer: bigint | null;
+    readonly mode: VmxOperation['mode'];
+    readonly current: bigint | null;
+  };
+}
+
+const MCG_STATUS_RIPV = 1n;
+const MCG_STATUS_MCIP = 4n;
+const CR4_MCE = 1n << 6n;
+/** RFLAGS.IF in the low half of its slot. */
+const IF = 0x200;
+
+export class Pcpu implements RootCpu {
+  readonly id: number;
+  readonly apicId: number;
+  readonly memory: PhysicalBytes;
+  readonly registers: RegisterFile;
+  readonly engine: EnginePort;
+  readonly clock: VirtualClock;
+  readonly apic: LocalApic;
+  readonly msrs: RootMsrs;
+  readonly linear: LinearMemory;
+  readonly random: Random;
+  readonly ports: RootPorts;
+  readonly features: RootFeatures;
+  readonly capabilities: VmxCapabilities;
+  readonly vmcsStore: VmcsStore;
+  readonly blocking: Blocking = { sti: false, movSs: false, nmi: false };
+  readonly vmx: VmxOperation = { vmxonPointer: null, current: null, mode: 'off' };
+  /** Addresses at which an engine breakpoint means `routed`. */
+  readonly routingAddresses = new Set<bigint>();
+  activity: Activity = 'active';
+  /** One NMI is latched while NMIs are blocked. */
+  pendingNmi = false;
+  /** An INIT, which VMX root operation blocks and VMXOFF lets through. */
+  pendingInit = false;
+  pendingMachineCheck = false;
+  readonly #space: ActiveAddressSpace;
+  readonly #events: PcpuEvents;
+  readonly #now: () => number;
+  #requestedStop: StopReason | null = null;
+  /** Instructions that models executed; the engine counts its own. */
+  #modelled = 0;
+
+  constructor(config: PcpuConfig, engine: EnginePort, ports: PcpuPorts, events: PcpuEvents) {
+    this.id = config.id;
+    this.apicId = config.apicId;
+    this.features = config.features;
+    this.capabilities = config.capabilities;
+    this.vmcsStore = ports.vmcsStore;
+    this.memory = ports.memory;
+    this.engine = engine;
+    this.registers = engine.registers;
+    this.#events = events;
+    this.clock = new VirtualClock(engine);
+    this.#now = () => this.clock.now();
+    this.random = new Random(config.seed);
+    this.#space = new ActiveAddressSpace(ports.addressSpace, engine.registers);
+    this.ports = {
+      addressSpace: this.#space,
+      cpuid: ports.cpuid,
+      portIo: ports.portIo,
+      vmx: ports.vmx,
+      shadowStack: ports.shadowStack,
+    };
+    const rip = (): bigint => this.registers.values[REG.RIP]!;
+    this.linear = new LinearMemory(ports.memory, this.#space, events, rip);
+    const apic = { id: config.apicId, timerTicksPerCount: config.timerTicksPerCount };
+    this.apic = new LocalApic(apic, this.#now, ports.ipi, {
+      onNmi: () => (this.pendingNmi = true),
+      onInit: () => (this.pendingInit = true),
+      onStartup: (vector) => {
+        if (this.activity === 'wait-for-sipi') events.onStartup(vector);
+      },
+      onSmi: () => undefined,
+      onEoi: (vector, isLevel) => events.onEoi(vector, isLevel),
+    });
+    this.msrs = new RootMsrs(
+      new MsrFile(msrTable(config.capabilities)),
+      this.registers,
+      this.apic,
+      this.#now,
+    );
+  }
+
+  now(): number {
+    return this.clock.now();
+  }
+
+  /** Instructions executed since the pCPU was made, by the engine and by the models. */
+  get retired(): number {
+    return this.engine.counters.instructions + this.#modelled;
+  }
+
+  /** Ends the run at the next instruction boundary; for hooks that found something. */
+  requestStop(reason: StopReason): void {
+    this.#requestedStop ??= reason;
+  }
+
+  report(finding: Finding): 'continue' | 'stop' {
+    return this.#events.onFinding(finding);
+  }
+
+  /** Page tables or the mapping changed from outside: make the address space anew before the next run. */
+  forgetAddressSpace(): void {
+    this.#space.forget();
+  }
+
+  /** Executes at most `limit` instructions from the register file. */
+  run(limit: number): StopReason {
+    const refusal = this.#space.sync();
+    if (refusal !== null) return unmodelled('CR3', this.#rip(), refusal).reason;
+    const end = this.retired + limit;
+    const { counters } = this.engine;
+    for (;;) {
+      const stopped = this.#atBoundary();
+      if (stopped !== null) return stopped;
+      const left = end - this.retired;
+      if (left <= 0) return { kind: 'instruction-limit', address: this.#rip() };
+      const before = counters.instructions;
+      const stop = this.engine.run(this.#budget(left));
+      if (counters.instructions !== before) this.#endShadow();
+      const reason = this.#handle(stop);
+      if (reason !== null) return reason;
+    }
+  }
+
+  /** Delivers an exception that the machine raises at this boundary, as hardware would have; null when it went through. */
+  raise(exception: Fault): StopReason | null {
+    const address = this.#rip();
+    if (this.#events.onException(exception, address) === 'stop') {
+      return {
+        kind: 'exception',
+        address,
+        vector: exception.vector,
+        errorCode: exception.errorCode,
+        faultAddress: exception.address,
+      };
+    }
+    if (exception.address !== null) this.registers.values[REG.CR2] = exception.address;
+    const { vector, errorCode } = exception;
+    return this.#deliver({ vector, kind: 'exception', errorCode });
+  }
+
+  state(): PcpuState {
+    return {
+      registers: [...this.registers.values],
+      msrs: this.msrs.file.state(),
+      apic: this.apic.state(),
+      clock: this.clock.state(),
+      random: this.random.state(),
+      blocking: { ...this.blocking },
+      activity: this.activity,
+      pendingNmi: this.pendingNmi,
+      pendingInit: this.pendingInit,
+      pendingMachineCheck: this.pendingMachineCheck,
+      retired: this.retired,
+      vmx: {
+        vmxonPointer: this.vmx.vmxonPointer,
+        mode: this.vmx.mode,
+        current: this.vmx.current?.regionPa ?? null,
+      },
+    };
+  }
+
+  /** Restores a state after the engine's own; `vmcsAt` finds the restored VMCS of a region. */
+  restore(state: PcpuState, vmcsAt: (regionPa: bigint) => VmxOperation['current']): void {
+    this.registers.values.set(state.registers);
+    this.msrs.file.restore(state.msrs);
+    this.apic.restore(state.apic);
+    this.clock.restore(state.clock);
+    this.random.restore(state.random);
+    Object.assign(this.blocking, state.blocking);
+    this.activity = state.activity;
+    this.pendingNmi = state.pendingNmi;
+    this.pendingInit = state.pendingInit;
+    this.pendingMachineCheck = state.pendingMachineCheck;
+    this.#modelled = state.retired - this.engine.counters.instructions;
+    this.#requestedStop = null;
+    const { vmxonPointer, mode, current } = state.vmx;
+    Object.assign(this.vmx, {
+      vmxonPointer,
+      mode,
+      current: current === null ? null : vmcsAt(current),
+    });
+    this.#space.forget();
+  }
+
+  #rip(): bigint {
+    return this.registers.values[REG.RIP]!;
+  }
+
+  /** Takes what is due between two instructions: the timer, INIT, machine check, NMI, interrupt. */
+  #atBoundary(): StopReason | null {
+    if (this.#requestedStop !== null) {
+      const reason = this.#requestedStop;
+      this.#requestedStop = null;
+      return reason;
+    }
+    if (this.clock.now() >= this.apic.nextTsc) this.apic.tick();
+    if (this.pendingInit && this.vmx.mode === 'off') this.#takeInit();
+    if (this.activity === 'active' || this.activity === 'halted') {
+      for (let event = this.#takeEvent(); event !== null; event = this.#takeEvent()) {
+        this.activity = 'active';
+        const stopped = event === 'shutdown' ? this.#shutDown([]) : this.#deliver(event);
+        if (stopped !== null) return stopped;
+      }
+    }
+    return this.activity === 'active' ? null : this.#waiting(this.activity);
+  }
+
+  /** The event of the highest priority that nothing masks, taken from where it waits. */
+  #takeEvent(): DeliveryEvent | 'shutdown' | null {
+    if (this.pendingMachineCheck) {
+      this.pendingMachineCheck = false;
+      return this.#takeMachineCheck();
+    }
+    const { sti, movSs, nmi } = this.blocking;
+    if (this.pendingNmi && !nmi && !movSs && !(sti && this.features.isNmiBlockedBySti)) {
+      this.pendingNmi = false;
+      return { vector: VECTOR.NMI, kind: 'nmi', errorCode: null };
+    }
+    if (sti || movSs || (this.registers.words[REG.RFLAGS * 2]! & IF) === 0) return null;
+    if (this.apic.deliverable < 0) return null;
+    return { vector: this.apic.acknowledge(), kind: 'external', errorCode: null };
+  }
+
+  /** A machine check while one is in progress, or with CR4.MCE clear, shuts the processor down. */
+  #takeMachineCheck(): DeliveryEvent | 'shutdown' {
+    const status = this.msrs.file.read(MSR.IA32_MCG_STATUS) ?? 0n;
+    const isEnabled = (this.registers.values[REG.CR4]! & CR4_MCE) !== 0n;
+    if (!isEnabled || (status & MCG_STATUS_MCIP) !== 0n) return 'shutdown';
+    this.msrs.file.load(MSR.IA32_MCG_STATUS, status | MCG_STATUS_MCIP | MCG_STATUS_RIPV);
+    return { vector: VECTOR.MC, kind: 'exception', errorCode: null };
+  }
+
+  #takeInit(): void {
+    this.pendingInit = false;
+    this.apic.reset();
+    this.activity = 'wait-for-sipi';
+  }
+
+  #deliver(event: DeliveryEvent): StopReason | null {
+    const interrupted = this.#rip();
+    const result = deliver(this, event);
+    this.#events.onDelivery(event, interrupted, result);
+    switch (result.kind) {
+      case 'delivered':
+        return null;
+      case 'stop':
+        return result.reason;
+      case 'triple-fault':
+        return this.#shutDown(result.vectors);
+    }
+  }
+
+  #shutDown(vectors: readonly number[]): StopReason {
+    this.activity = 'shutdown';
+    return { kind: 'triple-fault', address: this.#rip(), vectors };
+  }
+
+  #waiting(activity: Exclude<Activity, 'active'>): StopReason {
+    return { kind: 'halted', address: this.#rip(), activity, wakeTsc: this.apic.nextTsc };
+  }
+
+  /** Up to the next timer expiry, and one instruction where an event waits for a shadow to end. */
+  #budget(left: number): number {
+    const { sti, movSs } = this.blocking;
+    if ((sti || movSs) && (this.pendingNmi || this.apic.deliverable >= 0)) return 1;
+    const untilTimer = this.apic.nextTsc - this.clock.now();
+    return untilTimer < left ? untilTimer : left;
+  }
+
+  #endShadow(): void {
+    this.blocking.sti = false;
+    this.blocking.movSs = false;
+  }
+
+  #handle(stop: EngineStop): StopReason | null {
+    switch (stop.kind) {
+      case 'site':
+        // The timer may have expired with the last instruction: its interrupt comes before the site.
+        return this.clock.now() >= this.apic.nextTsc ? null : this.#atSite(stop.site);
+      case 'limit':
+        return null;
+      case 'breakpoint': {
+        const address = this.#rip();
+        return { kind: this.routingAddresses.has(address) ? 'routed' : 'breakpoint', address };
+      }
+      case 'exception':
+        return this.#onEngineException(stop.vector);
+      case 'memory':
+        return this.#fail(
+          this.linear.explain(stop.address, stop.sizeBytes, stop.access) ??
+            this.linear.outside(stop.address, stop.sizeBytes, stop.access),
+        );
+      case 'invalid-instruction':
+        return this.#onInvalidInstruction();
+    }
+  }
+
+  #atSite({ instruction }: TrapSite): StopReason | null {
+    switch (instruction.name) {
+      case 'VMRESUME':
+      case 'VMLAUNCH':
+        if (this.vmx.mode === 'off') return this.raise(UNDEFINED_OPCODE);
+        return {
+          kind: instruction.name === 'VMRESUME' ? 'vmresume' : 'vmlaunch',
+          address: this.#rip(),
+        };
+      case 'PAUSE':
+        return this.#pause(instruction.length);
+    }
+    this.#endShadow();
+    const outcome = executeInstruction(this, instruction);
+    switch (outcome.kind) {
+      case 'next':
+        this.#retire(instruction.length);
+        return null;
+      case 'jumped':
+        this.#retire(0);
+        return null;
+      case 'fault':
+      case 'stop':
+        return this.#fail(outcome);
+    }
+  }
+
+  #pause(length: number): StopReason | null {
+    const site = this.#rip();
+    const verdict = this.#events.onPause(site);
+    this.#endShadow();
+    this.#retire(length);
+    return verdict === 'stop' ? { kind: 'spinning', address: this.#rip(), site } : null;
+  }
+
+  /** One instruction that a model executed, one tick; a model that transferred control has set RIP. */
+  #retire(length: number): void {
+    this.#modelled++;
+    this.clock.advance(1);
+    if (length > 0) this.registers.values[REG.RIP] = u64(this.#rip() + u64(length));
+  }
+
+  #fail(failure: Failure): StopReason | null {
+    return failure.kind === 'stop' ? failure.reason : this.raise(failure);
+  }
+
+  #onEngineException(vector: number): StopReason | null {
+    if (vector === VECTOR.PF) {
+      return unmodelled('#PF', this.#rip(), 'the engine gave no faulting address').reason;
+    }
+    return this.raise(fault(vector, ZERO_ERROR_CODE.has(vector) ? 0 : null));
+  }
+
+  /** UD0, UD1 and UD2 are undefined on purpose; anything else is an instruction that nothing here knows. */
+  #onInvalidInstruction(): StopReason | null {
+    const rip = this.#rip();
+    const failure = this.linear.explain(rip, 2, 'fetch');
+    if (failure !== null) return this.#fail(failure);
+    const opcode = this.memory.readU16(rip);
+    if (DELIBERATELY_UNDEFINED.has(opcode)) return this.raise(UNDEFINED_OPCODE);
+    return unmodelled(`opcode ${hex(opcode, 4)}`, rip, 'unknown to sweep and engine').reason;
+  }
+}
+
+/** 0F 0B, 0F B9 and 0F FF, little-endian. */
+const DELIBERATELY_UNDEFINED: ReadonlySet<number> = new Set([0x0b0f, 0xb90f, 0xff0f]);
+
+/** Exceptions with an error code that is 0 when an instruction of CPL 0 code without a selector raises them. */
+const ZERO_ERROR_CODE: ReadonlySet<number> = new Set([VECTOR.SS, VECTOR.GP, VECTOR.AC]);

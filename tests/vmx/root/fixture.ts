@@ -1,0 +1,235 @@
+/** A pCPU over a scripted engine: descriptor tables, a stack and a few instructions in 256 KiB of identity-mapped memory. */
+import { u64 } from '../../../abi/uint.js';
+import type { Instruction, Operand } from '../../../emulator/cpu/decode.js';
+import type { EngineCounters, EngineStop } from '../../../emulator/cpu/port.js';
+import { REG, RegisterFile } from '../../../emulator/cpu/registers.js';
+import { PhysicalMemory } from '../../../emulator/memory/physical-memory.js';
+import { DEFAULT_CAPABILITIES } from '../../../emulator/vmx/capabilities.js';
+import {
+  NO_PCPU_EVENTS,
+  Pcpu,
+  type EnginePort,
+  type PcpuEvents,
+  type PcpuPorts,
+} from '../../../emulator/vmx/pcpu.js';
+import { IpiBus } from '../../../emulator/vmx/root/ipi-bus.js';
+import type { AccessKind, AccessRefusal } from '../../../emulator/vmx/root/linear-memory.js';
+import { SHADOW_STACK_OFF } from '../../../emulator/vmx/root/shadow-stack-off.js';
+import { VmcsStore } from '../../../emulator/vmx/vmcs-store.js';
+
+export const GDT = 0x1000;
+export const IDT = 0x2000;
+export const TSS = 0x3000;
+export const DATA = 0x5000;
+export const STACK = 0x8000;
+export const CODE = 0x10000;
+export const HANDLERS = 0x20000;
+export const IST1 = 0x9000;
+
+export const CS = 0x10;
+export const SS = 0x18;
+export const TR = 0x40;
+
+// prettier-ignore
+export const DESCRIPTOR = {
+  CODE64: 0x00af_9b00_0000_ffffn, DATA: 0x00cf_9300_0000_ffffn, CODE32: 0x00cf_9b00_0000_ffffn,
+  CODE64_DPL3: 0x00af_fb00_0000_ffffn, READ_ONLY: 0x00cf_9100_0000_ffffn,
+} as const;
+
+/** Each instruction is one byte long unless it says so. */
+export function instruction(
+  name: string,
+  operands: readonly Operand[] = [],
+  length = 1,
+): Instruction {
+  return { name, length, operands, isFpu: false };
+}
+
+export const reg = (register: number, sizeBytes = 8): Operand => ({
+  kind: 'register',
+  register,
+  sizeBytes,
+});
+export const imm = (value: number): Operand => ({ kind: 'immediate', value: u64(value) });
+export const at = (address: number): Operand => ({
+  kind: 'memory',
+  base: null,
+  index: null,
+  scale: 1,
+  displacement: u64(address),
+  segment: null,
+});
+
+/** What the engine meets at an address: a site, a stop of its own, or a native instruction with an effect. */
+export type Scripted = Instruction | EngineStop | ((registers: RegisterFile) => void);
+
+/** Executes one-byte no-operations everywhere but where something is scripted. */
+export class FakeEngine implements EnginePort {
+  readonly registers = new RegisterFile();
+  readonly counters: EngineCounters = {
+    instructions: 0,
+    blocks: 0,
+    stores: 0,
+    inlineVmreads: 0,
+    inlineVmwrites: 0,
+    inlineRdtscs: 0,
+  };
+  tscBase = 0;
+  readonly script = new Map<number, Scripted>();
+  readonly limits: number[] = [];
+  stepNativeResult: EngineStop | null = null;
+
+  run(limit: number): EngineStop {
+    this.limits.push(limit);
+    for (let left = limit; ; left--) {
+      const rip = Number(this.registers.get('RIP'));
+      const scripted = this.script.get(rip);
+      if (typeof scripted === 'object' && 'kind' in scripted) return scripted;
+      if (typeof scripted === 'object') {
+        return { kind: 'site', site: { address: u64(rip), instruction: scripted } };
+      }
+      if (left === 0) return { kind: 'limit' };
+      this.registers.set('RIP', u64(rip + 1));
+      scripted?.(this.registers);
+      this.counters.instructions++;
+    }
+  }
+
+  stepNative(): EngineStop | null {
+    return this.stepNativeResult;
+  }
+}
+
+/** An address space that allows all of memory but what a test forbids. */
+export class FakeSpace {
+  readonly activated: bigint[] = [];
+  readonly invalidated: (bigint | null)[] = [];
+  readonly refused = new Map<number, AccessRefusal['kind'] | 'read-only'>();
+  refuseActivation: string | null = null;
+
+  activate(cr3: bigint): string | null {
+    if (this.refuseActivation === null) this.activated.push(cr3);
+    return this.refuseActivation;
+  }
+
+  check(linear: bigint, sizeBytes: number, access: AccessKind): AccessRefusal | null {
+    const first = Number(linear) >> 12;
+    const last = (Number(linear) + sizeBytes - 1) >> 12;
+    for (let page = first; page <= last; page++) {
+      const refusal = this.refused.get(page << 12);
+      if (refusal === undefined || (refusal === 'read-only' && access !== 'write')) continue;
+      const address = page === first ? linear : u64(page << 12);
+      if (refusal === 'outside') return { kind: 'outside', address };
+      const isPresent = refusal === 'read-only' ? 1 : 0;
+      return { kind: 'page-fault', errorCode: isPresent | (access === 'write' ? 2 : 0), address };
+    }
+    return null;
+  }
+
+  invalidate(linear: bigint | null): void {
+    this.invalidated.push(linear);
+  }
+}
+
+export interface Fixture {
+  readonly pcpu: Pcpu;
+  readonly engine: FakeEngine;
+  readonly memory: PhysicalMemory;
+  readonly space: FakeSpace;
+  readonly bus: IpiBus;
+}
+
+export interface FixtureOptions {
+  readonly id?: number;
+  readonly bus?: IpiBus;
+  readonly events?: Partial<PcpuEvents>;
+  readonly ports?: Partial<PcpuPorts>;
+  readonly isNmiBlockedBySti?: boolean;
+}
+
+/** Handlers of vector n are at HANDLERS + 16 * n. */
+export const handlerOf = (vector: number): number => HANDLERS + vector * 16;
+
+export function writeGate(
+  memory: PhysicalMemory,
+  vector: number,
+  gate: { offset?: bigint; selector?: number; ist?: number; type?: number; isPresent?: boolean },
+): void {
+  const offset = gate.offset ?? u64(handlerOf(vector));
+  const middle =
+    (Number(offset & 0xffff_0000n) >>> 0) +
+    ((gate.isPresent ?? true) ? 0x8000 : 0) +
+    ((gate.type ?? 14) << 8) +
+    (gate.ist ?? 0);
+  const base = u64(IDT + vector * 16);
+  memory.writeU32(base, ((gate.selector ?? CS) << 16) + Number(offset & 0xffffn));
+  memory.writeU32(base + 4n, middle);
+  memory.writeU64(base + 8n, offset >> 32n);
+}
+
+export function fixture(options: FixtureOptions = {}): Fixture {
+  const memory = new PhysicalMemory(new ArrayBuffer(0x40000));
+  const engine = new FakeEngine();
+  const space = new FakeSpace();
+  const bus = options.bus ?? new IpiBus();
+  memory.writeU64(u64(GDT + CS), DESCRIPTOR.CODE64);
+  memory.writeU64(u64(GDT + SS), DESCRIPTOR.DATA);
+  for (let vector = 0; vector < 256; vector++) writeGate(memory, vector, {});
+  memory.writeU64(u64(TSS + 0x24), u64(IST1));
+  const ports: PcpuPorts = {
+    memory,
+    ipi: bus,
+    vmcsStore: new VmcsStore(memory),
+    addressSpace: space,
+    cpuid: { execute: (_cpu, leaf, subleaf) => ({ eax: leaf, ebx: subleaf, ecx: 3, edx: 4 }) },
+    portIo: { read: () => undefined, write: () => false },
+    vmx: { execute: () => ({ kind: 'done', value: null }) },
+    shadowStack: SHADOW_STACK_OFF,
+    ...options.ports,
+  };
+  const pcpu = new Pcpu(
+    {
+      id: options.id ?? 0,
+      apicId: options.id ?? 0,
+      seed: 1,
+      features: { xcr0: 0xe7n, isNmiBlockedBySti: options.isNmiBlockedBySti ?? false },
+      timerTicksPerCount: 1,
+      capabilities: DEFAULT_CAPABILITIES,
+    },
+    engine,
+    ports,
+    { ...NO_PCPU_EVENTS, ...options.events },
+  );
+  bus.attach(pcpu.apic);
+  pcpu.vmx.mode = 'root';
+  const initial: readonly (readonly [number, number | bigint])[] = [
+    [REG.RIP, CODE],
+    [REG.RSP, STACK],
+    [REG.RFLAGS, 2],
+    [REG.CR0, 0x8001_0031n],
+    [REG.CR3, 0x7000],
+    [REG.CR4, 0x5_2060],
+    [REG.EFER, 0xd00],
+    [REG.GDTR_BASE, GDT],
+    [REG.GDTR_LIMIT, 0x4f],
+    [REG.IDTR_BASE, IDT],
+    [REG.IDTR_LIMIT, 0xfff],
+    [REG.CS, CS],
+    [REG.SS, SS],
+    [REG.TR, TR],
+    [REG.TR_BASE, TSS],
+    [REG.TR_LIMIT, 0x67],
+    [REG.DR6, 0xffff_0ff0n],
+    [REG.DR7, 0x400],
+    [REG.XCR0, 1],
+  ];
+  for (const [slot, value] of initial) engine.registers.values[slot] = u64(value);
+  pcpu.apic.write(0x80f, 0x1ffn);
+  return { pcpu, engine, memory, space, bus };
+}
+
+/** The quadwords at RSP, the top of the stack first. */
+export function stackOf({ pcpu, memory }: Fixture, count: number): bigint[] {
+  const rsp = pcpu.registers.get('RSP');
+  return Array.from({ length: count }, (_, index) => memory.readU64(rsp + u64(index * 8)));
+}
