@@ -345,3 +345,8 @@ export function accessOf(encoding: bigint): VmcsAccess | undefined {
   if ((number & 1) === 0) return { slot: full, high: false };
   return fieldAt(full).access === 'full-and-high' ? { slot: full, high: true } : undefined;
 }
+
+const BITS = { 16: 16, 32: 32, 64: 64, natural: 64 } as const;
+
+/** Bits of each slot's field: 16, 32 or 64; VMWRITE ignores the source operand's bits above. */
+export const slotBits: Uint8Array = Uint8Array.from(VMCS_FIELDS, (field) => BITS[field.width]);
