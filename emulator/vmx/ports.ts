@@ -7,6 +7,8 @@
  */
 import type { PhysicalBytes } from '../memory/physical-memory.js';
 import type { RegisterFile } from '../cpu/registers.js';
+import type { VmxCapabilities } from './capabilities.js';
+import type { VmcsStore } from './vmcs-store.js';
 import type { Vmcs } from './vmcs.js';
 
 /** An MSR access that hardware refuses with #GP(0) is `undefined` on read and `false` on write. */
@@ -22,13 +24,17 @@ export interface Blocking {
   nmi: boolean;
 }
 
-/** VMX operation of one logical processor. */
+/**
+ * VMX operation of one logical processor.
+ *
+ * `mode` is `aborted` after a VMX abort: the processor is in a shutdown that only RESET ends.
+ */
 export interface VmxOperation {
   /** Physical address of the VMXON region, null outside VMX operation. */
   vmxonPointer: bigint | null;
   /** The current VMCS, null for the invalid pointer. */
   current: Vmcs | null;
-  mode: 'off' | 'root' | 'non-root';
+  mode: 'off' | 'root' | 'non-root' | 'aborted';
 }
 
 /** One logical processor as emulator/vmx sees it. */
@@ -40,6 +46,10 @@ export interface VmxPcpu {
   readonly msrs: MsrPort;
   readonly blocking: Blocking;
   readonly vmx: VmxOperation;
+  /** What this processor's VMX offers; the same object on every pCPU of a machine. */
+  readonly capabilities: VmxCapabilities;
+  /** Which VMCS is active where; the same object on every pCPU of a machine. */
+  readonly vmcsStore: VmcsStore;
   /** The TSC now, in ticks. */
   now(): number;
 }

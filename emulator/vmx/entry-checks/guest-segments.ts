@@ -1,0 +1,381 @@
+/**
+ * Checks of VM entry on the guest's segment and descriptor-table registers.
+ *
+ * Source: SDM, "Checks on Guest Segment Registers", "Checks on Guest Descriptor-Table Registers".
+ * Invariant: "usable" means bit 16 of the access rights is 0; a virtual-8086 guest has RFLAGS.VM = 1 and CR0.PE is
+ * not consulted, as the SDM's term "the guest will be virtual-8086" says.
+ */
+import { VMCS_SLOT, type FieldName } from '../../../abi/vmcs-fields.js';
+import { SECONDARY } from '../../../abi/vmx-controls.js';
+import { CR } from '../capabilities.js';
+import type { VmcsDescription } from '../description.js';
+import { protectedModeGuest, unrestrictedGuest } from './guest-registers.js';
+import { guestRules, type RuleRow, type VmcsView } from './rule.js';
+import { SECONDARY_READS, ia32e, isCanonicalField, secondary, withBits } from './values.js';
+
+const F = VMCS_SLOT;
+const {
+  GUEST_CR0,
+  GUEST_CS_AR_BYTES,
+  GUEST_CS_BASE,
+  GUEST_CS_SELECTOR,
+  GUEST_LDTR_AR_BYTES,
+  GUEST_LDTR_SELECTOR,
+  GUEST_RFLAGS,
+  GUEST_SS_AR_BYTES,
+  GUEST_SS_SELECTOR,
+  GUEST_TR_AR_BYTES,
+  GUEST_TR_SELECTOR,
+} = VMCS_SLOT;
+
+const CODE_AND_DATA = ['CS', 'SS', 'DS', 'ES', 'FS', 'GS'] as const;
+const DATA = ['DS', 'ES', 'FS', 'GS'] as const;
+type Segment = (typeof CODE_AND_DATA)[number] | 'TR' | 'LDTR';
+
+// prettier-ignore
+/** Bits of a VMCS access-rights field. */
+const AR = {
+  TYPE: 0xf, ACCESSED: 0x1, READABLE: 0x2, CODE: 0x8, S: 0x10, DPL_SHIFT: 5, P: 0x80, L: 0x2000, DB: 0x4000,
+  G: 0x8000, UNUSABLE: 0x1_0000, RESERVED: 0xfffe_0f00,
+} as const;
+
+const VM_FLAG = 0x2_0000;
+const BUSY_16 = 3;
+const BUSY_32 = 11;
+const LDT = 2;
+
+const ar = (segment: Segment) => `GUEST_${segment}_AR_BYTES` as const;
+const selector = (segment: Segment) => `GUEST_${segment}_SELECTOR` as const;
+const base = (segment: Segment) => `GUEST_${segment}_BASE` as const;
+const limit = (segment: Segment) => `GUEST_${segment}_LIMIT` as const;
+
+const v8086 = (v: VmcsView): boolean => (v.low(GUEST_RFLAGS) & VM_FLAG) !== 0;
+const unrestricted = (v: VmcsView): boolean => secondary(v, SECONDARY.UNRESTRICTED_GUEST);
+const dpl = (rights: number): number => (rights >>> AR.DPL_SHIFT) & 3;
+/** Whether a register's descriptor is consulted at all: not in virtual-8086 mode, and not when unusable. */
+const checked = (v: VmcsView, segment: Segment): boolean =>
+  !v8086(v) && (segment === 'CS' || (v.low(F[ar(segment)]) & AR.UNUSABLE) === 0);
+const checkedReads = (segment: Segment): readonly FieldName[] => ['GUEST_RFLAGS', ar(segment)];
+
+/** A protected-mode guest whose segment registers hold what virtual-8086 mode demands. */
+const virtual8086 = (valid: VmcsDescription): VmcsDescription => ({
+  ...protectedModeGuest(valid),
+  GUEST_RFLAGS: 0x2_0202n,
+  GUEST_RIP: 0x100n,
+  ...Object.fromEntries(
+    CODE_AND_DATA.flatMap((segment): [FieldName, bigint][] => [
+      [selector(segment), 0x1000n],
+      [base(segment), 0x1_0000n],
+      [limit(segment), 0xffffn],
+      [ar(segment), 0xf3n],
+    ]),
+  ),
+});
+
+/** A usable flat data segment with these rights. */
+const usable = (segment: Segment, rights: bigint): VmcsDescription => ({ [ar(segment)]: rights });
+/** The access rights with which each register is usable and legal. */
+const legalRights = (segment: Segment): bigint => (segment === 'CS' ? 0xa09bn : 0xc093n);
+
+const SELECTORS: RuleRow[] = [
+  {
+    rule: 'TR: the TI flag of the selector must be 0',
+    reads: ['GUEST_TR_SELECTOR'],
+    holds: (v) => (v.low(GUEST_TR_SELECTOR) & 4) === 0,
+    breaks: () => ({ GUEST_TR_SELECTOR: 0x44n }),
+  },
+  {
+    rule: 'LDTR: if usable, the TI flag of the selector must be 0',
+    reads: ['GUEST_LDTR_SELECTOR', 'GUEST_LDTR_AR_BYTES'],
+    holds: (v) =>
+      (v.low(GUEST_LDTR_AR_BYTES) & AR.UNUSABLE) !== 0 || (v.low(GUEST_LDTR_SELECTOR) & 4) === 0,
+    breaks: () => ({ GUEST_LDTR_AR_BYTES: 0x82n, GUEST_LDTR_SELECTOR: 0x4cn }),
+  },
+  {
+    rule: 'SS: in protected mode without unrestricted guest, RPL must equal the RPL of CS',
+    reads: [...SECONDARY_READS, 'GUEST_RFLAGS', 'GUEST_SS_SELECTOR', 'GUEST_CS_SELECTOR'],
+    holds: (v) =>
+      v8086(v) ||
+      unrestricted(v) ||
+      (v.low(GUEST_SS_SELECTOR) & 3) === (v.low(GUEST_CS_SELECTOR) & 3),
+    breaks: () => ({ GUEST_SS_SELECTOR: 0x1bn }),
+  },
+];
+
+const BASES: RuleRow[] = [
+  ...CODE_AND_DATA.map((segment): RuleRow => ({
+    rule: `${segment}: in virtual-8086 mode the base must be the selector shifted left by 4`,
+    reads: ['GUEST_RFLAGS', base(segment), selector(segment)],
+    holds: (v) =>
+      !v8086(v) ||
+      (v.high(F[base(segment)]) === 0 &&
+        v.low(F[base(segment)]) === v.low(F[selector(segment)]) << 4),
+    breaks: (valid) => ({ ...virtual8086(valid), [base(segment)]: 0x1_0010n }),
+  })),
+  ...(['TR', 'FS', 'GS'] as const).map((segment): RuleRow => ({
+    rule: `${segment}: the base must be canonical`,
+    reads: [base(segment)],
+    holds: (v) => isCanonicalField(v, F[base(segment)]),
+    breaks: () => ({ [base(segment)]: 0x0000_8000_0000_0000n }),
+  })),
+  {
+    rule: 'LDTR: if usable, the base must be canonical',
+    reads: ['GUEST_LDTR_AR_BYTES', 'GUEST_LDTR_BASE'],
+    holds: (v) =>
+      (v.low(GUEST_LDTR_AR_BYTES) & AR.UNUSABLE) !== 0 || isCanonicalField(v, F.GUEST_LDTR_BASE),
+    breaks: () => ({ GUEST_LDTR_AR_BYTES: 0x82n, GUEST_LDTR_BASE: 0x0000_8000_0000_0000n }),
+  },
+  {
+    rule: 'CS: bits 63:32 of the base must be 0',
+    reads: ['GUEST_CS_BASE'],
+    holds: (v) => v.high(GUEST_CS_BASE) === 0,
+    breaks: () => ({ GUEST_CS_BASE: 1n << 32n }),
+  },
+  ...(['SS', 'DS', 'ES'] as const).map((segment): RuleRow => ({
+    rule: `${segment}: if usable, bits 63:32 of the base must be 0`,
+    reads: [ar(segment), base(segment)],
+    holds: (v) => (v.low(F[ar(segment)]) & AR.UNUSABLE) !== 0 || v.high(F[base(segment)]) === 0,
+    breaks: () => ({ ...usable(segment, 0xc093n), [base(segment)]: 1n << 32n }),
+  })),
+];
+
+const VIRTUAL_8086: RuleRow[] = CODE_AND_DATA.flatMap((segment): RuleRow[] => [
+  {
+    rule: `${segment}: in virtual-8086 mode the limit must be 0xffff`,
+    reads: ['GUEST_RFLAGS', limit(segment)],
+    holds: (v) => !v8086(v) || v.low(F[limit(segment)]) === 0xffff,
+    breaks: (valid) => ({ ...virtual8086(valid), [limit(segment)]: 0xfffen }),
+  },
+  {
+    rule: `${segment}: in virtual-8086 mode the access rights must be 0xf3`,
+    reads: ['GUEST_RFLAGS', ar(segment)],
+    holds: (v) => !v8086(v) || v.low(F[ar(segment)]) === 0xf3,
+    breaks: (valid) => ({ ...virtual8086(valid), [ar(segment)]: 0x93n }),
+  },
+]);
+
+const TYPES: RuleRow[] = [
+  {
+    rule: 'CS: the type must be 9, 11, 13 or 15, or 3 for an unrestricted guest',
+    reads: [...SECONDARY_READS, ...checkedReads('CS')],
+    holds: (v) => {
+      if (!checked(v, 'CS')) return true;
+      const type = v.low(GUEST_CS_AR_BYTES) & AR.TYPE;
+      return (type >= 9 && (type & 1) !== 0) || (type === 3 && unrestricted(v));
+    },
+    breaks: () => ({ GUEST_CS_AR_BYTES: 0xa093n }),
+  },
+  {
+    rule: 'SS: if usable, the type must be 3 or 7',
+    reads: checkedReads('SS'),
+    holds: (v) => {
+      const type = v.low(GUEST_SS_AR_BYTES) & AR.TYPE;
+      return !checked(v, 'SS') || type === 3 || type === 7;
+    },
+    breaks: () => ({ GUEST_SS_AR_BYTES: 0xc09bn }),
+  },
+  ...DATA.flatMap((segment): RuleRow[] => [
+    {
+      rule: `${segment}: if usable, bit 0 of the type (accessed) must be 1`,
+      reads: checkedReads(segment),
+      holds: (v) => !checked(v, segment) || (v.low(F[ar(segment)]) & AR.ACCESSED) !== 0,
+      breaks: () => usable(segment, 0xc092n),
+    },
+    {
+      rule: `${segment}: if usable and code, bit 1 of the type (readable) must be 1`,
+      reads: checkedReads(segment),
+      holds: (v) => {
+        const rights = v.low(F[ar(segment)]);
+        return !checked(v, segment) || (rights & AR.CODE) === 0 || (rights & AR.READABLE) !== 0;
+      },
+      breaks: () => usable(segment, 0xc099n),
+    },
+  ]),
+];
+
+const SYSTEM_FLAG: RuleRow[] = CODE_AND_DATA.map((segment): RuleRow => ({
+  rule: `${segment}: ${segment === 'CS' ? '' : 'if usable, '}S must be 1`,
+  reads: checkedReads(segment),
+  holds: (v) => !checked(v, segment) || (v.low(F[ar(segment)]) & AR.S) !== 0,
+  breaks: () => usable(segment, legalRights(segment) & ~0x10n),
+}));
+
+const PRIVILEGE: RuleRow[] = [
+  {
+    rule: 'CS: DPL must be 0 for type 3, equal to the DPL of SS if non-conforming, and not greater if conforming',
+    reads: ['GUEST_RFLAGS', 'GUEST_CS_AR_BYTES', 'GUEST_SS_AR_BYTES'],
+    holds: (v) => {
+      if (!checked(v, 'CS')) return true;
+      const code = v.low(GUEST_CS_AR_BYTES);
+      const stack = dpl(v.low(GUEST_SS_AR_BYTES));
+      switch (code & AR.TYPE) {
+        case 3:
+          return dpl(code) === 0;
+        case 9:
+        case 11:
+          return dpl(code) === stack;
+        case 13:
+        case 15:
+          return dpl(code) <= stack;
+        default:
+          return true; // the rule on the type refuses it
+      }
+    },
+    breaks: () => ({ GUEST_CS_AR_BYTES: 0xa0fbn }),
+  },
+  {
+    rule: 'SS: without unrestricted guest, DPL must equal the RPL of the selector',
+    reads: [...SECONDARY_READS, 'GUEST_RFLAGS', 'GUEST_SS_AR_BYTES', 'GUEST_SS_SELECTOR'],
+    holds: (v) =>
+      v8086(v) ||
+      unrestricted(v) ||
+      dpl(v.low(GUEST_SS_AR_BYTES)) === (v.low(GUEST_SS_SELECTOR) & 3),
+    breaks: () => ({ GUEST_SS_SELECTOR: 0x1bn, GUEST_CS_SELECTOR: 0x13n }),
+  },
+  {
+    rule: 'SS: DPL must be 0 if CS has type 3 or CR0.PE is 0',
+    reads: ['GUEST_RFLAGS', 'GUEST_SS_AR_BYTES', 'GUEST_CS_AR_BYTES', 'GUEST_CR0'],
+    holds: (v) => {
+      if (v8086(v)) return true;
+      const real =
+        (v.low(GUEST_CS_AR_BYTES) & AR.TYPE) === 3 || (v.low(GUEST_CR0) & CR.CR0_PE) === 0;
+      return !real || dpl(v.low(GUEST_SS_AR_BYTES)) === 0;
+    },
+    breaks: (valid) => ({
+      ...unrestrictedGuest(valid),
+      GUEST_CS_AR_BYTES: 0xa093n,
+      GUEST_SS_AR_BYTES: 0xc0f3n,
+    }),
+  },
+  ...DATA.map((segment): RuleRow => ({
+    rule: `${segment}: without unrestricted guest, if usable and not conforming code, DPL must not be less than the RPL of the selector`,
+    reads: [...SECONDARY_READS, ...checkedReads(segment), selector(segment)],
+    holds: (v) => {
+      if (!checked(v, segment) || unrestricted(v)) return true;
+      const rights = v.low(F[ar(segment)]);
+      return (rights & AR.TYPE) > 11 || dpl(rights) >= (v.low(F[selector(segment)]) & 3);
+    },
+    breaks: () => ({ ...usable(segment, 0xc093n), [selector(segment)]: 0x1bn }),
+  })),
+];
+
+/** Rules on P, reserved bits and granularity that code, data, TR and LDTR share. */
+function descriptorRows(segment: Segment, rights: bigint, isChecked: RuleRow['holds']): RuleRow[] {
+  const name = ar(segment);
+  const when = segment === 'CS' || segment === 'TR' ? '' : 'if usable, ';
+  const reads: readonly FieldName[] = ['GUEST_RFLAGS', name];
+  return [
+    {
+      rule: `${segment}: ${when}P must be 1`,
+      reads,
+      holds: (v, cpu) => !isChecked(v, cpu) || (v.low(F[name]) & AR.P) !== 0,
+      breaks: () => ({ [name]: rights & ~0x80n }),
+    },
+    {
+      rule: `${segment}: ${when}bits 11:8 and 31:17 of the access rights must be 0`,
+      reads,
+      holds: (v, cpu) => !isChecked(v, cpu) || (v.low(F[name]) & AR.RESERVED) === 0,
+      breaks: () => ({ [name]: rights | 0x100n }),
+    },
+    {
+      rule: `${segment}: ${when}G must be 0 if any bit of limit[11:0] is 0`,
+      reads: [...reads, limit(segment)],
+      holds: (v, cpu) =>
+        !isChecked(v, cpu) ||
+        (v.low(F[limit(segment)]) & 0xfff) === 0xfff ||
+        (v.low(F[name]) & AR.G) === 0,
+      breaks: () => ({ [name]: rights | 0x8000n, [limit(segment)]: 0xffff_f000n }),
+    },
+    {
+      rule: `${segment}: ${when}G must be 1 if any bit of limit[31:20] is 1`,
+      reads: [...reads, limit(segment)],
+      holds: (v, cpu) =>
+        !isChecked(v, cpu) ||
+        v.low(F[limit(segment)]) >>> 20 === 0 ||
+        (v.low(F[name]) & AR.G) !== 0,
+      breaks: () => ({ [name]: rights & ~0x8000n, [limit(segment)]: 0xffff_ffffn }),
+    },
+  ];
+}
+
+const DESCRIPTORS: RuleRow[] = [
+  ...CODE_AND_DATA.flatMap((segment) =>
+    descriptorRows(segment, legalRights(segment), (v) => checked(v, segment)),
+  ),
+  {
+    rule: 'CS: in IA-32e mode with L = 1, D/B must be 0',
+    reads: ['GUEST_RFLAGS', 'GUEST_CS_AR_BYTES', 'VM_ENTRY_CONTROLS'],
+    holds: (v) => {
+      const rights = v.low(GUEST_CS_AR_BYTES);
+      return v8086(v) || !ia32e(v) || (rights & AR.L) === 0 || (rights & AR.DB) === 0;
+    },
+    breaks: () => ({ GUEST_CS_AR_BYTES: 0xe09bn }),
+  },
+];
+
+const ldtrUsable = (v: VmcsView): boolean => (v.low(GUEST_LDTR_AR_BYTES) & AR.UNUSABLE) === 0;
+
+const SYSTEM: RuleRow[] = [
+  {
+    rule: 'TR: in IA-32e mode the type must be 11 (64-bit busy TSS), else 3 or 11',
+    reads: ['GUEST_TR_AR_BYTES', 'VM_ENTRY_CONTROLS'],
+    holds: (v) => {
+      const type = v.low(GUEST_TR_AR_BYTES) & AR.TYPE;
+      return type === BUSY_32 || (type === BUSY_16 && !ia32e(v));
+    },
+    breaks: () => ({ GUEST_TR_AR_BYTES: 0x83n }),
+  },
+  {
+    rule: 'TR: S must be 0',
+    reads: ['GUEST_TR_AR_BYTES'],
+    holds: (v) => (v.low(GUEST_TR_AR_BYTES) & AR.S) === 0,
+    breaks: () => ({ GUEST_TR_AR_BYTES: 0x9bn }),
+  },
+  ...descriptorRows('TR', 0x8bn, () => true),
+  {
+    rule: 'TR: it must not be unusable',
+    reads: ['GUEST_TR_AR_BYTES'],
+    holds: (v) => (v.low(GUEST_TR_AR_BYTES) & AR.UNUSABLE) === 0,
+    breaks: (valid) => ({ GUEST_TR_AR_BYTES: withBits(valid, 'GUEST_TR_AR_BYTES', AR.UNUSABLE) }),
+  },
+  {
+    rule: 'LDTR: if usable, the type must be 2 (LDT)',
+    reads: ['GUEST_LDTR_AR_BYTES'],
+    holds: (v) => !ldtrUsable(v) || (v.low(GUEST_LDTR_AR_BYTES) & AR.TYPE) === LDT,
+    breaks: () => ({ GUEST_LDTR_AR_BYTES: 0x83n }),
+  },
+  {
+    rule: 'LDTR: if usable, S must be 0',
+    reads: ['GUEST_LDTR_AR_BYTES'],
+    holds: (v) => !ldtrUsable(v) || (v.low(GUEST_LDTR_AR_BYTES) & AR.S) === 0,
+    breaks: () => ({ GUEST_LDTR_AR_BYTES: 0x92n }),
+  },
+  ...descriptorRows('LDTR', 0x82n, ldtrUsable),
+];
+
+const TABLES: RuleRow[] = (['GDTR', 'IDTR'] as const).flatMap((table): RuleRow[] => [
+  {
+    rule: `${table}: the base must be canonical`,
+    reads: [`GUEST_${table}_BASE`],
+    holds: (v) => isCanonicalField(v, F[`GUEST_${table}_BASE`]),
+    breaks: () => ({ [`GUEST_${table}_BASE`]: 0x0000_8000_0000_0000n }),
+  },
+  {
+    rule: `${table}: bits 31:16 of the limit must be 0`,
+    reads: [`GUEST_${table}_LIMIT`],
+    holds: (v) => v.low(F[`GUEST_${table}_LIMIT`]) >>> 16 === 0,
+    breaks: () => ({ [`GUEST_${table}_LIMIT`]: 0x1_0000n }),
+  },
+]);
+
+export const GUEST_SEGMENT_RULES = guestRules([
+  ...SELECTORS,
+  ...BASES,
+  ...VIRTUAL_8086,
+  ...TYPES,
+  ...SYSTEM_FLAG,
+  ...PRIVILEGE,
+  ...DESCRIPTORS,
+  ...SYSTEM,
+  ...TABLES,
+]);

@@ -1,0 +1,138 @@
+/**
+ * Which event comes next in VMX non-root operation: windows, timer, NMI, interrupts, INIT and SIPI, and what wakes
+ * each activity state.
+ *
+ * Source: SDM, "Other Causes of VM Exits", "Interrupt-Window Exiting and Virtual-Interrupt Delivery", "NMI-Window
+ * Exiting", "VMX-Preemption Timer", "Activity State", "Acknowledge interrupt on exit".
+ * Invariant: a pure function of the guest-state area and of what is pending; taking an event changes nothing here.
+ * Not modelled: SMI, machine checks, virtual-interrupt delivery, the TPR threshold. This processor blocks NMIs and
+ * NMI-window exits by MOV SS only, and external interrupts by STI and MOV SS.
+ */
+import { EXIT_REASON } from '../../abi/exit-reasons.js';
+import { ACTIVITY, INTERRUPTIBILITY, VECTOR, encodeInterruption } from '../../abi/interruption.js';
+import { VMCS_SLOT } from '../../abi/vmcs-fields.js';
+import { EXIT_CONTROL, PIN, PRIMARY } from '../../abi/vmx-controls.js';
+import type { VmExit } from './vm-exit.js';
+import type { Vmcs } from './vmcs.js';
+
+const {
+  CPU_BASED_VM_EXEC_CONTROL,
+  GUEST_ACTIVITY_STATE,
+  GUEST_INTERRUPTIBILITY_INFO,
+  GUEST_RFLAGS,
+  PIN_BASED_VM_EXEC_CONTROL,
+  VM_EXIT_CONTROLS,
+} = VMCS_SLOT;
+
+const IF = 0x200;
+
+/** What is pending on the logical processor. */
+export interface PendingEvents {
+  readonly init?: boolean;
+  /** The vector of a start-up IPI. */
+  readonly sipi?: number;
+  /** A pending monitor trap flag VM exit. */
+  readonly monitorTrap?: boolean;
+  /** The VMX-preemption timer has reached 0. */
+  readonly timerExpired?: boolean;
+  readonly nmi?: boolean;
+  /** The highest-priority vector that the local APIC has ready. */
+  readonly externalInterrupt?: number;
+}
+
+/** What happens at this instruction boundary. */
+export type NextEvent =
+  | { readonly kind: 'exit'; readonly exit: VmExit; readonly acknowledged: number | null }
+  /** Delivered through the guest's IDT without a VM exit. */
+  | { readonly kind: 'delivered'; readonly vector: number; readonly isNmi: boolean }
+  | { readonly kind: 'none' };
+
+const NONE: NextEvent = { kind: 'none' };
+
+function exitOf(basic: number, more: Partial<VmExit> = {}): NextEvent {
+  return { kind: 'exit', exit: { basic, ...more }, acknowledged: null };
+}
+
+/** Whether an interrupt-window exit would occur now, were interrupt-window exiting 1. */
+export function interruptWindowIsOpen(vmcs: Vmcs): boolean {
+  const activity = vmcs.low(GUEST_ACTIVITY_STATE);
+  return (
+    (activity === ACTIVITY.ACTIVE || activity === ACTIVITY.HLT) &&
+    (vmcs.low(GUEST_RFLAGS) & IF) !== 0 &&
+    !isShadowed(vmcs)
+  );
+}
+
+/** Whether an NMI-window exit would occur now, were NMI-window exiting 1. */
+export function nmiWindowIsOpen(vmcs: Vmcs): boolean {
+  const blocked = INTERRUPTIBILITY.NMI | INTERRUPTIBILITY.MOV_SS;
+  return (
+    vmcs.low(GUEST_ACTIVITY_STATE) !== ACTIVITY.WAIT_SIPI &&
+    (vmcs.low(GUEST_INTERRUPTIBILITY_INFO) & blocked) === 0
+  );
+}
+
+/** The event of highest priority that occurs now in VMX non-root operation. */
+export function nextEvent(vmcs: Vmcs, pending: PendingEvents): NextEvent {
+  if (vmcs.low(GUEST_ACTIVITY_STATE) === ACTIVITY.WAIT_SIPI) {
+    return pending.sipi === undefined
+      ? NONE
+      : exitOf(EXIT_REASON.EXIT_REASON_SIPI_SIGNAL, { qualification: BigInt(pending.sipi & 0xff) });
+  }
+  if (pending.init === true) return exitOf(EXIT_REASON.EXIT_REASON_INIT_SIGNAL);
+  if (pending.monitorTrap === true) return exitOf(EXIT_REASON.EXIT_REASON_MONITOR_TRAP_FLAG);
+  const pin = vmcs.low(PIN_BASED_VM_EXEC_CONTROL);
+  if (pending.timerExpired === true && (pin & PIN.PREEMPTION_TIMER) !== 0) {
+    return exitOf(EXIT_REASON.EXIT_REASON_PREEMPTION_TIMER);
+  }
+  const primary = vmcs.low(CPU_BASED_VM_EXEC_CONTROL);
+  if ((primary & PRIMARY.NMI_WINDOW_EXITING) !== 0 && nmiWindowIsOpen(vmcs)) {
+    return exitOf(EXIT_REASON.EXIT_REASON_NMI_WINDOW);
+  }
+  if (pending.nmi === true && !nmiIsBlocked(vmcs)) return nmi(pin);
+  if ((primary & PRIMARY.INTR_WINDOW_EXITING) !== 0 && interruptWindowIsOpen(vmcs)) {
+    return exitOf(EXIT_REASON.EXIT_REASON_INTERRUPT_WINDOW);
+  }
+  return pending.externalInterrupt === undefined
+    ? NONE
+    : externalInterrupt(vmcs, pending.externalInterrupt);
+}
+
+function isShadowed(vmcs: Vmcs): boolean {
+  const shadow = INTERRUPTIBILITY.STI | INTERRUPTIBILITY.MOV_SS;
+  return (vmcs.low(GUEST_INTERRUPTIBILITY_INFO) & shadow) !== 0;
+}
+
+/** With virtual NMIs, bit 3 is the guest's own blocking and physical NMIs are not blocked. */
+function nmiIsBlocked(vmcs: Vmcs): boolean {
+  const virtual = (vmcs.low(PIN_BASED_VM_EXEC_CONTROL) & PIN.VIRTUAL_NMIS) !== 0;
+  const blocked = virtual
+    ? INTERRUPTIBILITY.MOV_SS
+    : INTERRUPTIBILITY.MOV_SS | INTERRUPTIBILITY.NMI;
+  return (vmcs.low(GUEST_INTERRUPTIBILITY_INFO) & blocked) !== 0;
+}
+
+function nmi(pin: number): NextEvent {
+  if ((pin & PIN.NMI_EXITING) === 0) {
+    return { kind: 'delivered', vector: VECTOR.NMI, isNmi: true };
+  }
+  return exitOf(EXIT_REASON.EXIT_REASON_EXCEPTION_NMI, {
+    interruptionInfo: encodeInterruption('NMI_INTR', VECTOR.NMI),
+  });
+}
+
+function externalInterrupt(vmcs: Vmcs, vector: number): NextEvent {
+  // The shutdown state blocks external interrupts, whether or not they would exit.
+  if (vmcs.low(GUEST_ACTIVITY_STATE) === ACTIVITY.SHUTDOWN || isShadowed(vmcs)) return NONE;
+  if ((vmcs.low(PIN_BASED_VM_EXEC_CONTROL) & PIN.EXT_INTR_EXITING) === 0) {
+    if ((vmcs.low(GUEST_RFLAGS) & IF) === 0) return NONE;
+    return { kind: 'delivered', vector, isNmi: false };
+  }
+  const basic = EXIT_REASON.EXIT_REASON_EXTERNAL_INTERRUPT;
+  if ((vmcs.low(VM_EXIT_CONTROLS) & EXIT_CONTROL.ACK_INTR_ON_EXIT) === 0) return exitOf(basic);
+  return {
+    kind: 'exit',
+    exit: { basic, interruptionInfo: encodeInterruption('EXT_INTR', vector) },
+    acknowledged: vector,
+  };
+}
