@@ -136,5 +136,6 @@ export function refuse(
   evidence: LoaderEvidence = {},
   cause?: unknown,
 ): never {
-  throw new LoaderError(code, message, { rule: LOADER_RULES[code], ...evidence }, { cause });
+  const rule = LOADER_RULES[code];
+  throw new LoaderError(code, `${message} (rule: ${rule})`, { rule, ...evidence }, { cause });
 }

@@ -175,8 +175,8 @@ const EXECINSTR = 4;
 const PAGE = 0x1000;
 const SEGMENTS = { ro: 4, text: 5, data: 6 } as const satisfies Record<SegmentName, number>;
 
-/** The specification of a minimal payload; a test changes it before assemble(). */
-export function minimalPayload(): ElfSpec {
+/** The specification of a minimal payload for a control block's rule; a test changes it before assemble(). */
+export function minimalPayload(rule: CcbRule = TEST_CCB_RULE): ElfSpec {
   const section = (
     name: string,
     type: number,
@@ -207,7 +207,7 @@ export function minimalPayload(): ElfSpec {
       section('.text', PROGBITS, 'text', { flags: EXECINSTR, alignment: 16, bytes: new Uint8Array(64).fill(0x90) }),
       section('.dynamic', 6, 'data', { flags: WRITE, entrySize: 16, link: '.dynstr' }),
       section('.data', PROGBITS, 'data', { flags: WRITE, bytes: words(1, 2, 3, 4) }),
-      section('.ccb', PROGBITS, 'data', { flags: WRITE, alignment: 64, bytes: controlBlock() }),
+      section('.ccb', PROGBITS, 'data', { flags: WRITE, alignment: rule.alignment, bytes: controlBlock(rule) }),
       section('.bss', NOBITS, 'data', { flags: WRITE, alignment: 16, bytes: zeros(0x2100) }),
       section('.comment', PROGBITS, null, { alignment: 1, bytes: words(0x41414141) }),
       section('.symtab', 2, null, { entrySize: 24, link: '.strtab' }),
@@ -217,10 +217,10 @@ export function minimalPayload(): ElfSpec {
     symbols: [
       { name: 'payload.c', place: 'absolute', size: 0, info: 0x04 },
       label('caretaker_init', 0), label('caretaker_vmexit', 16), label('caretaker_run', 32),
-      { name: 'ccb', place: { section: '.ccb', offset: 0 }, size: 0x100, info: 0x11 },
+      { name: 'ccb', place: { section: '.ccb', offset: 0 }, size: rule.sectionSize, info: 0x11 },
     ],
     relocations: [
-      pointer(16, 0), pointer(24, 16), pointer(32, 32),
+      ...rule.entryPoints.map(({ offset }, index) => pointer(offset, index * 16)),
       { at: { section: '.data', offset: 8 }, to: { section: '.rodata', offset: 4 } },
     ],
     dynamic: [
@@ -425,12 +425,13 @@ function dynamicValue(
   return 'address' in value ? find(value.address).address : find(value.sizeOf).section.bytes.length;
 }
 
-function controlBlock(): Uint8Array {
-  const bytes = zeros(TEST_CCB_RULE.sectionSize);
+function controlBlock(rule: CcbRule): Uint8Array {
+  const bytes = zeros(rule.sectionSize);
   const view = new DataView(bytes.buffer);
-  view.setBigUint64(0, TEST_CCB_RULE.magic.value, true);
-  view.setUint32(8, Number(TEST_CCB_RULE.version.value), true);
-  view.setUint32(12, Number(TEST_CCB_RULE.size.value), true);
+  for (const { offset, sizeBytes, value } of [rule.magic, rule.version, rule.size]) {
+    if (sizeBytes === 8) view.setBigUint64(offset, value, true);
+    else view.setUint32(offset, Number(value), true);
+  }
   return bytes;
 }
 
