@@ -12,7 +12,7 @@ import { PAGE_SIZE, type PhysicalMemory } from '../memory/physical-memory.js';
 import { framesOf, type FrameRange } from './frames.js';
 
 const ENDBR64_UD2 = Uint8Array.of(0xf3, 0x0f, 0x1e, 0xfa, 0x0f, 0x0b);
-const UD2 = Uint8Array.of(0x0f, 0x0b);
+const UD2 = 0x0b0f;
 const TEXT_BYTES = 0x1_0000;
 const SYMBOL_BYTES = 0x200;
 
@@ -54,7 +54,7 @@ export class KernelImage {
     this.#offsets = new Map(
       KERNEL_SYMBOLS.map((name, index) => [name, offsetOf(index, version)] as const),
     );
-    for (let at = base; at < base + TEXT_BYTES; at += UD2.length) memory.bytes.set(UD2, at);
+    new Uint16Array(memory.buffer, base, TEXT_BYTES / 2).fill(UD2);
     for (const offset of this.#offsets.values()) memory.bytes.set(ENDBR64_UD2, base + offset);
     memory.bytes.fill(0, base + TEXT_BYTES, base + KERNEL_IMAGE_BYTES);
     memory.write(this.base + u64(TEXT_BYTES), new TextEncoder().encode(this.banner));

@@ -165,7 +165,7 @@ export class Kernel {
   bootStage(): void {
     const stage = this.nextStage;
     if (stage === undefined) throw new HarnessBug('the kernel is up already');
-    this.#assertAlive();
+    this.assertAlive();
     this.#stage++;
     switch (stage) {
       case 'kho':
@@ -189,7 +189,7 @@ export class Kernel {
 
   /** Starts a process. */
   spawn(name: string, maxFds = DEFAULT_MAX_FDS): Process {
-    this.#assertAlive();
+    this.assertAlive();
     const process = new Process(this.files, this.devices, { pid: this.#nextPid++, name, maxFds });
     this.#processes.set(process.pid, process);
     return process;
@@ -202,7 +202,7 @@ export class Kernel {
 
   /** The kernel has been replaced. Calls from here on throw KERNEL_GONE. */
   die(): void {
-    this.#assertAlive();
+    this.assertAlive();
     this.#isGone = true;
     for (const process of this.#processes.values()) process.kill();
   }
@@ -269,7 +269,8 @@ export class Kernel {
     });
   }
 
-  #assertAlive(): void {
+  /** @throws KernelError KERNEL_GONE once the kernel was replaced. */
+  assertAlive(): void {
     if (this.#isGone) throw new KernelError('KERNEL_GONE', `${this.image.banner} was replaced`);
   }
 }

@@ -50,6 +50,7 @@ export interface KexecGap {
 /** Replaces a kernel. Errnos: ENOMEM no room in scratch; EAGAIN; those of a handler's freeze(). */
 export function rebootKexec(kernel: Kernel): Result<KexecGap> {
   const { memory, managed, khoOut } = kernel;
+  kernel.assertAlive();
   const place = placeInScratch(kernel);
   if (place === undefined) return refuse('ENOMEM');
   const frozen = kernel.luo.reboot();

@@ -227,9 +227,7 @@ export class MemfdModule {
     for (const run of restored.value.runs) this.#kernel.allocator.free(hpaOf(run.start));
   }
 
-  #restoreRecord(
-    record: bigint,
-  ): Result<{
+  #restoreRecord(record: bigint): Result<{
     readonly sizeBytes: number;
     readonly position: number;
     readonly runs: FrameRange[];
