@@ -11,4 +11,9 @@ export const COMMANDS: readonly CommandEntry[] = [
     describe: 'lists the built-in scenarios',
     load: async () => (await import('./commands/scenarios.js')).command,
   },
+  {
+    name: 'load',
+    describe: 'parses, validates and plans payload files without running them',
+    load: async () => (await import('./commands/load.js')).command,
+  },
 ];

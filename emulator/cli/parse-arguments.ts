@@ -25,7 +25,8 @@ function parserOf(title: string, describe: string, command: Command, columns: nu
     .parserConfiguration({
       'camel-case-expansion': false,
       'strip-dashed': false,
-      'duplicate-arguments-array': false,
+      // Without it yargs keeps only the last of `[payload..]`; lastOf() undoes it for options.
+      'duplicate-arguments-array': true,
       'parse-positional-numbers': false,
     })
     .command(`$0 ${command.usage}`.trimEnd(), describe, (builder) => {
@@ -77,8 +78,10 @@ export async function parseArguments(
   }
   const extra = parsed['_'];
   for (const own of ['_', '$0', 'help']) Reflect.deleteProperty(parsed, own);
-  const values: Parsed = parsed;
   const options: Record<string, Options> = { ...command.options, ...GLOBAL_OPTIONS };
+  const values: Parsed = Object.fromEntries(
+    Object.entries(parsed).map(([name, value]) => [name, lastOf(options[name], value)]),
+  );
   for (const name of Object.keys(values)) {
     if (name in command.positionals || name in options) continue;
     const dashed = (option: string): string => `--${option}`;
@@ -93,6 +96,12 @@ export async function parseArguments(
     if (problem !== null) throw usage('BAD_VALUE', `--${name}: ${problem}`);
   }
   return values;
+}
+
+/** Of an option given twice the last one counts, unless it is a list. */
+function lastOf(option: Options | undefined, value: unknown): unknown {
+  const isRepeated = option !== undefined && option.array !== true && Array.isArray(value);
+  return isRepeated ? value.at(-1) : value;
 }
 
 function problemOf(option: Options, value: unknown): string | null {
