@@ -7,11 +7,14 @@ import ts from 'typescript';
 import { importsOf, nodesOf, violation } from './source-file.js';
 import type { SourceFile, Violation } from './source-file.js';
 
-/** A rule about who may; `home` is a path or the beginning of one. */
+/** A rule about who may; `home` is a path or the beginning of one, or several with commas. */
 interface Home {
   readonly what: string;
   readonly home: string;
 }
+
+const isAtHome = ({ path }: SourceFile, home: string): boolean =>
+  home.split(', ').some((beginning) => path.startsWith(beginning));
 
 // prettier-ignore
 const LIBRARIES: Readonly<Record<string, string>> = {
@@ -23,6 +26,7 @@ const LIBRARIES: Readonly<Record<string, string>> = {
 
 const CLI = 'emulator/cli/';
 const UINT = 'abi/uint.ts';
+const ADDON = 'emulator/cpu/native';
 
 // prettier-ignore
 const WORDS: Readonly<Record<string, Home>> = {
@@ -32,7 +36,7 @@ const WORDS: Readonly<Record<string, Home>> = {
   'process.exitCode':     { what: 'the exit status', home: CLI },
   'process.stdout':       { what: 'output', home: CLI },
   'process.stderr':       { what: 'output', home: CLI },
-  'process.env':          { what: 'the environment', home: CLI },
+  'process.env':          { what: 'the environment', home: `${CLI}, ${ADDON}` },
   'Date.now':             { what: 'wall-clock time', home: CLI },
   'new Date':             { what: 'wall-clock time', home: CLI },
   'performance.now':      { what: 'wall-clock time', home: CLI },
@@ -44,14 +48,13 @@ const WORDS: Readonly<Record<string, Home>> = {
   'BigInt.asIntN':        { what: 'wrapping to 64 bits', home: UINT },
 };
 
-const ADDON_HOME = 'emulator/cpu/native';
 const ADDON_WORDS = ['process.dlopen', 'createRequire'];
 
 /** Imports of a library outside its home. */
 export function libraryViolations(file: SourceFile): Violation[] {
   return importsOf(file).flatMap(({ specifier, node }) => {
     const home = LIBRARIES[specifier];
-    return home === undefined || file.path.startsWith(home)
+    return home === undefined || isAtHome(file, home)
       ? []
       : [violation(file, node, `${specifier} has one home: ${home}`)];
   });
@@ -64,11 +67,11 @@ export function wordViolations(file: SourceFile): Violation[] {
     const word = wordOf(node);
     if (word !== undefined) {
       const rule = Object.hasOwn(WORDS, word) ? WORDS[word] : undefined;
-      if (rule !== undefined && !file.path.startsWith(rule.home)) {
+      if (rule !== undefined && !isAtHome(file, rule.home)) {
         found.push(violation(file, node, `${word}: ${rule.what} belongs to ${rule.home}`));
       }
-      if (ADDON_WORDS.includes(word) && !file.path.startsWith(ADDON_HOME)) {
-        found.push(violation(file, node, `${word}: only ${ADDON_HOME}* loads the addon`));
+      if (ADDON_WORDS.includes(word) && !isAtHome(file, ADDON)) {
+        found.push(violation(file, node, `${word}: only ${ADDON}* loads the addon`));
       }
     }
     if (ts.isTemplateExpression(node) && /0x$/i.test(node.head.text) && file.path !== UINT) {
