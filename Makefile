@@ -45,7 +45,7 @@ $(ENGINE): $(ENGINE_SOURCES) | node_modules/.built
 	@touch $@
 
 payload: | .stamps/system ## build caretaker-payload/build/caretaker.elf
-	@$(MAKE) -C caretaker-payload -f build.mk
+	@$(MAKE) -s -C caretaker-payload -f build.mk
 
 dist/.built: $(SOURCES) tsconfig.json node_modules/.built
 	@echo "  TSC      dist"
