@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { HarnessBug } from '../../abi/errors.js';
 import { DebugFs } from '../../emulator/host/debugfs.js';
+import { claimFrames } from '../../emulator/host/memory-claims.js';
+import { PhysicalMemory } from '../../emulator/memory/physical-memory.js';
 import { FileTable } from '../../emulator/host/files.js';
 import { Process } from '../../emulator/host/process.js';
 import { createSession, preserveFd } from '../../emulator/host/luo/agent.js';
@@ -58,6 +60,20 @@ describe('struct file', () => {
   });
 });
 
+describe('claims', () => {
+  it('carving a range out of a region leaves both ends with their owner', () => {
+    const memory = new PhysicalMemory(new ArrayBuffer(8 * 4096));
+    memory.claim({ base: 4096, sizeBytes: 6 * 4096, owner: 'guest', label: 'g' });
+    claimFrames(memory, { start: 3, count: 2 }, 'payload', 'p');
+    const owners = memory.regions().map((r) => [r.base / 4096, r.sizeBytes / 4096, r.owner]);
+    expect(owners).toEqual([
+      [1, 2, 'guest'],
+      [3, 2, 'payload'],
+      [5, 2, 'guest'],
+    ]);
+  });
+});
+
 describe('debugfs', () => {
   it('reads what its callbacks say now, as text or as one plain object', () => {
     const debugfs = new DebugFs();
@@ -100,6 +116,19 @@ describe('memfd', () => {
     must(agent.close(session));
     expect(errnoOf(memfd.truncate(file, 4096))).toBe('ok');
     expect(errnoOf(memfd.truncate(file, 8193))).toBe('EINVAL');
+  });
+
+  it('cannot be written once it is frozen for the reboot: EBUSY', () => {
+    const bench = bootBench();
+    const { kernel, memfd } = bench.host;
+    const { agent, device } = agentOf(bench);
+    const session = must(createSession(agent, device, 'vm'));
+    const fd = must(memfd.create(agent, 'm', 4096));
+    must(preserveFd(agent, session, fd, 1n));
+    const file = agent.file(fd)!;
+    expect(errnoOf(memfd.write(file, 0, Uint8Array.of(1)))).toBe('ok');
+    must(kernel.luo.reboot());
+    expect(errnoOf(memfd.write(file, 0, Uint8Array.of(1)))).toBe('EBUSY');
   });
 
   it('with a page in scratch cannot be preserved: EINVAL, and nothing stays preserved', () => {

@@ -161,6 +161,16 @@ describe('kexec', () => {
     expect(errnoOf(rebootKexec(bench.host.kernel))).toBe('EBUSY');
   });
 
+  it('a device whose interrupt was moved in the gap cannot be retrieved: ESTALE', () => {
+    const old = bootBench();
+    stage1(old);
+    const bench = kexec(old);
+    bench.bus.device(7)!.irq = 99;
+    const { agent, device } = agentOf(bench);
+    const session = must(retrieveSession(agent, device, 'vm'));
+    expect(errnoOf(retrieveFd(agent, session, 2n))).toBe('ESTALE');
+  });
+
   it('a device that was not retrieved cannot be finished: EBUSY', () => {
     const old = bootBench();
     stage1(old);

@@ -192,6 +192,14 @@ describe('KHO, next kernel', () => {
     expect(warnings).toEqual(['kho_restore_page', 'kho_restore_page']);
   });
 
+  it('pages come back only in the blocks they were preserved in', () => {
+    const old = outgoing();
+    const pages = must(old.allocator.alloc({ pages: 4, align: 4, label: 'x' }));
+    must(old.kho.preservePages({ start: pages.pfn, count: 2 }));
+    must(old.kho.preservePages({ start: pages.pfn + 2, count: 2 }));
+    expect(errnoOf(incoming(old).kho.restorePages({ start: pages.pfn, count: 4 }))).toBe('EINVAL');
+  });
+
   it('a vmalloc area comes back page by page, across chunks, with its content', () => {
     const old = outgoing();
     const pfns: number[] = [];

@@ -9,8 +9,20 @@ import {
   retrieveFd,
   retrieveSession,
 } from '../../emulator/host/luo/agent.js';
+import type { OpenFile } from '../../emulator/host/files.js';
+import type { LiveupdateFlb } from '../../emulator/host/luo/handler.js';
 import type { Process } from '../../emulator/host/process.js';
-import { agentOf, bootBench, errnoOf, kexec, must, openFake, type Bench } from './bench.js';
+import { DONE, ok } from '../../emulator/host/result.js';
+import {
+  agentOf,
+  bootBench,
+  errnoOf,
+  kexec,
+  must,
+  obedientHandler,
+  openFake,
+  type Bench,
+} from './bench.js';
 
 /** Sessions a {1, 2} and b {3, 4}; the file of token 4 refuses to freeze on order. */
 function twoSessions(bench: Bench) {
@@ -43,12 +55,17 @@ describe('order', () => {
 
   it('a failed freeze unfreezes its session in the same order, then earlier sessions, newest first', () => {
     const bench = bootBench();
-    const { agent, device } = twoSessions(bench);
-    must(createSession(agent, device, 'c'));
+    const { agent, device } = agentOf(bench);
+    for (const names of [['one', 'two'], ['three'], ['four', 'five', 'six!', 'seven']]) {
+      const session = must(createSession(agent, device, names[0]!));
+      names.forEach((name, token) => {
+        must(preserveFd(agent, session, openFake(bench, agent, name), BigInt(token)));
+      });
+    }
     bench.orders.freeze = 'EIO';
     expect(errnoOf(rebootKexec(bench.host.kernel))).toBe('EIO');
     const undone = bench.orders.log.filter((line) => line.startsWith('unfreeze'));
-    expect(undone).toEqual(['unfreeze three', 'unfreeze one', 'unfreeze two']);
+    expect(undone.map((line) => line.slice(9))).toEqual(['four', 'five', 'three', 'one', 'two']);
   });
 
   it('after a rolled-back reboot the next one works', () => {
@@ -172,6 +189,34 @@ describe('file-lifecycle-bound data', () => {
     must(agent.close(b));
     expect(kernel.luo.getOutgoingFlb(flb)).toBeUndefined();
     expect(kernel.khoOut.isPreserved(page!)).toBe(false);
+  });
+
+  it('several of one handler go in order and come back in reverse order', () => {
+    const bench = bootBench();
+    const { kernel } = bench.host;
+    const log: string[] = [];
+    const handler = {
+      ...obedientHandler(kernel, bench.orders),
+      compatible: 'needy-v1',
+      canPreserve: (file: OpenFile) => file.kind === 'needy',
+    };
+    kernel.files.register('needy', {});
+    must(kernel.luo.registerFileHandler(handler));
+    for (const name of ['x', 'y']) {
+      const flb: LiveupdateFlb = {
+        compatible: name,
+        preserve: () => ok(BigInt(log.push(`preserve ${name}`))),
+        unpreserve: () => log.push(`unpreserve ${name}`),
+        retrieve: () => DONE,
+        finish: () => undefined,
+      };
+      must(kernel.luo.registerFlb(handler, flb));
+    }
+    const { agent, device } = agentOf(bench);
+    const session = must(createSession(agent, device, 'vm'));
+    must(preserveFd(agent, session, must(agent.openFile('needy', 1, 'needy')), 1n));
+    must(agent.close(session));
+    expect(log).toEqual(['preserve x', 'preserve y', 'unpreserve y', 'unpreserve x']);
   });
 
   it('can be retrieved before any session is, and is finished with the last file', () => {
