@@ -9,7 +9,6 @@ import {
   type VmxInstruction,
   type VmxResult,
 } from '../../emulator/vmx/vmx-instructions.js';
-import { vmxInstructionPort } from '../../emulator/vmx/vmx-instruction-port.js';
 import {
   OTHER_REGION,
   VMCS_REGION,
@@ -413,30 +412,6 @@ describe('VMLAUNCH and VMRESUME before any check of fields', () => {
     expect(pcpu.vmx.mode).toBe('root');
     expect(pcpu.vmx.current?.read('VM_INSTRUCTION_ERROR')).toBe(BigInt(error));
     expect(flags(pcpu)).toBe(ZF);
-  });
-});
-
-describe('the port that trap sites call', () => {
-  it('tells of VMfail and of undefined fields, and passes faults on', () => {
-    const told: string[] = [];
-    const port = vmxInstructionPort({
-      onPoisonRead: (_cpu, name) => told.push(`poison ${name}`),
-      onVmfail: (_cpu, name, error) => told.push(`${name} ${error ?? 'invalid'}`),
-    });
-    const pcpu = fakePcpu();
-    const vmcs = inRoot(pcpu);
-    vmcs.poisonAll();
-    expect(port.execute(pcpu, 'VMREAD', [field('GUEST_RIP')])).toEqual({
-      kind: 'done',
-      value: 0xc5c5_c5c5_c5c5_c5c5n,
-    });
-    expect(port.execute(pcpu, 'VMWRITE', [0x4003n, 0n])).toEqual({ kind: 'done', value: null });
-    expect(port.execute(pcpu, 'VMCLEAR', [VMCS_REGION])).toEqual({ kind: 'done', value: null });
-    expect(port.execute(pcpu, 'VMREAD', [0n])).toEqual({ kind: 'done', value: null });
-    expect(port.execute(pcpu, 'VMFUNC', [])).toMatchObject({ kind: 'fault', vector: VECTOR.UD });
-    expect(port.execute(pcpu, 'VMXOFF', [])).toEqual({ kind: 'done', value: null });
-    expect(port.execute(pcpu, 'VMXOFF', [])).toMatchObject({ kind: 'fault', vector: VECTOR.UD });
-    expect(told).toEqual(['poison GUEST_RIP', 'VMWRITE 12', 'VMREAD invalid']);
   });
 });
 
