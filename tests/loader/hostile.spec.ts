@@ -97,13 +97,15 @@ describe('a file made to be expensive', () => {
       }
     };
     const before = process.memoryUsage().rss;
-    const times = Array.from({ length: 5 }, () => {
-      const start = performance.now();
+    // Processor time, and the best of ten: the machine may be busy with other tests.
+    let best = Infinity;
+    for (let attempt = 0; attempt < 10 && best >= LIMIT_MS; attempt++) {
+      const start = process.cpuUsage();
       expect(judge()).toBe(verdict);
-      return performance.now() - start;
-    });
-    // The best of five: the machine may be busy with other tests.
-    expect(Math.min(...times)).toBeLessThan(LIMIT_MS);
+      const { user, system } = process.cpuUsage(start);
+      best = Math.min(best, (user + system) / 1000);
+    }
+    expect(best).toBeLessThan(LIMIT_MS);
     expect(process.memoryUsage().rss - before).toBeLessThan(LIMIT_BYTES);
   });
 });

@@ -159,11 +159,14 @@ describe.skipIf(reason.length > 0)(`a PIE made by gcc ${reason.join(', ')}`, () 
     const ballast = 'const unsigned char ballast[100000] = { 1 };';
     const bytes = readFileSync(compile('large', SOURCE + ballast));
     expect(bytes.length).toBeGreaterThan(100_000);
-    const times = Array.from({ length: 20 }, () => {
-      const start = performance.now();
+    // Processor time, and the best of a hundred: the machine may be busy with other tests.
+    let best = Infinity;
+    for (let attempt = 0; attempt < 100 && best >= 5; attempt++) {
+      const start = process.cpuUsage();
       place(parseElf(bytes, TEST_CCB_RULE), 0x20_0000n);
-      return performance.now() - start;
-    });
-    expect(Math.min(...times)).toBeLessThan(5);
+      const { user, system } = process.cpuUsage(start);
+      best = Math.min(best, (user + system) / 1000);
+    }
+    expect(best).toBeLessThan(5);
   });
 });
