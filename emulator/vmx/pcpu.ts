@@ -30,6 +30,7 @@ import { UNDEFINED_OPCODE, fault, unmodelled, type Failure, type Fault } from '.
 import type { EnginePort, RootCpu, RootFeatures, RootPorts } from './root/root-cpu.js';
 import type { Activity, Finding, StopReason } from './stop-reason.js';
 import type { VmcsStore } from './vmcs-store.js';
+import type { VmxInstruction, VmxResult } from './vmx-instructions.js';
 
 export type {
   CpuidPort,
@@ -40,7 +41,6 @@ export type {
   RootPorts,
   ShadowStackPort,
   VmxInstructionPort,
-  VmxInstructionResult,
 } from './root/root-cpu.js';
 
 /** Identity and features of a pCPU. */
@@ -71,6 +71,8 @@ export interface PcpuEvents extends LinearMemoryEvents {
   /** An event went through the IDT, or did not make it. */
   onDelivery(event: DeliveryEvent, interrupted: bigint, result: DeliveryResult): void;
   onFinding(finding: Finding): 'continue' | 'stop';
+  /** A VMX instruction that was not answered in line: a VMfail, a poisoned field, a write of the VMCS. */
+  onVmxInstruction(instruction: VmxInstruction, result: VmxResult): void;
   /** A physical EOI; `vector` is null when nothing was in service. */
   onEoi(vector: number | null, isLevel: boolean): void;
   /** An SIPI arrived while this pCPU waits for one. */
@@ -85,6 +87,7 @@ export const NO_PCPU_EVENTS: PcpuEvents = {
   onException: () => 'deliver',
   onDelivery: () => undefined,
   onFinding: () => 'continue',
+  onVmxInstruction: () => undefined,
   onEoi: () => undefined,
   onStartup: () => undefined,
 };
@@ -101,7 +104,6 @@ export interface PcpuState {
   readonly pendingNmi: boolean;
   readonly pendingInit: boolean;
   readonly pendingMachineCheck: boolean;
-  readonly retired: number;
   readonly vmx: {
     readonly vmxonPointer: bigint | null;
     readonly mode: VmxOperation['mode'];
@@ -144,8 +146,6 @@ export class Pcpu implements RootCpu {
   readonly #events: PcpuEvents;
   readonly #now: () => number;
   #requestedStop: StopReason | null = null;
-  /** Instructions that models executed; the engine counts its own. */
-  #modelled = 0;
 
   constructor(config: PcpuConfig, engine: EnginePort, ports: PcpuPorts, events: PcpuEvents) {
     this.id = config.id;
@@ -192,9 +192,9 @@ export class Pcpu implements RootCpu {
     return this.clock.now();
   }
 
-  /** Instructions executed since the pCPU was made, by the engine and by the models. */
+  /** Instructions executed since the engine was made, by it and by the models. */
   get retired(): number {
-    return this.engine.counters.instructions + this.#modelled;
+    return this.engine.counters.instructions;
   }
 
   /** Ends the run at the next instruction boundary; for hooks that found something. */
@@ -206,25 +206,32 @@ export class Pcpu implements RootCpu {
     return this.#events.onFinding(finding);
   }
 
+  onVmxInstruction(instruction: VmxInstruction, result: VmxResult): void {
+    this.#events.onVmxInstruction(instruction, result);
+  }
+
   /** Page tables or the mapping changed from outside: make the address space anew before the next run. */
   forgetAddressSpace(): void {
     this.#space.forget();
   }
 
-  /** Executes at most `limit` instructions from the register file. */
+  /** Executes at most `limit` instructions from the register file; what is due after the last one waits for the next run. */
   run(limit: number): StopReason {
     const refusal = this.#space.sync();
     if (refusal !== null) return unmodelled('CR3', this.#rip(), refusal).reason;
-    const end = this.retired + limit;
     const { counters } = this.engine;
+    const end = counters.instructions + limit;
     for (;;) {
+      if (this.#requestedStop !== null) return this.#takeRequestedStop(this.#requestedStop);
+      const left = end - counters.instructions;
+      if (left <= 0) return { kind: 'instruction-limit', address: this.#rip() };
       const stopped = this.#atBoundary();
       if (stopped !== null) return stopped;
-      const left = end - this.retired;
-      if (left <= 0) return { kind: 'instruction-limit', address: this.#rip() };
       const before = counters.instructions;
       const stop = this.engine.run(this.#budget(left));
       if (counters.instructions !== before) this.#endShadow();
+      // The engine may stop at a site with nothing left of the limit: it is not this run's to execute.
+      if (stop.kind === 'site' && counters.instructions >= end) continue;
       const reason = this.#handle(stop);
       if (reason !== null) return reason;
     }
@@ -259,7 +266,6 @@ export class Pcpu implements RootCpu {
       pendingNmi: this.pendingNmi,
       pendingInit: this.pendingInit,
       pendingMachineCheck: this.pendingMachineCheck,
-      retired: this.retired,
       vmx: {
         vmxonPointer: this.vmx.vmxonPointer,
         mode: this.vmx.mode,
@@ -280,7 +286,6 @@ export class Pcpu implements RootCpu {
     this.pendingNmi = state.pendingNmi;
     this.pendingInit = state.pendingInit;
     this.pendingMachineCheck = state.pendingMachineCheck;
-    this.#modelled = state.retired - this.engine.counters.instructions;
     this.#requestedStop = null;
     const { vmxonPointer, mode, current } = state.vmx;
     Object.assign(this.vmx, {
@@ -291,19 +296,20 @@ export class Pcpu implements RootCpu {
     this.#space.forget();
   }
 
+  #takeRequestedStop(reason: StopReason): StopReason {
+    this.#requestedStop = null;
+    return reason;
+  }
+
   #rip(): bigint {
     return this.registers.values[REG.RIP]!;
   }
 
   /** Takes what is due between two instructions: the timer, INIT, machine check, NMI, interrupt. */
   #atBoundary(): StopReason | null {
-    if (this.#requestedStop !== null) {
-      const reason = this.#requestedStop;
-      this.#requestedStop = null;
-      return reason;
-    }
     if (this.clock.now() >= this.apic.nextTsc) this.apic.tick();
     if (this.pendingInit && this.vmx.mode === 'off') this.#takeInit();
+    if (this.vmx.mode === 'aborted') this.activity = 'shutdown';
     if (this.activity === 'active' || this.activity === 'halted') {
       for (let event = this.#takeEvent(); event !== null; event = this.#takeEvent()) {
         this.activity = 'active';
@@ -441,8 +447,7 @@ export class Pcpu implements RootCpu {
 
   /** One instruction that a model executed, one tick; a model that transferred control has set RIP. */
   #retire(length: number): void {
-    this.#modelled++;
-    this.clock.advance(1);
+    this.engine.counters.instructions++;
     if (length > 0) this.registers.values[REG.RIP] = u64(this.#rip() + u64(length));
   }
 

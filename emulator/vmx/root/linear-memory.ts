@@ -83,13 +83,17 @@ export class LinearMemory {
     return failure;
   }
 
-  /** What is wrong with an access, without making it; also how an engine's memory stop becomes an exception. */
+  /**
+   * What is wrong with an access, without making it; also how an engine's memory stop becomes an exception. A size of 0 is
+   * one that the engine could not tell.
+   */
   explain(address: bigint, sizeBytes: number, access: AccessKind, isStack = false): Failure | null {
-    const last = u64(address + BigInt(sizeBytes - 1));
+    const bytes = Math.max(sizeBytes, 1);
+    const last = u64(address + u64(bytes - 1));
     if (!isCanonical(address) || !isCanonical(last) || last < address) {
       return isStack ? fault(VECTOR.SS, 0) : GENERAL_PROTECTION;
     }
-    const refusal = this.#space.check(address, sizeBytes, access);
+    const refusal = this.#space.check(address, bytes, access);
     if (refusal?.kind === 'page-fault') return pageFault(refusal.errorCode, refusal.address);
     if (refusal !== null) return this.outside(refusal.address, sizeBytes, access);
     return last < BigInt(this.bytes.sizeBytes) ? null : this.outside(address, sizeBytes, access);

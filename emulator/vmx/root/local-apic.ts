@@ -121,6 +121,11 @@ export class LocalApic implements IpiTarget {
     return vector >= 0 && vector >>> 4 > this.priority >>> 4 ? vector : -1;
   }
 
+  /** The highest vector in service, or -1: what an EOI would end. */
+  get highestInService(): number {
+    return this.#isr.highest();
+  }
+
   isRequested(vector: number): boolean {
     return this.#irr.has(vector);
   }

@@ -8,6 +8,7 @@ import type { Instruction } from '../../cpu/decode.js';
 import type { EngineCounters, EngineStop } from '../../cpu/port.js';
 import type { RegisterFile } from '../../cpu/registers.js';
 import type { VmxPcpu } from '../ports.js';
+import type { VmxInstruction, VmxResult } from '../vmx-instructions.js';
 import type { Activity, Finding } from '../stop-reason.js';
 import type { DeliveryCpu } from './idt-delivery.js';
 import type { AddressSpacePort, LinearMemory } from './linear-memory.js';
@@ -19,12 +20,12 @@ import type { RootMsrs } from './msrs.js';
 export interface EnginePort {
   readonly registers: RegisterFile;
   readonly counters: EngineCounters;
-  /** The TSC is this plus `counters.instructions`; the engine's in-line RDTSC uses the same sum. */
+  /** The TSC is this plus `counters.instructions`, to which models add theirs; the in-line RDTSC uses the same sum. */
   tscBase: number;
   /** Executes at most `limit` instructions from the register file. */
   run(limit: number): EngineStop;
-  /** Executes exactly the instruction at RIP natively, though it is a site: `limit` means done, null that it cannot. */
-  stepNative(): EngineStop | null;
+  /** Executes exactly the instruction at RIP natively, though it is a site; `limit` when it completed. */
+  stepOverNative(): EngineStop;
 }
 
 /** What CPUID returns, each 32 bits. */
@@ -48,28 +49,9 @@ export interface PortIoPort {
   write(port: number, value: number, sizeBytes: number): boolean;
 }
 
-// prettier-ignore
-/** The VMX instructions that are delegated; VMLAUNCH and VMRESUME stop the run instead. */
-export const VMX_INSTRUCTIONS = [
-  'VMXON', 'VMXOFF', 'VMCLEAR', 'VMPTRLD', 'VMPTRST', 'VMREAD', 'VMWRITE', 'INVEPT', 'INVVPID', 'VMCALL', 'VMFUNC',
-] as const;
-
-/** The name of a delegated VMX instruction. */
-export type VmxInstructionName = (typeof VMX_INSTRUCTIONS)[number];
-
-/**
- * Operand values: VMREAD (encoding), VMWRITE (encoding, value), VMXON, VMCLEAR and VMPTRLD (pointer), INVEPT and
- * INVVPID (type, low and high half of the descriptor); the others have none.
- */
-export type VmxOperands = readonly bigint[];
-
-/** `value` is what VMREAD and VMPTRST store; null when the instruction stores nothing, as after a VMfail. */
-export type VmxInstructionResult =
-  { readonly kind: 'done'; readonly value: bigint | null } | Failure;
-
 /** The model of the VMX instructions; it writes RFLAGS itself and leaves RIP alone. */
 export interface VmxInstructionPort {
-  execute(cpu: VmxPcpu, name: VmxInstructionName, operands: VmxOperands): VmxInstructionResult;
+  execute(cpu: VmxPcpu, instruction: VmxInstruction): VmxResult;
 }
 
 /** The seam for shadow stacks: called where hardware pushes and pops CS, LIP and SSP; null means all is well. */
@@ -106,6 +88,8 @@ export interface RootCpu extends VmxPcpu {
   readonly ports: RootPorts;
   readonly features: RootFeatures;
   activity: Activity;
+  /** Tells what a VMX instruction that was not answered in line came to. */
+  onVmxInstruction(instruction: VmxInstruction, result: VmxResult): void;
   /** Reports a broken invariant; `stop` ends the run at the instruction. */
   report(finding: Finding): 'continue' | 'stop';
 }

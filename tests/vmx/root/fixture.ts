@@ -77,7 +77,7 @@ export class FakeEngine implements EnginePort {
   tscBase = 0;
   readonly script = new Map<number, Scripted>();
   readonly limits: number[] = [];
-  stepNativeResult: EngineStop | null = null;
+  stepOverNativeResult: EngineStop = { kind: 'invalid-instruction' };
 
   run(limit: number): EngineStop {
     this.limits.push(limit);
@@ -95,8 +95,8 @@ export class FakeEngine implements EnginePort {
     }
   }
 
-  stepNative(): EngineStop | null {
-    return this.stepNativeResult;
+  stepOverNative(): EngineStop {
+    return this.stepOverNativeResult;
   }
 }
 
@@ -183,7 +183,7 @@ export function fixture(options: FixtureOptions = {}): Fixture {
     addressSpace: space,
     cpuid: { execute: (_cpu, leaf, subleaf) => ({ eax: leaf, ebx: subleaf, ecx: 3, edx: 4 }) },
     portIo: { read: () => undefined, write: () => false },
-    vmx: { execute: () => ({ kind: 'done', value: null }) },
+    vmx: { execute: () => ({ kind: 'succeed' }) },
     shadowStack: SHADOW_STACK_OFF,
     ...options.ports,
   };

@@ -63,8 +63,8 @@ function legacyState(cpu: RootCpu, instruction: Instruction): Outcome {
 }
 
 function step(cpu: RootCpu, instruction: Instruction): Outcome {
-  const stop = cpu.engine.stepNative();
-  switch (stop?.kind) {
+  const stop = cpu.engine.stepOverNative();
+  switch (stop.kind) {
     case 'limit':
     case 'site':
     case 'breakpoint':
@@ -76,8 +76,7 @@ function step(cpu: RootCpu, instruction: Instruction): Outcome {
         cpu.linear.explain(stop.address, stop.sizeBytes, stop.access) ??
         cpu.linear.outside(stop.address, stop.sizeBytes, stop.access)
       );
-    case 'invalid-instruction':
-    case undefined: {
+    case 'invalid-instruction': {
       const address = cpu.registers.values[REG.RIP]!;
       return unmodelled(instruction.name, address, 'the engine cannot execute it');
     }

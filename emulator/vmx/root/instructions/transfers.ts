@@ -3,7 +3,8 @@
  *
  * Source: SDM, "IRET/IRETD/IRETQ", "RET", "INT n/INTO/INT3/INT1", "Handling Multiple NMIs".
  * Invariant: IRETQ ends NMI blocking even when it faults; a return that faults has popped nothing.
- * Not modelled: returns to another privilege level or to compatibility mode, single stepping by RFLAGS.TF: they stop.
+ * Not modelled: returns to another privilege level or to compatibility mode, 16-bit forms and IRETD, single
+ * stepping by RFLAGS.TF: they stop.
  */
 import { VECTOR } from '../../../../abi/interruption.js';
 import { isCanonical, low32, u64 } from '../../../../abi/uint.js';
@@ -36,10 +37,8 @@ const INTERRUPT_FRAME_BYTES = 40;
 
 export const TRANSFER_MODELS: ModelTable = {
   IRETQ: returnFromInterrupt,
-  IRET: (cpu) => unmodelled('IRET', cpu.registers.values[REG.RIP]!, 'operand size below 64 bits'),
-  IRETD: (cpu) => unmodelled('IRETD', cpu.registers.values[REG.RIP]!, 'operand size below 64 bits'),
   RETFQ: (cpu, instruction) => returnFar(cpu, instruction, 8),
-  RETF: (cpu, instruction) => returnFar(cpu, instruction, 4),
+  RETFD: (cpu, instruction) => returnFar(cpu, instruction, 4),
   INT: (cpu, instruction) =>
     interrupt(cpu, instruction, low32(operandOf(instruction, 'immediate').value)),
   INT3: (cpu, instruction) => interrupt(cpu, instruction, VECTOR.BP),

@@ -1,81 +1,96 @@
 /**
  * The VMX instructions: fetches their operands, delegates, and stores what they return.
  *
- * Source: SDM, "VMX Instructions"; vmx-instructions.ts executes them behind VmxInstructionPort.
- * Invariant: outside VMX operation all but VMXON raise #UD before an operand is touched.
+ * Source: SDM, "VMX Instruction Reference"; vmx-instructions.ts executes them behind VmxInstructionPort.
+ * Invariant: outside VMX operation all but VMXON raise #UD before an operand is touched; one whose store faults leaves
+ * RFLAGS as they were.
  * Not modelled: VMLAUNCH and VMRESUME here; the run stops before them and the machine performs the VM entry.
  */
+import { HarnessBug } from '../../../../abi/errors.js';
 import type { Instruction } from '../../../cpu/decode.js';
-import { NEXT, UNDEFINED_OPCODE, type Failure, type Outcome } from '../outcome.js';
-import {
-  VMX_INSTRUCTIONS,
-  type Model,
-  type ModelTable,
-  type RootCpu,
-  type VmxInstructionName,
-  type VmxOperands,
-} from '../root-cpu.js';
+import { REG } from '../../../cpu/registers.js';
+import type { VmxInstruction } from '../../vmx-instructions.js';
+import { NEXT, UNDEFINED_OPCODE, fault, type Failure, type Outcome } from '../outcome.js';
+import type { Model, ModelTable, RootCpu } from '../root-cpu.js';
 import { openOperand, operandAt, operandOf, readOperand, writeOperand } from './operands.js';
 
-export const VMX_MODELS: ModelTable = Object.fromEntries(
-  VMX_INSTRUCTIONS.map((name): [string, Model] => [
-    name,
-    (cpu, instruction) => execute(cpu, instruction, name),
-  ]),
-);
+/** Reads the operands of one instruction. */
+type Fetch = (cpu: RootCpu, instruction: Instruction) => VmxInstruction | Failure;
 
-function execute(cpu: RootCpu, instruction: Instruction, name: VmxInstructionName): Outcome {
-  if (cpu.vmx.mode === 'off' && name !== 'VMXON') return UNDEFINED_OPCODE;
-  const operands = operandsOf(cpu, instruction, name);
-  if ('kind' in operands) return operands;
-  const result = cpu.ports.vmx.execute(cpu, name, operands);
-  if (result.kind !== 'done') return result;
-  if (result.value === null) return NEXT;
-  return writeOperand(cpu, instruction, operandAt(instruction, 0), 8, result.value) ?? NEXT;
-}
+const withoutOperand =
+  (name: 'VMXOFF' | 'VMCALL' | 'VMPTRST'): Fetch =>
+  () => ({ name });
 
-function operandsOf(
-  cpu: RootCpu,
-  instruction: Instruction,
-  name: VmxInstructionName,
-): VmxOperands | Failure {
-  switch (name) {
-    case 'VMREAD':
-      return values(cpu, instruction, [1]);
-    case 'VMWRITE':
-      return values(cpu, instruction, [0, 1]);
-    case 'VMXON':
-    case 'VMCLEAR':
-    case 'VMPTRLD':
-      return values(cpu, instruction, [0]);
-    case 'INVEPT':
-    case 'INVVPID':
-      return typeAndDescriptor(cpu, instruction);
-    case 'VMPTRST':
-    case 'VMXOFF':
-    case 'VMCALL':
-    case 'VMFUNC':
-      return [];
+const withPointer =
+  (name: 'VMXON' | 'VMPTRLD' | 'VMCLEAR'): Fetch =>
+  (cpu, instruction) => {
+    const pointer = readOperand(cpu, instruction, operandAt(instruction, 0), 8);
+    return typeof pointer === 'bigint' ? { name, pointer } : pointer;
+  };
+
+const withDescriptor =
+  (name: 'INVEPT' | 'INVVPID'): Fetch =>
+  (cpu, instruction) => {
+    const type = cpu.registers.values[operandOf(instruction, 'register').register]!;
+    const address = openOperand(cpu, instruction, operandOf(instruction, 'memory'), 16, 'read');
+    if (typeof address !== 'bigint') return address;
+    const descriptor = [cpu.memory.readU64(address), cpu.memory.readU64(address + 8n)] as const;
+    return { name, type, descriptor };
+  };
+
+const FETCHES: Readonly<Record<string, Fetch>> = {
+  VMXOFF: withoutOperand('VMXOFF'),
+  VMCALL: withoutOperand('VMCALL'),
+  VMPTRST: withoutOperand('VMPTRST'),
+  VMXON: withPointer('VMXON'),
+  VMPTRLD: withPointer('VMPTRLD'),
+  VMCLEAR: withPointer('VMCLEAR'),
+  INVEPT: withDescriptor('INVEPT'),
+  INVVPID: withDescriptor('INVVPID'),
+  VMREAD: (cpu, instruction) => {
+    const encoding = readOperand(cpu, instruction, operandAt(instruction, 1), 8);
+    return typeof encoding === 'bigint' ? { name: 'VMREAD', encoding } : encoding;
+  },
+  VMWRITE: (cpu, instruction) => {
+    const encoding = readOperand(cpu, instruction, operandAt(instruction, 0), 8);
+    if (typeof encoding !== 'bigint') return encoding;
+    const value = readOperand(cpu, instruction, operandAt(instruction, 1), 8);
+    return typeof value === 'bigint' ? { name: 'VMWRITE', encoding, value } : value;
+  },
+};
+
+export const VMX_MODELS: ModelTable = {
+  ...Object.fromEntries(
+    Object.entries(FETCHES).map(([name, fetch]): [string, Model] => [
+      name,
+      (cpu, instruction) => execute(cpu, instruction, fetch),
+    ]),
+  ),
+  /** VM functions exist in VMX non-root operation only. */
+  VMFUNC: () => UNDEFINED_OPCODE,
+};
+
+function execute(cpu: RootCpu, instruction: Instruction, fetch: Fetch): Outcome {
+  if (cpu.vmx.mode === 'off' && instruction.name !== 'VMXON') return UNDEFINED_OPCODE;
+  const fetched = fetch(cpu, instruction);
+  if ('kind' in fetched) return fetched;
+  const rflags = cpu.registers.values[REG.RFLAGS]!;
+  const result = cpu.ports.vmx.execute(cpu, fetched);
+  cpu.onVmxInstruction(fetched, result);
+  switch (result.kind) {
+    case 'succeed': {
+      if (result.value === undefined) return NEXT;
+      const failure = writeOperand(cpu, instruction, operandAt(instruction, 0), 8, result.value);
+      if (failure === null) return NEXT;
+      cpu.registers.values[REG.RFLAGS] = rflags;
+      return failure;
+    }
+    case 'vmfail-invalid':
+    case 'vmfail-valid':
+      return NEXT;
+    case 'exception':
+      return fault(result.vector, result.errorCode);
+    case 'entry':
+      throw new HarnessBug(`${instruction.name} entered a guest`);
   }
-}
-
-function values(
-  cpu: RootCpu,
-  instruction: Instruction,
-  positions: readonly number[],
-): VmxOperands | Failure {
-  const found: bigint[] = [];
-  for (const position of positions) {
-    const value = readOperand(cpu, instruction, operandAt(instruction, position), 8);
-    if (typeof value !== 'bigint') return value;
-    found.push(value);
-  }
-  return found;
-}
-
-function typeAndDescriptor(cpu: RootCpu, instruction: Instruction): VmxOperands | Failure {
-  const type = cpu.registers.values[operandOf(instruction, 'register').register]!;
-  const address = openOperand(cpu, instruction, operandOf(instruction, 'memory'), 16, 'read');
-  if (typeof address !== 'bigint') return address;
-  return [type, cpu.memory.readU64(address), cpu.memory.readU64(address + 8n)];
 }
