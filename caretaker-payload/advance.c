@@ -33,7 +33,8 @@ void caretaker_advance(u64 rip)
 		next = (u32)next;
 	vmwrite(GUEST_RIP, next);
 	if (unlikely(interruptibility & SHADOW))
-		vmwrite(GUEST_INTERRUPTIBILITY_INFO, interruptibility & ~SHADOW);
+		vmwrite(GUEST_INTERRUPTIBILITY_INFO,
+			interruptibility & ~SHADOW);
 	if (unlikely(vmread(GUEST_RFLAGS) & X86_EFLAGS_TF))
 		raise_single_step();
 }

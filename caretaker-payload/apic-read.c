@@ -30,7 +30,7 @@ static bool read_set(const u64 *words, u32 number, u64 *value)
 	return true;
 }
 
-/* Register `index` lies `number` registers into the set that begins at `first`. */
+/* `index` is the register `number` of the set that begins at `first`. */
 static bool is_in_set(u32 index, u32 first, u32 *number)
 {
 	*number = index - first;

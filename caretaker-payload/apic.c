@@ -28,8 +28,8 @@ static enum caretaker_answer self_ipi(struct caretaker_soft_state *soft,
 	return CARETAKER_ADVANCE;
 }
 
-static enum caretaker_answer
-write_lvt_timer(struct caretaker_soft_state *soft, u32 value)
+static enum caretaker_answer write_lvt_timer(struct caretaker_soft_state *soft,
+					     u32 value)
 {
 	/* A change of mode disarms the timer. */
 	if ((soft->lvt_timer ^ value) & APIC_LVT_TIMER_MODE)

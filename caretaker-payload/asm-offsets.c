@@ -10,9 +10,10 @@
 	__asm__ volatile("\n.ascii \"->" #name " %0\"" ::"i"((u64)(value)))
 #define OFFSET(name, type, field) \
 	DEFINE(name, __builtin_offsetof(struct type, field))
-#define REGISTER(name)                                                        \
-	DEFINE(CCB_##name, __builtin_offsetof(struct caretaker_ccb, registers) + \
-				   8 * CARETAKER_##name)
+#define REGISTER(name)                                               \
+	DEFINE(CCB_##name,                                           \
+	       __builtin_offsetof(struct caretaker_ccb, registers) + \
+		       8 * CARETAKER_##name)
 
 void asm_offsets(void);
 void asm_offsets(void)

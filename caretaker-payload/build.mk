@@ -28,6 +28,11 @@ PRODUCTS := $(addprefix $(O)/,caretaker.elf caretaker.asm caretaker.sym stack-us
 # Debug information names files as the tree does, not as this machine does.
 PREFIX_MAPS := -ffile-prefix-map=$(CURDIR)=. -ffile-prefix-map=$(abspath $(ABI))=$(ABI) \
 	-ffile-prefix-map=$(abspath $(O))=build -ffile-prefix-map=$(O)=build
+VERSION := $(shell $(CC) --version | head -n 1)
+# clang's assembler does not apply the maps to the directory it is started in.
+ifneq ($(findstring clang,$(VERSION)),)
+PREFIX_MAPS += -fdebug-compilation-dir=.
+endif
 COMMON_FLAGS := -m64 -g -gdwarf-5 -nostdinc -I. -I$(O) -I$(ABI) $(PREFIX_MAPS)
 # The payload runs on registers the guest still owns: general registers only,
 # no red zone (an NMI without IST would use it), no thunk and no table outside.
@@ -43,7 +48,7 @@ all: $(PRODUCTS)
 
 # A change of compiler, flags or make file rebuilds everything.
 STAMP := $(O)/.command
-COMMAND := $(shell $(CC) --version | head -n 1) $(CC) $(LD) $(COMMON_FLAGS) $(CFLAGS) $(LDFLAGS) $(OBJECTS)
+COMMAND := $(VERSION) $(CC) $(LD) $(COMMON_FLAGS) $(CFLAGS) $(LDFLAGS) $(OBJECTS)
 $(shell mkdir -p $(O); echo '$(COMMAND)' | cmp -s - $(STAMP) || echo '$(COMMAND)' > $(STAMP))
 
 $(O)/asm-offsets.s: asm-offsets.c $(STAMP)

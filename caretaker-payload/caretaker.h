@@ -18,7 +18,7 @@
 /* What to do after an exit: enter the guest, or route with this exit reason. */
 #define CARETAKER_ENTER	    0ull
 #define CARETAKER_ROUTE	    (1ull << 32)
-#define CARETAKER_IRET_TRAP 31 /* the vector of INT in caretaker_unblock_nmi */
+#define CARETAKER_IRET_TRAP 31 /* INT in caretaker_unblock_nmi */
 
 /* How a handler leaves an exit. UNANSWERED means: nothing has been changed. */
 enum caretaker_answer {
@@ -30,12 +30,12 @@ enum caretaker_answer {
 /* The host's events that were taken in root operation while attached. */
 enum caretaker_remembered {
 	CARETAKER_REMEMBERED_NMI = 1,
-	CARETAKER_REMEMBERED_INTERRUPT = 2, /* soft state: acknowledged_vector */
+	CARETAKER_REMEMBERED_INTERRUPT = 2, /* its vector: soft state */
 };
 
 /* Private to the payload, one for each vCPU. */
 struct caretaker_instance {
-	u32 remembered;	  /* enum caretaker_remembered */
+	u32 remembered; /* enum caretaker_remembered */
 	u32 is_parked;
 	u32 pin_controls; /* as the VMCS has them, 0: not known */
 	u32 cpu_controls; /* as the VMCS has them, 0: not known */
@@ -62,7 +62,7 @@ telemetry_of(const struct caretaker_ccb *ccb)
 	return (struct caretaker_telemetry *)ccb->telemetry_address;
 }
 
-/* Acquire: forbids the loads of the routing pointers from passing the flag's. */
+/* Acquire: forbids loading the routing pointers before the flag. */
 static inline bool is_attached(const struct caretaker_ccb *ccb)
 {
 	return smp_load_acquire(&ccb->attach_state) == KVM_ATTACHED;
@@ -163,9 +163,8 @@ u64 caretaker_block(struct caretaker_ccb *ccb, u32 reason);
 u64 caretaker_stop(struct caretaker_ccb *ccb, u32 unanswered);
 
 /* fault.c */
-void __attribute__((noreturn)) caretaker_park(struct caretaker_ccb *ccb,
-					      u32 vector, u32 error_code,
-					      u64 rip);
+void __attribute__((noreturn))
+caretaker_park(struct caretaker_ccb *ccb, u32 vector, u32 error_code, u64 rip);
 void __attribute__((noreturn)) caretaker_entry_failed(u64 rip, bool is_valid);
 
 /* telemetry.c */

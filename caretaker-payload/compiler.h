@@ -15,9 +15,10 @@
 #include <caretaker/types.h>
 
 typedef _Bool bool;
-#define true 1
+#define true  1
 #define false 0
 
+#define noinline    __attribute__((noinline))
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
@@ -27,14 +28,14 @@ typedef _Bool bool;
 #define barrier() __asm__ volatile("" ::: "memory")
 
 /* x86 keeps loads in order: only the compiler must not move later loads up. */
-#define smp_load_acquire(p)                         \
-	({                                          \
+#define smp_load_acquire(p)                            \
+	({                                             \
 		__typeof__(*(p)) v_ = READ_ONCE(*(p)); \
-		barrier();                          \
-		v_;                                 \
+		barrier();                             \
+		v_;                                    \
 	})
 
-/* x86 keeps stores in order: only the compiler must not move earlier ones down. */
+/* Likewise with stores: only the compiler must not move earlier ones down. */
 #define smp_store_release(p, v)      \
 	do {                         \
 		barrier();           \

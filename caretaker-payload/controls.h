@@ -32,11 +32,10 @@ static inline void set_timer_control(u32 bits)
 
 static inline void set_window_controls(u32 bits)
 {
-	set_controls(&caretaker_instance.cpu_controls,
-		     CPU_BASED_VM_EXEC_CONTROL,
-		     CPU_BASED_INTR_WINDOW_EXITING |
-			     CPU_BASED_NMI_WINDOW_EXITING,
-		     bits);
+	set_controls(
+		&caretaker_instance.cpu_controls, CPU_BASED_VM_EXEC_CONTROL,
+		CPU_BASED_INTR_WINDOW_EXITING | CPU_BASED_NMI_WINDOW_EXITING,
+		bits);
 }
 
 #endif

@@ -6,11 +6,11 @@
 #include "caretaker.h"
 #include "cpu.h"
 
-#define EXTENDED_LEAF 0x80000000u
+#define EXTENDED_LEAF	  0x80000000u
 #define LEAF1_ECX_OSXSAVE (1u << 27)
 #define LEAF7_ECX_OSPKE	  (1u << 4)
-#define DYNAMIC                                              \
-	(CARETAKER_CPUID_OSXSAVE | CARETAKER_CPUID_OSPKE |   \
+#define DYNAMIC                                            \
+	(CARETAKER_CPUID_OSXSAVE | CARETAKER_CPUID_OSPKE | \
 	 CARETAKER_CPUID_XSAVE_SIZE)
 
 static const struct caretaker_cpuid no_leaf;

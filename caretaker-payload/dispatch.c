@@ -131,7 +131,7 @@ static u64 attend_remembered(struct caretaker_ccb *ccb)
 	return caretaker_route(ccb, EXIT_REASON_EXTERNAL_INTERRUPT);
 }
 
-/* The last look before VM entry has seen something, or an NMI made it repeat. */
+/* The last look before VM entry saw something, or an NMI made it repeat. */
 u64 caretaker_attend(struct caretaker_ccb *ccb)
 {
 	u64 next;

@@ -4,20 +4,25 @@
  * is the only jump that leaves .text.
  */
 #include "asm-offsets.h"
+#include "asm.h"
 #include <caretaker/vmx.h>
 
-	.macro FUNCTION name
-	.globl	\name
-	.hidden	\name
-	.type	\name, @function
-	.balign	16
-\name:
-	.endm
-
-	.macro LABEL name
-	.globl	\name
-	.hidden	\name
-\name:
+/*
+ * Go to `seen` when others ask for something: a request, an event to route to
+ * KVM, bits that they have posted. RDI = CCB; destroys RAX and RCX.
+ */
+	.macro LOOK seen
+	cmpl	$REQUEST_STOP, CCB_REQUEST(%rdi)
+	je	\seen
+	cmpl	$0, caretaker_instance + INSTANCE_REMEMBERED(%rip)
+	jne	\seen
+	movq	CCB_SOFT_STATE(%rdi), %rax
+	movl	SOFT_POSTED_NMI(%rax), %ecx
+	orq	SOFT_POSTED(%rax), %rcx
+	orq	SOFT_POSTED + 8(%rax), %rcx
+	orq	SOFT_POSTED + 16(%rax), %rcx
+	orq	SOFT_POSTED + 24(%rax), %rcx
+	jnz	\seen
 	.endm
 
 	.text
@@ -62,17 +67,7 @@ FUNCTION caretaker_vmexit
  */
 LABEL caretaker_last_look
 	leaq	caretaker_ccb(%rip), %rdi
-	cmpl	$REQUEST_STOP, CCB_REQUEST(%rdi)
-	je	caretaker_look_again
-	cmpl	$0, caretaker_instance + INSTANCE_REMEMBERED(%rip)
-	jne	caretaker_look_again
-	movq	CCB_SOFT_STATE(%rdi), %rax
-	movl	SOFT_POSTED_NMI(%rax), %ecx
-	orq	SOFT_POSTED(%rax), %rcx
-	orq	SOFT_POSTED + 8(%rax), %rcx
-	orq	SOFT_POSTED + 16(%rax), %rcx
-	orq	SOFT_POSTED + 24(%rax), %rcx
-	jnz	caretaker_look_again
+	LOOK	caretaker_look_again
 
 /* RDI = CCB, the only live register. KVM's stack, GS and IDT when from run. */
 .Lenter:
@@ -94,7 +89,7 @@ LABEL caretaker_last_look
 .Lvmresume:
 	vmresume
 
-	/* VM-fail: all registers are the guest's, CF says "no VMCS, no error". */
+	/* VM-fail: all registers are the guest's; CF: there is no VMCS. */
 	jc	.Lvmresume_failed_invalid
 	movl	$VM_INSTRUCTION_ERROR, %eax
 	vmread	%rax, %rax
@@ -187,34 +182,13 @@ FUNCTION caretaker_run
 FUNCTION caretaker_halt
 	endbr64
 LABEL caretaker_halt_look
-	cmpl	$REQUEST_STOP, CCB_REQUEST(%rdi)
-	je	1f
 	cmpl	$ATTACHED, CCB_ATTACH_STATE(%rdi)
 	je	1f
-	cmpl	$0, caretaker_instance + INSTANCE_REMEMBERED(%rip)
-	jne	1f
-	movq	CCB_SOFT_STATE(%rdi), %rax
-	movl	SOFT_POSTED_NMI(%rax), %ecx
-	orq	SOFT_POSTED(%rax), %rcx
-	orq	SOFT_POSTED + 8(%rax), %rcx
-	orq	SOFT_POSTED + 16(%rax), %rcx
-	orq	SOFT_POSTED + 24(%rax), %rcx
-	jnz	1f
+	LOOK	1f
 	sti
 	hlt
 LABEL caretaker_halt_end
 	cli
 1:	ret
-
-/*
- * End the NMI blocking that an NMI's VM exit begins: only IRET does. INT and
- * the IRET of its handler keep frame and shadow stack in step, which an IRET
- * from a frame made by hand would not.
- */
-FUNCTION caretaker_unblock_nmi
-	endbr64
-	int	$IRET_TRAP
-LABEL caretaker_nmi_unblocked
-	ret
 
 	.section .note.GNU-stack, "", @progbits

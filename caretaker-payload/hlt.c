@@ -63,7 +63,7 @@ enum caretaker_answer caretaker_hlt(struct caretaker_ccb *ccb)
 	bool is_root = config->hlt_policy == CARETAKER_HLT_ROOT;
 
 	if (caretaker_tsc_is_scaled(config))
-		return CARETAKER_UNANSWERED; /* the timer that ends it is KVM's */
+		return CARETAKER_UNANSWERED; /* KVM has the timer */
 	/* In root operation the interrupts that end a halt are the host's. */
 	if (is_root && is_attached(ccb))
 		return CARETAKER_UNANSWERED;

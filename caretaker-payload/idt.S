@@ -3,7 +3,13 @@
  * One stub for each of the 256 vectors, and what they have in common.
  */
 #include "asm-offsets.h"
+#include "asm.h"
 #include <caretaker/vmx.h>
+
+/* #DF, #TS to #PF, #AC and #CP: the CPU pushes one. */
+#define HAS_ERROR_CODE(vector)                                  \
+	(vector == 8 || (vector >= 10 && vector <= 14) ||       \
+	 vector == 17 || vector == 21)
 
 	.text
 
@@ -12,15 +18,13 @@
  * and GS base may already be KVM's. Each stub leaves a vector and an error code
  * on the stack, 0 for vectors that have none.
  */
-	.globl	caretaker_trap_stubs
-	.hidden	caretaker_trap_stubs
 	.balign	TRAP_STUB_SIZE
-caretaker_trap_stubs:
+LABEL caretaker_trap_stubs
 	.set	vector, 0
 	.rept	256
 	.balign	TRAP_STUB_SIZE
 	endbr64
-	.if	(vector != 8) && (vector < 10 || vector > 14) && (vector != 17) && (vector != 21)
+	.if	!HAS_ERROR_CODE(vector)
 	pushq	$0
 	.endif
 	pushq	$vector
@@ -84,5 +88,16 @@ caretaker_trap_stubs:
 	movl	%r8d, %eax
 	wrmsr
 	jmp	.Lreturn
+
+/*
+ * End the NMI blocking that an NMI's VM exit begins: only IRET does. INT and
+ * the IRET of its handler keep frame and shadow stack in step, which an IRET
+ * from a frame made by hand would not.
+ */
+FUNCTION caretaker_unblock_nmi
+	endbr64
+	int	$IRET_TRAP
+LABEL caretaker_nmi_unblocked
+	ret
 
 	.section .note.GNU-stack, "", @progbits

@@ -40,11 +40,9 @@ _Static_assert(sizeof(struct caretaker_tss) == 0x68,
 	       "VM exit gives TR the limit 0x67");
 
 struct caretaker_ccb caretaker_ccb __attribute__((section(".ccb"))) = {
-	.header = {
-		.magic = CARETAKER_CCB_MAGIC,
-		.version = CARETAKER_CCB_VERSION,
-		.size = CARETAKER_CCB_SIZE,
-	},
+	.header.magic = CARETAKER_CCB_MAGIC,
+	.header.version = CARETAKER_CCB_VERSION,
+	.header.size = CARETAKER_CCB_SIZE,
 	.entry_init = (u64)caretaker_init,
 	.entry_vmexit = (u64)caretaker_vmexit,
 	.entry_run = (u64)caretaker_run,
@@ -129,7 +127,8 @@ static void publish(struct caretaker_ccb *ccb)
 	ccb->selector_tr = SELECTOR_TR;
 	ccb->features = CARETAKER_FEATURE_PREEMPTION_TIMER |
 			CARETAKER_FEATURE_ACK_ON_EXIT |
-			CARETAKER_FEATURE_X2APIC | CARETAKER_FEATURE_HLT_ACTIVITY;
+			CARETAKER_FEATURE_X2APIC |
+			CARETAKER_FEATURE_HLT_ACTIVITY;
 }
 
 static bool is_config_ours(const struct caretaker_ccb *ccb)

@@ -7,10 +7,19 @@
 #include "controls.h"
 #include "vectors.h"
 
-#define EVENT_MASK                                            \
-	(INTR_INFO_VECTOR_MASK | INTR_INFO_INTR_TYPE_MASK |   \
+#define EVENT_MASK                                          \
+	(INTR_INFO_VECTOR_MASK | INTR_INFO_INTR_TYPE_MASK | \
 	 INTR_INFO_DELIVER_CODE_MASK | INTR_INFO_VALID_MASK)
 #define SHADOW (GUEST_INTR_STATE_STI | GUEST_INTR_STATE_MOV_SS)
+
+static bool is_software_event(u32 info)
+{
+	u32 type = info & INTR_INFO_INTR_TYPE_MASK;
+
+	return type == INTR_TYPE_SOFT_INTR ||
+	       type == INTR_TYPE_PRIV_SW_EXCEPTION ||
+	       type == INTR_TYPE_SOFT_EXCEPTION;
+}
 
 /*
  * Soft state has the event of the coming VM entry until the exit after it, so
@@ -27,8 +36,12 @@ void caretaker_save_vectored_event(struct caretaker_ccb *ccb)
 		return;
 	}
 	soft->event_info = info & EVENT_MASK;
-	soft->event_error_code = (u32)vmread(IDT_VECTORING_ERROR_CODE);
-	soft->event_instruction_length = (u32)vmread(VM_EXIT_INSTRUCTION_LEN);
+	/* Where the event has no such thing the field is undefined. */
+	if (info & INTR_INFO_DELIVER_CODE_MASK)
+		soft->event_error_code = (u32)vmread(IDT_VECTORING_ERROR_CODE);
+	if (is_software_event(info))
+		soft->event_instruction_length =
+			(u32)vmread(VM_EXIT_INSTRUCTION_LEN);
 }
 
 /* What KVM has already set up to inject comes before the payload's choice. */
@@ -76,11 +89,9 @@ void caretaker_merge_posted(struct caretaker_soft_state *soft)
 static u32 deliverable_vector(const struct caretaker_soft_state *soft)
 {
 	u32 vector = highest_vector(soft->irr);
+	u32 priority = caretaker_processor_priority(soft);
 
-	return PRIORITY_CLASS(vector) >
-			       PRIORITY_CLASS(caretaker_processor_priority(soft)) ?
-		       vector :
-		       0;
+	return PRIORITY_CLASS(vector) > PRIORITY_CLASS(priority) ? vector : 0;
 }
 
 static bool is_interruptible(void)
@@ -140,19 +151,11 @@ static void write_event(const struct caretaker_soft_state *soft)
 	vmwrite(VM_ENTRY_INTR_INFO_FIELD, info);
 	if (info & INTR_INFO_DELIVER_CODE_MASK)
 		vmwrite(VM_ENTRY_EXCEPTION_ERROR_CODE, soft->event_error_code);
-	switch (info & INTR_INFO_INTR_TYPE_MASK) {
-	case INTR_TYPE_NMI_INTR:
-		unblock_virtual_nmi();
-		break;
-	case INTR_TYPE_SOFT_INTR:
-	case INTR_TYPE_PRIV_SW_EXCEPTION:
-	case INTR_TYPE_SOFT_EXCEPTION:
+	if (is_software_event(info))
 		vmwrite(VM_ENTRY_INSTRUCTION_LEN,
 			soft->event_instruction_length);
-		break;
-	default:
-		break;
-	}
+	if ((info & INTR_INFO_INTR_TYPE_MASK) == INTR_TYPE_NMI_INTR)
+		unblock_virtual_nmi();
 }
 
 /* What still waits after this entry's event needs an exit when it can go. */
@@ -169,7 +172,8 @@ static u32 wanted_windows(const struct caretaker_soft_state *soft)
 	return windows;
 }
 
-static void inject_waiting(struct caretaker_soft_state *soft)
+/* Out of line, so that the usual exit, with nothing waiting, saves nothing. */
+static noinline void inject_waiting(struct caretaker_soft_state *soft)
 {
 	if (!(soft->event_info & INTR_INFO_VALID_MASK))
 		choose_event(soft);

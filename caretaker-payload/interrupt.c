@@ -21,8 +21,8 @@ find_vcpu(const struct caretaker_config *config, u32 vcpu_id)
 static bool forward(struct caretaker_ccb *ccb, u32 vector)
 {
 	const struct caretaker_config *config = config_of(ccb);
-	u32 count = table_length(config->irq_route_count,
-				 CARETAKER_IRQ_ROUTE_MAX);
+	u32 count =
+		table_length(config->irq_route_count, CARETAKER_IRQ_ROUTE_MAX);
 	const struct caretaker_vcpu *target;
 	u32 i;
 
@@ -44,7 +44,7 @@ void caretaker_answer_interrupt(struct caretaker_ccb *ccb, u32 vector)
 {
 	wrmsr(X2APIC_MSR(APIC_EOI), 0);
 	if (vector == config_of(ccb)->notification_vector)
-		return; /* the last look before VM entry finds what it is about */
+		return; /* the last look finds what it is about */
 	if (!forward(ccb, vector))
 		telemetry_of(ccb)->stray_interrupts++;
 }

@@ -22,20 +22,23 @@ static void kick(const struct caretaker_ccb *ccb,
 		 const struct caretaker_vcpu *target)
 {
 	x2apic_fence(); /* forbids the kick from overtaking the posted bit */
-	wrmsr(X2APIC_MSR(APIC_ICR), (u64)target->physical_apic_id << 32 |
-					    config_of(ccb)->notification_vector);
+	wrmsr(X2APIC_MSR(APIC_ICR),
+	      (u64)target->physical_apic_id << 32 |
+		      config_of(ccb)->notification_vector);
 }
 
 void caretaker_request_interrupt(struct caretaker_ccb *ccb,
 				 const struct caretaker_vcpu *target,
 				 u32 vector)
 {
+	struct caretaker_soft_state *soft = soft_state_of_target(target);
+
 	if (is_self(ccb, target)) {
 		set_vector(soft_state_of(ccb)->irr, vector);
 		return;
 	}
-	__atomic_fetch_or(&soft_state_of_target(target)->posted[vector >> 6 & 3],
-			  VECTOR_BIT(vector), __ATOMIC_SEQ_CST);
+	__atomic_fetch_or(&soft->posted[vector >> 6 & 3], VECTOR_BIT(vector),
+			  __ATOMIC_SEQ_CST);
 	kick(ccb, target);
 }
 

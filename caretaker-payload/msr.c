@@ -65,29 +65,6 @@ static bool read_model(struct caretaker_ccb *ccb, u32 index, u64 *value)
 	return is_x2apic(index) && caretaker_apic_read(ccb, index, value);
 }
 
-static bool has_write_model(u32 index)
-{
-	switch (index) {
-	case MSR_IA32_TSC_DEADLINE:
-	case X2APIC_MSR(APIC_EOI):
-	case X2APIC_MSR(APIC_TASKPRI):
-	case X2APIC_MSR(APIC_ICR):
-	case X2APIC_MSR(APIC_SELF_IPI):
-	case X2APIC_MSR(APIC_LVTT):
-		return true;
-	default:
-		return false;
-	}
-}
-
-static enum caretaker_answer write_model(struct caretaker_ccb *ccb, u32 index,
-					 u64 value)
-{
-	if (index == MSR_IA32_TSC_DEADLINE)
-		return caretaker_write_deadline(ccb, value);
-	return caretaker_apic_write(ccb, index, value);
-}
-
 enum caretaker_answer caretaker_rdmsr(struct caretaker_ccb *ccb)
 {
 	u32 index = (u32)ccb->registers[CARETAKER_RCX];
@@ -118,21 +95,48 @@ enum caretaker_answer caretaker_rdmsr(struct caretaker_ccb *ccb)
 	return CARETAKER_ADVANCE;
 }
 
-static enum caretaker_answer write_value(struct caretaker_ccb *ccb,
-					 const struct caretaker_msr *msr,
-					 u32 index, u64 value)
+static bool is_modelled_apic_write(u32 index)
+{
+	switch (index) {
+	case X2APIC_MSR(APIC_EOI):
+	case X2APIC_MSR(APIC_TASKPRI):
+	case X2APIC_MSR(APIC_ICR):
+	case X2APIC_MSR(APIC_SELF_IPI):
+	case X2APIC_MSR(APIC_LVTT):
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* Out of line, so that the deadline, the most frequent write, saves nothing. */
+static noinline enum caretaker_answer
+write_other(struct caretaker_ccb *ccb, const struct caretaker_msr *msr,
+	    u32 index, u64 value)
 {
 	enum caretaker_answer how = CARETAKER_ADVANCE;
 
-	if (has_write_model(index)) {
-		how = write_model(ccb, index, value);
+	if (is_modelled_apic_write(index)) {
+		how = caretaker_apic_write(ccb, index, value);
 		/* The ICR alone is read back as written. */
 		if (index != X2APIC_MSR(APIC_ICR) || how != CARETAKER_ADVANCE)
 			return how;
+	} else if (!msr) {
+		return CARETAKER_UNANSWERED;
 	}
 	if (msr)
 		*value_of(ccb, msr) = value;
 	return how;
+}
+
+/* `msr` is null for a register that the policy does not name. */
+static enum caretaker_answer write_value(struct caretaker_ccb *ccb,
+					 const struct caretaker_msr *msr,
+					 u32 index, u64 value)
+{
+	if (likely(index == MSR_IA32_TSC_DEADLINE))
+		return caretaker_write_deadline(ccb, value);
+	return write_other(ccb, msr, index, value);
 }
 
 enum caretaker_answer caretaker_wrmsr(struct caretaker_ccb *ccb)
@@ -143,9 +147,7 @@ enum caretaker_answer caretaker_wrmsr(struct caretaker_ccb *ccb)
 	const struct caretaker_msr *msr = find(config_of(ccb), index);
 
 	if (!msr)
-		return has_write_model(index) ?
-			       write_value(ccb, 0, index, value) :
-			       CARETAKER_UNANSWERED;
+		return write_value(ccb, 0, index, value);
 	switch (msr->write_action) {
 	case CARETAKER_MSR_VALUE:
 		if (value & ~msr->writable)

@@ -7,7 +7,7 @@
 
 u64 caretaker_block(struct caretaker_ccb *ccb, u32 reason)
 {
-	u64 tsc_entry = rdtsc();
+	u64 tsc_entry;
 
 	caretaker_count_blocked(ccb, reason);
 	ccb->exit_reason = reason;
@@ -15,6 +15,8 @@ u64 caretaker_block(struct caretaker_ccb *ccb, u32 reason)
 	set_state(ccb, CARETAKER_SPINNING);
 	/* Forbids reading the flag before KVM can see that the vCPU waits. */
 	smp_mb();
+
+	tsc_entry = rdtsc();
 	while (!is_attached(ccb) && !is_stop_requested(ccb))
 		cpu_relax();
 	caretaker_record_stall(ccb, reason, tsc_entry, rdtsc());

@@ -9,15 +9,17 @@
 /* A fault-like exit comes again by itself; these parts of others do not. */
 static void save_unrepeatable(struct caretaker_ccb *ccb, u32 reason)
 {
-	u64 info = vmread(VM_EXIT_INTR_INFO);
+	u64 info;
 
 	switch (reason & VMX_EXIT_REASON_BASIC_MASK) {
 	case EXIT_REASON_EXTERNAL_INTERRUPT:
+		info = vmread(VM_EXIT_INTR_INFO);
 		if (info & INTR_INFO_VALID_MASK)
 			soft_state_of(ccb)->acknowledged_vector =
 				info & INTR_INFO_VECTOR_MASK;
 		break;
 	case EXIT_REASON_EXCEPTION_NMI:
+		info = vmread(VM_EXIT_INTR_INFO);
 		/* Bit 12 is undefined for #DF. */
 		if ((info & INTR_INFO_INTR_TYPE_MASK) ==
 			    INTR_TYPE_HARD_EXCEPTION &&

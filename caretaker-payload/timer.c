@@ -72,7 +72,7 @@ void caretaker_force_exit(void)
 	set_timer_control(PIN_BASED_VMX_PREEMPTION_TIMER);
 }
 
-/* In the other modes of the timer the register is not the payload's to model. */
+/* In the timer's other modes the register is not the payload's to model. */
 enum caretaker_answer caretaker_write_deadline(struct caretaker_ccb *ccb,
 					       u64 deadline)
 {

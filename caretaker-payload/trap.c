@@ -56,7 +56,7 @@ static u64 machine_check(struct caretaker_ccb *ccb,
 	return 0;
 }
 
-/* Only caretaker_halt opens IF. One interrupt ends the halt: IF is shut again. */
+/* Only caretaker_halt opens IF, and one interrupt is enough to end the halt. */
 static u64 interrupt(struct caretaker_ccb *ccb,
 		     struct caretaker_trap_frame *frame)
 {

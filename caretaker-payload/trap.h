@@ -24,7 +24,7 @@ enum caretaker_ist {
 	CARETAKER_IST_FAULT,
 };
 
-/* As idt.S pushes it, lowest address first; the CPU pushed from error_code on. */
+/* As idt.S pushes it, lowest address first; the CPU's part begins at rip. */
 struct caretaker_trap_frame {
 	u64 r11, r10, r9, r8, rdi, rsi, rdx, rcx, rax;
 	u64 vector;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Sets of 256 vectors, as IRR, ISR and TMR are: four words, lowest vector first.
+ * Sets of 256 vectors, as IRR, ISR and TMR are: four words, lowest first.
  */
 #ifndef PAYLOAD_VECTORS_H
 #define PAYLOAD_VECTORS_H
