@@ -13,7 +13,7 @@ import type { GuestExit } from './guest.js';
 /** CPUID with EAX = leaf and ECX = subleaf. */
 export function cpuid(leaf: number, subleaf = 0): GuestExit {
   return {
-    reason: EXIT_REASON.EXIT_REASON_CPUID,
+    basic: EXIT_REASON.EXIT_REASON_CPUID,
     qualification: 0n,
     instructionLength: 2,
     registers: { RAX: BigInt(leaf), RCX: BigInt(subleaf) },
@@ -22,13 +22,13 @@ export function cpuid(leaf: number, subleaf = 0): GuestExit {
 
 /** HLT. */
 export function hlt(): GuestExit {
-  return { reason: EXIT_REASON.EXIT_REASON_HLT, qualification: 0n, instructionLength: 1 };
+  return { basic: EXIT_REASON.EXIT_REASON_HLT, qualification: 0n, instructionLength: 1 };
 }
 
 /** PAUSE, with PAUSE exiting. */
 export function pause(): GuestExit {
   return {
-    reason: EXIT_REASON.EXIT_REASON_PAUSE_INSTRUCTION,
+    basic: EXIT_REASON.EXIT_REASON_PAUSE_INSTRUCTION,
     qualification: 0n,
     instructionLength: 2,
   };
@@ -36,13 +36,13 @@ export function pause(): GuestExit {
 
 /** RDTSC, with RDTSC exiting. */
 export function rdtsc(): GuestExit {
-  return { reason: EXIT_REASON.EXIT_REASON_RDTSC, qualification: 0n, instructionLength: 2 };
+  return { basic: EXIT_REASON.EXIT_REASON_RDTSC, qualification: 0n, instructionLength: 2 };
 }
 
 /** RDMSR with ECX = index. */
 export function rdmsr(index: number): GuestExit {
   return {
-    reason: EXIT_REASON.EXIT_REASON_MSR_READ,
+    basic: EXIT_REASON.EXIT_REASON_MSR_READ,
     qualification: 0n,
     instructionLength: 2,
     registers: { RCX: BigInt(index >>> 0) },
@@ -52,7 +52,7 @@ export function rdmsr(index: number): GuestExit {
 /** WRMSR with ECX = index and EDX:EAX = value. */
 export function wrmsr(index: number, value: bigint): GuestExit {
   return {
-    reason: EXIT_REASON.EXIT_REASON_MSR_WRITE,
+    basic: EXIT_REASON.EXIT_REASON_MSR_WRITE,
     qualification: 0n,
     instructionLength: 2,
     registers: { RCX: BigInt(index >>> 0), RAX: BigInt(low32(value)), RDX: BigInt(high32(value)) },
@@ -62,7 +62,7 @@ export function wrmsr(index: number, value: bigint): GuestExit {
 /** OUT to an immediate or DX port; `sizeBytes` is 1, 2 or 4. */
 export function out(port: number, sizeBytes: 1 | 2 | 4 = 1): GuestExit {
   return {
-    reason: EXIT_REASON.EXIT_REASON_IO_INSTRUCTION,
+    basic: EXIT_REASON.EXIT_REASON_IO_INSTRUCTION,
     qualification: BigInt((sizeBytes - 1) | (port << 16)) & 0xffff_ffffn,
     instructionLength: 1,
     registers: { RDX: BigInt(port) },
@@ -72,7 +72,7 @@ export function out(port: number, sizeBytes: 1 | 2 | 4 = 1): GuestExit {
 /** A store to a device's doorbell, whose EPT entry is misconfigured on purpose, as KVM does it for MMIO. */
 export function doorbell(guestPhysicalAddress: bigint): GuestExit {
   return {
-    reason: EXIT_REASON.EXIT_REASON_EPT_MISCONFIG,
+    basic: EXIT_REASON.EXIT_REASON_EPT_MISCONFIG,
     // Not architectural; KVM relies on it all the same (vmx.c: skip_emulated_instruction()).
     instructionLength: 3,
     guestPhysicalAddress,
@@ -90,7 +90,7 @@ export function eptViolation(
 ): GuestExit {
   const linearValidAndTranslated = 0x180n;
   return {
-    reason: EXIT_REASON.EXIT_REASON_EPT_VIOLATION,
+    basic: EXIT_REASON.EXIT_REASON_EPT_VIOLATION,
     qualification: EPT_ACCESS[access] | linearValidAndTranslated,
     guestPhysicalAddress,
     guestLinearAddress,
@@ -99,13 +99,13 @@ export function eptViolation(
 
 /** VMCALL. */
 export function vmcall(): GuestExit {
-  return { reason: EXIT_REASON.EXIT_REASON_VMCALL, qualification: 0n, instructionLength: 3 };
+  return { basic: EXIT_REASON.EXIT_REASON_VMCALL, qualification: 0n, instructionLength: 3 };
 }
 
 /** XSETBV with ECX = 0. */
 export function xsetbv(value: bigint): GuestExit {
   return {
-    reason: EXIT_REASON.EXIT_REASON_XSETBV,
+    basic: EXIT_REASON.EXIT_REASON_XSETBV,
     qualification: 0n,
     instructionLength: 3,
     registers: { RCX: 0n, RAX: BigInt(low32(value)), RDX: BigInt(high32(value)) },
@@ -114,5 +114,5 @@ export function xsetbv(value: bigint): GuestExit {
 
 /** A virtualized EOI for a level-triggered vector: trap-like, without a length. */
 export function eoiInduced(vector: number): GuestExit {
-  return { reason: EXIT_REASON.EXIT_REASON_EOI_INDUCED, qualification: BigInt(vector) };
+  return { basic: EXIT_REASON.EXIT_REASON_EOI_INDUCED, qualification: BigInt(vector) };
 }

@@ -8,20 +8,10 @@
  */
 import type { FieldName } from '../../abi/vmcs-fields.js';
 import type { RegisterName } from '../cpu/registers.js';
+import type { VmExit } from '../vmx/vm-exit.js';
 
-/** What hardware reports of an exit; fields that are absent are undefined by the architecture and become poison. */
-export interface GuestExit {
-  /** Basic exit reason. */
-  readonly reason: number;
-  readonly qualification?: bigint;
-  readonly instructionLength?: number;
-  readonly instructionInfo?: number;
-  readonly guestLinearAddress?: bigint;
-  readonly guestPhysicalAddress?: bigint;
-  readonly interruptionInfo?: number;
-  readonly interruptionErrorCode?: number;
-  readonly idtVectoringInfo?: number;
-  readonly idtVectoringErrorCode?: number;
+/** What hardware reports of an exit, and what the guest did before it. */
+export interface GuestExit extends VmExit {
   /** General registers that the instruction needs, set just before the exit. */
   readonly registers?: Readonly<Partial<Record<RegisterName, bigint>>>;
   /** Guest-state fields that the guest changed since it was entered. */

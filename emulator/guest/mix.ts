@@ -205,7 +205,7 @@ export class MixGuest implements Guest {
   /** A guest runs with interrupts off now and then, for one exit; the window opens with the next. HLT is after STI. */
   #withFlags(exit: GuestExit): GuestExit {
     const off =
-      this.#interruptible && exit.reason !== exits.hlt().reason && this.#random.below(64) === 0;
+      this.#interruptible && exit.basic !== exits.hlt().basic && this.#random.below(64) === 0;
     if (off === !this.#interruptible) return exit;
     this.#interruptible = !off;
     return { ...exit, fields: { ...exit.fields, GUEST_RFLAGS: off ? 0x2n : 0x202n } };

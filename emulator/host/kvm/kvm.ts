@@ -15,7 +15,7 @@ import { VcpuFileHandler, VmFileHandler } from './luo-files.js';
 import type { KvmKernel, KvmMachine } from './ports.js';
 import { renderTelemetry } from './telemetry-file.js';
 import type { KvmVcpu } from './vcpu.js';
-import { startVcpu } from './vcpu-run.js';
+import { moveVcpu, startVcpu } from './vcpu-run.js';
 import { KvmVm, type VmSettings } from './vm.js';
 
 /** What this KVM offers a payload; a next kernel may offer less. */
@@ -101,6 +101,18 @@ export class Kvm {
     const published = vm.publish();
     if (!published.ok) return published;
     startVcpu(vm, vcpu);
+    return DONE;
+  }
+
+  /** The vCPU's thread moves to another core. Errnos: ENOENT no such vCPU; EBUSY it does not run attached; ETIMEDOUT. */
+  migrate(id: number, pcpu: number): Result<void> {
+    const found = this.findVcpu(id);
+    if (found === undefined) return refuse('ENOENT');
+    const { vm, vcpu } = found;
+    if (vcpu.state !== 'running') return refuse('EBUSY');
+    const stopped = this.machine.stopVcpu(id);
+    if (!stopped.ok) return stopped;
+    moveVcpu(vm, vcpu, pcpu);
     return DONE;
   }
 

@@ -5,7 +5,6 @@
  */
 import type { PhysicalMemory, Owner } from '../../memory/physical-memory.js';
 import type { VmxPcpu } from '../../vmx/ports.js';
-import type { VmcsStore } from '../../vmx/vmcs-store.js';
 import type { VmxCapabilities } from '../../vmx/capabilities.js';
 import type { Result } from '../result.js';
 
@@ -45,15 +44,12 @@ export type CallResult =
 
 /** A core, as KVM drives it in root operation. */
 export interface KvmCpu extends VmxPcpu {
-  /** Whether the host counts it as online. */
-  readonly pendingExternalInterrupt: boolean;
   /** Calls a SysV function of a payload and waits for its return; IF = 0, the host's IDT. */
   call(entry: bigint, rdi: bigint, stackTop: bigint, cr3: bigint): CallResult;
 }
 
 /** The cores, and what KVM wants done that takes time. */
 export interface KvmMachine {
-  readonly vmcsStore: VmcsStore;
   readonly capabilities: VmxCapabilities;
   readonly tscFrequencyHz: number;
   cpu(id: number): KvmCpu;

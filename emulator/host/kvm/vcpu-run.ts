@@ -47,13 +47,21 @@ export function enterThroughRun(vm: KvmVm, vcpu: KvmVcpu): void {
 /** KVM_RUN for the first time, or after the vCPU was stopped in KVM. */
 export function startVcpu(vm: KvmVm, vcpu: KvmVcpu): void {
   const cpu = vm.enableCore(vcpu.pcpu);
-  vmptrld(cpu, vm.machine, vcpu.vmcsRegion);
+  vmptrld(cpu, vcpu.vmcsRegion);
   if (vcpu.state === 'created') vcpu.ccbView.set('registers_valid', 1);
   if (!vcpu.isAttached) vcpu.attach(vm.routingOf(vcpu));
   vcpu.stopRequested = false;
   vcpu.state = 'running';
   enterThroughRun(vm, vcpu);
   vm.machine.vcpuStarted(vcpu.id);
+}
+
+/** vmx_vcpu_load() on another core: VMCLEAR where it was, VMPTRLD where it goes; peers learn where to kick it. */
+export function moveVcpu(vm: KvmVm, vcpu: KvmVcpu, pcpu: number): void {
+  vmclear(vm.machine.cpu(vcpu.pcpu), vcpu.vmcsRegion);
+  vcpu.pcpu = pcpu;
+  vm.writeConfigs();
+  startVcpu(vm, vcpu);
 }
 
 /** A routed exit has arrived at kvm_vmexit on the vCPU's core. `leave` when the vCPU stays in KVM. */
@@ -93,8 +101,8 @@ export function isolate(vm: KvmVm, vcpu: KvmVcpu): void {
   const cpu = vm.machine.cpu(vcpu.pcpu);
   vcpu.detach();
   writeRevision(vm.kernel.memory, vcpu.memory.at('vmxon'), vm.machine.capabilities);
-  vmxon(cpu, vm.machine, vcpu.memory.at('vmxon'));
-  const vmcs = vmptrld(cpu, vm.machine, vcpu.vmcsRegion);
+  vmxon(cpu, vcpu.memory.at('vmxon'));
+  const vmcs = vmptrld(cpu, vcpu.vmcsRegion);
   applyDescription(
     vmcs,
     caretakerHostState(vm.kernel.memory, vcpu.ccb, vcpu.memory, vcpu.isolatedCr3),
@@ -115,8 +123,8 @@ export function reattach(vm: KvmVm, vcpu: KvmVcpu): void {
 /** Hardware-disable of the core a vCPU ran on: its VMCS goes to memory first. */
 export function leaveVmx(vm: KvmVm, vcpu: KvmVcpu): void {
   const cpu = vm.machine.cpu(vcpu.pcpu);
-  vmclear(cpu, vm.machine, vcpu.vmcsRegion);
-  vmxoff(cpu, vm.machine);
+  vmclear(cpu, vcpu.vmcsRegion);
+  vmxoff(cpu);
 }
 
 /** The next kernel reads the guest's fields once, clears the old VMCS, and goes on with one of its own. */
@@ -129,12 +137,12 @@ function takeOverVmcs(vm: KvmVm, vcpu: KvmVcpu): void {
       old.get(f.slot),
     ]),
   );
-  vmclear(cpu, vm.machine, vcpu.vmcsRegion);
+  vmclear(cpu, vcpu.vmcsRegion);
   const region = vm.kernel.allocate({ pages: 1, label: `vCPU ${vcpu.id} VMCS`, owner: 'vmx' });
   if (!region.ok) throw new HarnessBug('no page for a VMCS');
   writeRevision(vm.kernel.memory, region.value, vm.machine.capabilities);
-  vmclear(cpu, vm.machine, region.value);
-  const vmcs = vmptrld(cpu, vm.machine, region.value);
+  vmclear(cpu, region.value);
+  const vmcs = vmptrld(cpu, region.value);
   applyDescription(vmcs, { ...vm.describeVmcs(vcpu), ...carried });
   if (vm.settings.lifecycle === 'interpose') {
     applyDescription(

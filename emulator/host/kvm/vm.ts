@@ -178,6 +178,11 @@ export class KvmVm {
     return DONE;
   }
 
+  /** Tells every payload again where its peers are. */
+  writeConfigs(): void {
+    for (const vcpu of this.vcpus) if (vcpu.hasCaretaker) this.#writeConfig(vcpu);
+  }
+
   /** Configuration and tables came from another kernel and stay as they are. */
   markPublished(): void {
     this.#isPublished = true;
@@ -251,15 +256,15 @@ export class KvmVm {
     const region = this.kernel.allocate({ pages: 1, label: `VMXON region of CPU ${id}` });
     if (!region.ok) throw new HarnessBug('no page for a VMXON region');
     writeRevision(this.kernel.memory, region.value, this.machine.capabilities);
-    vmxon(cpu, this.machine, region.value);
+    vmxon(cpu, region.value);
     return cpu;
   }
 
   #programVmcs(vcpu: KvmVcpu): void {
     const cpu = this.enableCore(vcpu.pcpu);
     writeRevision(this.kernel.memory, vcpu.vmcsRegion, this.machine.capabilities);
-    vmclear(cpu, this.machine, vcpu.vmcsRegion);
-    const vmcs = vmptrld(cpu, this.machine, vcpu.vmcsRegion);
+    vmclear(cpu, vcpu.vmcsRegion);
+    const vmcs = vmptrld(cpu, vcpu.vmcsRegion);
     applyDescription(vmcs, this.describeVmcs(vcpu));
     if (this.settings.lifecycle === 'interpose') {
       applyDescription(
@@ -267,7 +272,7 @@ export class KvmVm {
         caretakerHostState(this.kernel.memory, vcpu.ccb, vcpu.memory, this.attachedCr3(vcpu)),
       );
     }
-    vmclear(cpu, this.machine, vcpu.vmcsRegion);
+    vmclear(cpu, vcpu.vmcsRegion);
   }
 
   /** Copies the image for one vCPU, fills KVM's fields, runs init. */

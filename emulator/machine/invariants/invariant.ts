@@ -22,6 +22,8 @@ export interface Invariant {
   atBlock?(lane: Lane, ledger: Ledger): void;
   /** The vCPU has been detached and its core is about to run alone. */
   atGap?(lane: Lane, ledger: Ledger): void;
+  /** The kernel replaced the VMCS; `before` is the values of the old one, by slot. */
+  atTakeOver?(lane: Lane, ledger: Ledger, before: BigUint64Array): void;
   /** An event was delivered to the guest by VM entry. */
   atDelivery?(lane: Lane, ledger: Ledger, vector: number): void;
   /** The run is over. */

@@ -14,7 +14,8 @@ import {
 } from '../../../abi/telemetry.js';
 import { printExitReason } from '../../../abi/exit-reasons.js';
 import type { Outcome } from '../exit-record.js';
-import { OUTCOMES, type Lane } from '../lane.js';
+import { OUTCOMES } from '../ground-truth.js';
+import type { Lane } from '../lane.js';
 import type { Ledger } from '../ledger.js';
 import type { Invariant } from './invariant.js';
 

@@ -1,0 +1,142 @@
+/**
+ * One pCPU of the machine: engine, root-mode models, page tables walked into an address space.
+ *
+ * Source: DESIGN ("One physical memory, one engine per pCPU", "Isolation by mapping").
+ * Invariant: the engine maps what the tables at CR3 map and the owner map allows; anything else faults.
+ */
+import { hex, toIndex, u64 } from '../../abi/uint.js';
+import type { Engine } from '../cpu/engine.js';
+import type { AddressSpace } from '../cpu/address-space.js';
+import { leafMappings, type LeafMapping } from '../memory/page-tables.js';
+import type { Owner, PhysicalMemory } from '../memory/physical-memory.js';
+import type { AccessKind, AccessRefusal, AddressSpacePort } from '../vmx/root/linear-memory.js';
+
+/** Owners of what a payload may touch under its own tables. */
+const REGISTERED: ReadonlySet<Owner> = new Set<Owner>(['payload', 'shared-metadata']);
+
+/** One set of tables as the engine has it. */
+interface Space {
+  readonly space: AddressSpace;
+  readonly mappings: readonly LeafMapping[];
+  readonly generation: number;
+}
+
+/** The tables of one pCPU, walked when CR3 is loaded and kept until somebody says that tables changed. */
+export class CoreAddressSpaces implements AddressSpacePort {
+  readonly #memory: PhysicalMemory;
+  readonly #engine: Engine;
+  /** Whether tables at this root are a payload's own. */
+  readonly #isIsolated: (cr3: bigint) => boolean;
+  readonly #stops: () => Iterable<bigint>;
+  readonly #spaces = new Map<bigint, Space>();
+  #generation = 0;
+  #active: readonly LeafMapping[] = [];
+  #isolated = false;
+
+  /** `stops` are kernel addresses at which a run ends: they get a breakpoint in every space that maps them. */
+  constructor(
+    memory: PhysicalMemory,
+    engine: Engine,
+    isIsolated: (cr3: bigint) => boolean,
+    stops: () => Iterable<bigint>,
+  ) {
+    this.#memory = memory;
+    this.#engine = engine;
+    this.#isIsolated = isIsolated;
+    this.#stops = stops;
+  }
+
+  /** Tables were built, changed or destroyed: they are walked again at their next use. */
+  tablesChanged(): void {
+    this.#generation++;
+  }
+
+  activate(cr3: bigint): string | null {
+    let found = this.#spaces.get(cr3);
+    if (found?.generation !== this.#generation) {
+      if (found !== undefined) this.#engine.disposeAddressSpace(found.space);
+      const made = this.#make(cr3);
+      if (typeof made === 'string') return made;
+      found = made;
+      this.#spaces.set(cr3, found);
+    }
+    this.#engine.activate(found.space);
+    for (const stop of this.#stops()) {
+      if (isExecutable(found.mappings, stop)) this.#engine.setBreakpoint(stop);
+    }
+    this.#active = found.mappings;
+    this.#isolated = this.#isIsolated(cr3);
+    return null;
+  }
+
+  check(linear: bigint, sizeBytes: number, access: AccessKind): AccessRefusal | null {
+    const last = linear + BigInt(sizeBytes) - 1n;
+    for (const address of linear >> 12n === last >> 12n ? [linear] : [linear, last & ~0xfffn]) {
+      const mapping = this.#active.find(
+        (m) => address >= m.linear && address < m.linear + BigInt(m.sizeBytes),
+      );
+      const refused =
+        mapping === undefined ||
+        (access === 'write' && !mapping.writable) ||
+        (access === 'fetch' && !mapping.executable);
+      if (refused)
+        return {
+          kind: 'page-fault',
+          errorCode: pageFaultCode(mapping !== undefined, access),
+          address,
+        };
+      if (this.#isolated && !this.#isRegistered(mapping)) return { kind: 'outside', address };
+    }
+    return null;
+  }
+
+  invalidate(): void {
+    this.tablesChanged();
+  }
+
+  #make(cr3: bigint): Space | string {
+    const all = leafMappings(this.#memory, cr3 & ~0xfffn);
+    if (all.length === 0) return `the tables at ${hex(cr3)} map nothing`;
+    const odd = all.find((m) => m.linear !== m.physical);
+    if (odd !== undefined)
+      return `${hex(odd.linear)} is mapped to ${hex(odd.physical)}; only identity is modelled`;
+    const mappings = this.#isIsolated(cr3) ? all.flatMap((m) => this.#registeredParts(m)) : all;
+    return {
+      space: this.#engine.createAddressSpace(mappings),
+      mappings: all,
+      generation: this.#generation,
+    };
+  }
+
+  /** What of a mapping belongs to the payload: the rest is left out, so that touching it is a fault. */
+  #registeredParts(mapping: LeafMapping): readonly LeafMapping[] {
+    const parts: LeafMapping[] = [];
+    for (let at = 0; at < mapping.sizeBytes; at += 4096) {
+      const address = mapping.physical + u64(at);
+      const owner = this.#memory.regionAt(toIndex(address))?.owner ?? 'free';
+      if (!REGISTERED.has(owner)) continue;
+      const last = parts.at(-1);
+      if (last !== undefined && last.physical + BigInt(last.sizeBytes) === address) {
+        parts[parts.length - 1] = { ...last, sizeBytes: last.sizeBytes + 4096 };
+      } else {
+        parts.push({ ...mapping, linear: address, physical: address, sizeBytes: 4096 });
+      }
+    }
+    return parts;
+  }
+
+  #isRegistered(mapping: LeafMapping): boolean {
+    return REGISTERED.has(this.#memory.regionAt(toIndex(mapping.physical))?.owner ?? 'free');
+  }
+}
+
+/** The error code of a supervisor page fault (SDM, "Page-Fault Exceptions"). */
+function pageFaultCode(isPresent: boolean, access: AccessKind): number {
+  return (isPresent ? 1 : 0) | (access === 'write' ? 2 : 0) | (access === 'fetch' ? 16 : 0);
+}
+
+function isExecutable(mappings: readonly LeafMapping[], address: bigint): boolean {
+  return mappings.some(
+    (m) => m.executable && address >= m.linear && address < m.linear + BigInt(m.sizeBytes),
+  );
+}

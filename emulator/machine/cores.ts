@@ -1,0 +1,119 @@
+/**
+ * The pCPUs of a machine, each with its engine, its address spaces and its root-mode models, wired to the machine.
+ *
+ * Source: DESIGN ("One physical memory, one engine per pCPU").
+ * Invariant: a core comes up as a Linux host leaves it: 64-bit mode, paging, x2APIC on, VMX allowed and off.
+ */
+import { MSR } from '../../abi/msrs.js';
+import { slotByEncoding } from '../../abi/vmcs-fields.js';
+import { X2APIC } from '../../abi/x2apic.js';
+import { Engine, type EngineMemory } from '../cpu/engine.js';
+import { cpuidLeaves } from '../host/kvm/shared-config.js';
+import { NO_PCPU_EVENTS, Pcpu, type RootFeatures } from '../vmx/pcpu.js';
+import { execute } from '../vmx/vmx-instructions.js';
+import type { IpiBus } from '../vmx/root/ipi-bus.js';
+import { CoreAddressSpaces } from './core.js';
+import type { Machine } from './machine.js';
+
+/** One pCPU. */
+export interface Core {
+  readonly id: number;
+  readonly engine: Engine;
+  readonly pcpu: Pcpu;
+  readonly spaces: CoreAddressSpaces;
+  /** Kernel addresses at which a call into a payload ends. */
+  readonly returnAddresses: Set<bigint>;
+  /** The CCB that the engine watches, 0 for none. */
+  watched: bigint;
+}
+
+/** What makes a core. */
+export interface CoreParts {
+  readonly id: number;
+  readonly machine: Machine;
+  readonly engineMemory: EngineMemory;
+  readonly bus: IpiBus;
+  readonly seed: number;
+}
+
+const FEATURES: RootFeatures = {
+  xcr0: 0x2e7n,
+  isNmiBlockedBySti: false,
+};
+
+/** IA32_FEATURE_CONTROL: locked, VMX outside SMX allowed. */
+const VMX_ALLOWED = 5n;
+/** Spurious vector 0xff, APIC software-enabled. */
+const APIC_ON = 0x1ffn;
+
+/** A core in the state in which Linux runs. */
+export function makeCore({ id, machine, engineMemory, bus, seed }: CoreParts): Core {
+  const engine = new Engine(engineMemory);
+  engine.setSlotTable(slotByEncoding);
+  const returnAddresses = new Set<bigint>();
+  const stops = (): Iterable<bigint> => [...returnAddresses, ...pcpu.routingAddresses];
+  const spaces = new CoreAddressSpaces(
+    machine.memory,
+    engine,
+    (cr3) => machine.isIsolatedCr3(cr3),
+    stops,
+  );
+  const pcpu = new Pcpu(
+    {
+      id,
+      apicId: id,
+      seed: (seed ^ (id * 0x9e37)) >>> 0,
+      features: FEATURES,
+      timerTicksPerCount: 2,
+      capabilities: machine.capabilities,
+    },
+    engine,
+    {
+      memory: machine.memory,
+      ipi: bus,
+      vmcsStore: machine.vmcsStore,
+      addressSpace: spaces,
+      cpuid: { execute: (_cpu, leaf, subleaf) => hostCpuid(leaf, subleaf, id) },
+      portIo: { read: () => undefined, write: () => false },
+      vmx: {
+        execute: (cpu, instruction) => {
+          const before = cpu.vmx.current;
+          const result = execute(cpu, instruction);
+          if (cpu.vmx.current !== before) machine.rebind(id);
+          return result;
+        },
+      },
+      shadowStack: {
+        onDelivery: () => null,
+        onInterruptReturn: () => null,
+        onFarReturn: () => null,
+      },
+    },
+    { ...NO_PCPU_EVENTS, ...machine.coreEvents(id) },
+  );
+  bus.attach(pcpu.apic);
+  asLinuxLeavesIt(pcpu);
+  return { id, engine, pcpu, spaces, returnAddresses, watched: 0n };
+}
+
+function asLinuxLeavesIt(pcpu: Pcpu): void {
+  const { registers } = pcpu;
+  registers.set('CR0', 0x8005_0033n);
+  registers.set('CR4', 0x0005_26e0n);
+  registers.set('EFER', 0xd01n);
+  registers.set('CS', 0x10n);
+  registers.set('SS', 0x18n);
+  registers.set('TR', 0x40n);
+  registers.set('RFLAGS', 2n);
+  registers.set('DR7', 0x400n);
+  registers.set('XCR0', 0x2e7n);
+  pcpu.msrs.file.load(MSR.IA32_FEATURE_CONTROL, VMX_ALLOWED);
+  pcpu.apic.write(X2APIC.SIVR, APIC_ON);
+}
+
+function hostCpuid(leaf: number, subleaf: number, apicId: number) {
+  const found = cpuidLeaves(apicId).find(
+    (l) => l.leaf === leaf && (l.subleaf === subleaf || (l.flags & 1) === 0),
+  );
+  return found ?? { eax: 0, ebx: 0, ecx: 0, edx: 0 };
+}

@@ -1,0 +1,212 @@
+/**
+ * A vCPU in VMX non-root operation: what its guest does, which event comes first, and the VM exit that follows.
+ *
+ * Source: SDM, "VMX Non-Root Operation", "VM Exits"; emulator/vmx/events.ts for the priority of events.
+ * Invariant: the guest's clock is the core's; an exit is delivered at the tick at which it happens.
+ */
+import { EXIT_REASON } from '../../abi/exit-reasons.js';
+import { ACTIVITY } from '../../abi/interruption.js';
+import { MSR } from '../../abi/msrs.js';
+import { X2APIC } from '../../abi/x2apic.js';
+import { joinHalves } from '../../abi/uint.js';
+import { VMCS_SLOT, type FieldName } from '../../abi/vmcs-fields.js';
+import { REG, type RegisterName } from '../cpu/registers.js';
+import { Random } from '../clock/random.js';
+import type { GuestAction, GuestExit, GuestView } from '../guest/guest.js';
+import { nextEvent } from '../vmx/events.js';
+import { deliverExit, type VmExit } from '../vmx/vm-exit.js';
+import { CARETAKER_ATTACH_STATE, CARETAKER_CCB } from '../../abi/ccb.js';
+import { offsetsOf } from '../../abi/layout.js';
+import type { Lane } from './lane.js';
+import type { Machine } from './machine.js';
+
+const ATTACH_STATE = offsetsOf<'attach_state'>(CARETAKER_CCB).attach_state;
+/** Guest code addresses: exits come from anywhere in a kernel's text. */
+const GUEST_TEXT_HIGH = 0xffff_ffff;
+const GUEST_TEXT_LOW = 0x8100_0000;
+
+export class GuestRunner {
+  readonly #machine: Machine;
+  readonly #random: Random;
+
+  constructor(machine: Machine) {
+    this.#machine = machine;
+    this.#random = new Random(machine.config.seed ^ 0x5eed);
+  }
+
+  /** Something is due: an event from outside, the timer, or what the guest itself planned. */
+  step(lane: Lane): void {
+    const { pcpu } = lane;
+    pcpu.clock.advanceTo(this.#machine.now());
+    if (pcpu.now() >= pcpu.apic.nextTsc) pcpu.apic.tick();
+    if (this.#takeEvent(lane)) return;
+    if (pcpu.now() >= lane.actionTsc) this.#act(lane);
+  }
+
+  /** The guest does this next, whatever it had in mind; one that is halted was woken. */
+  script(lane: Lane, action: GuestAction): void {
+    lane.scripted.push(action);
+    if (lane.phase !== 'guest') return;
+    lane.vmcs.setLow(VMCS_SLOT.GUEST_ACTIVITY_STATE, ACTIVITY.ACTIVE);
+    lane.pcpu.clock.advanceTo(this.#machine.now());
+    this.plan(lane);
+  }
+
+  /** The guest was entered, or did something without an exit: asks it what comes next. */
+  plan(lane: Lane): void {
+    const action = lane.scripted.shift() ?? lane.guest.next(this.#view(lane));
+    lane.action = action;
+    lane.actionTsc = 'after' in action ? lane.pcpu.now() + action.after : Infinity;
+  }
+
+  /** Takes the event of highest priority, if one is pending and not masked. */
+  #takeEvent(lane: Lane): boolean {
+    const { pcpu, vmcs } = lane;
+    const vector = pcpu.apic.deliverable;
+    const event = nextEvent(vmcs, {
+      init: pcpu.pendingInit,
+      nmi: pcpu.pendingNmi,
+      timerExpired: pcpu.now() >= lane.timerTsc,
+      ...(vector >= 0 ? { externalInterrupt: vector } : {}),
+    });
+    if (event.kind !== 'exit') return false;
+    if (event.acknowledged !== null) pcpu.apic.acknowledge();
+    if (event.exit.basic === EXIT_REASON.EXIT_REASON_EXCEPTION_NMI) pcpu.pendingNmi = false;
+    if (event.exit.basic === EXIT_REASON.EXIT_REASON_INIT_SIGNAL) pcpu.pendingInit = false;
+    this.#exit(lane, event.exit);
+    return true;
+  }
+
+  #act(lane: Lane): void {
+    const { action, pcpu, vmcs } = lane;
+    if (action === null) return;
+    switch (action.kind) {
+      case 'exit': {
+        const fields = action.exit.fields;
+        if (fields !== undefined) {
+          this.#setFields(lane, fields);
+          // What the guest changed may have opened a window, and that exit comes first.
+          lane.action = { ...action, exit: { ...action.exit, fields: {} } };
+          if (this.#takeEvent(lane)) return;
+        }
+        this.#guestExit(lane, action.exit);
+        return;
+      }
+      case 'interrupt':
+        pcpu.apic.request(action.vector);
+        this.#assertRouted(lane, action.vector);
+        this.#machine.count('deviceInterrupts');
+        lane.action = null;
+        lane.actionTsc = Infinity;
+        if (!this.#takeEvent(lane)) this.plan(lane);
+        return;
+      case 'wake':
+        vmcs.setLow(VMCS_SLOT.GUEST_ACTIVITY_STATE, ACTIVITY.ACTIVE);
+        this.#machine.count('postedInterruptWakes');
+        this.plan(lane);
+        return;
+      case 'wait':
+      case 'done':
+        lane.actionTsc = Infinity;
+        return;
+    }
+  }
+
+  #guestExit(lane: Lane, exit: GuestExit): void {
+    this.#scramble(lane);
+    for (const [name, value] of Object.entries(exit.registers ?? {}) as [RegisterName, bigint][]) {
+      lane.pcpu.registers.set(name, value);
+    }
+    this.#noteIntent(lane, exit);
+    lane.action = null;
+    this.#exit(lane, exit);
+  }
+
+  /** VM exit: hardware first, then the invariants' look at the fresh exit, then the payload or KVM's own handler. */
+  #exit(lane: Lane, exit: VmExit): void {
+    const { pcpu, vmcs } = lane;
+    const delivered = deliverExit(pcpu, vmcs, exit);
+    if (delivered.kind === 'abort') {
+      this.#machine.ledger.fail(
+        'host-state',
+        lane.rip,
+        `vCPU ${lane.id}: VMX abort ${delivered.code}: ${delivered.rule}`,
+      );
+      lane.phase = 'stopped';
+      return;
+    }
+    const { exit: record } = lane;
+    record.begin(pcpu.registers, vmcs);
+    record.tsc = pcpu.now();
+    record.instructions = pcpu.engine.counters.instructions;
+    record.wasAttached =
+      lane.memory.words[(lane.ccb + ATTACH_STATE) >>> 2] === CARETAKER_ATTACH_STATE.KVM_ATTACHED;
+    this.#machine.hooks.atExit(lane, this.#machine.ledger);
+    lane.beginAccesses();
+    lane.inExit = true;
+    lane.phase = 'payload';
+    this.#machine.step(lane);
+  }
+
+  #setFields(lane: Lane, fields: Readonly<Partial<Record<FieldName, bigint>>>): void {
+    for (const [name, value] of Object.entries(fields) as [FieldName, bigint][])
+      lane.vmcs.write(name, value);
+  }
+
+  /** Between two exits a guest runs: its registers hold other values and it is somewhere else. */
+  #scramble(lane: Lane): void {
+    const { words } = lane.pcpu.registers;
+    for (let word = 0; word < 32; word++) {
+      if (word >>> 1 !== REG.RSP) words[word] = this.#random.nextU32();
+    }
+    const { vmcs } = lane;
+    vmcs.setHalves(
+      VMCS_SLOT.GUEST_RIP,
+      (GUEST_TEXT_LOW + this.#random.below(0x80_0000)) >>> 0,
+      GUEST_TEXT_HIGH,
+    );
+  }
+
+  /** What the guest asks for with a WRMSR: each timer and each IPI may be delivered once. */
+  #noteIntent(lane: Lane, exit: GuestExit): void {
+    if (exit.basic !== EXIT_REASON.EXIT_REASON_MSR_WRITE) return;
+    const { words } = lane.pcpu.registers;
+    const value = joinHalves(words[2 * REG.RDX]!, words[2 * REG.RAX]!);
+    switch (words[2 * REG.RCX]) {
+      case MSR.IA32_TSC_DEADLINE:
+        lane.isTimerDisarmed = value === 0n;
+        if (value !== 0n)
+          lane.assertInterrupt(lane.vcpu.softState.number('lvt_timer') & 0xff, lane.pcpu.now());
+        return;
+      case X2APIC.SELF_IPI:
+        lane.assertInterrupt(words[2 * REG.RAX]! & 0xff, lane.pcpu.now());
+        return;
+      case X2APIC.ICR:
+        this.#machine.count('ipisSent');
+        for (const target of this.#machine.lanes) {
+          if (BigInt(target.vcpu.apicId) === value >> 32n)
+            target.assertInterrupt(words[2 * REG.RAX]! & 0xff, lane.pcpu.now());
+        }
+        return;
+    }
+  }
+
+  /** A device's interrupt that KVM, or the payload in its place, forwards to a guest. */
+  #assertRouted(lane: Lane, hostVector: number): void {
+    const route = this.#machine.irqRoutes.find((r) => r.hostVector === hostVector);
+    const target = this.#machine.lanes.find((one) => one.id === route?.vcpuId);
+    if (route !== undefined && target !== undefined)
+      target.assertInterrupt(route.guestVector, lane.pcpu.now());
+  }
+
+  #view(lane: Lane): GuestView {
+    const { vmcs } = lane;
+    return {
+      vcpuId: lane.id,
+      tsc: lane.pcpu.now() + lane.tscOffset,
+      isHalted: vmcs.low(VMCS_SLOT.GUEST_ACTIVITY_STATE) === ACTIVITY.HLT,
+      isInterruptible: (vmcs.low(VMCS_SLOT.GUEST_RFLAGS) & 0x200) !== 0,
+      hasDeadline: lane.deadlineTsc() !== null,
+    };
+  }
+}

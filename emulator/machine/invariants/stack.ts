@@ -1,0 +1,65 @@
+/**
+ * stack: RSP stays inside the payload's stack, the stack's base keeps the CCB's address, and control reaches VM entry
+ * from where the last VM exit put RSP or from KVM's stack.
+ *
+ * Source: CONTRACT ("Instance", "Entry points").
+ * Invariant: a guard page below the stack is unmapped, so an overflow is a fault; the deepest use is read off the
+ * pattern that KVM filled the stack with.
+ */
+import { STACK_BYTES } from '../../host/kvm/vcpu-memory.js';
+import { STACK_PATTERN } from '../../host/kvm/vcpu.js';
+import { REG } from '../../cpu/registers.js';
+import { hex } from '../../../abi/uint.js';
+import type { Lane } from '../lane.js';
+import type { Ledger } from '../ledger.js';
+import type { Invariant } from './invariant.js';
+
+const ID = 'stack';
+
+export function stack(): Invariant {
+  return {
+    id: ID,
+    holdsWhen:
+      'RSP stays inside its stack, the deepest use is known, and the stack is balanced where control leaves the payload',
+
+    atResume(lane: Lane, ledger: Ledger): void {
+      ledger.count(ID);
+      const rsp = lane.pcpu.registers.words[2 * REG.RSP]!;
+      const top = lane.memory.offset(lane.vcpu.memory.at('stack')) + STACK_BYTES;
+      if (rsp !== top) {
+        ledger.fail(
+          ID,
+          lane.rip,
+          `${lane.describeExit()}: RSP is ${hex(rsp)} at VM entry, HOST_RSP is ${hex(top)}`,
+        );
+      }
+    },
+
+    atEnd(lane: Lane, ledger: Ledger): void {
+      const base = lane.memory.offset(lane.vcpu.memory.at('stack'));
+      const word = lane.memory.bytes.readU64(BigInt(base));
+      ledger.expect(
+        ID,
+        word === lane.vcpu.ccb,
+        BigInt(base),
+        () => `vCPU ${lane.id}: the stack's base does not hold the CCB's address`,
+      );
+      const used = deepestUse(lane);
+      ledger.expect(
+        ID,
+        used < STACK_BYTES - 64,
+        BigInt(base),
+        () => `vCPU ${lane.id}: ${used} bytes of stack were used`,
+      );
+    },
+  };
+}
+
+/** Bytes of the payload's stack that were ever written, from its top. */
+export function deepestUse(lane: Lane): number {
+  const base = lane.memory.offset(lane.vcpu.memory.at('stack'));
+  const bytes = lane.memory.bytes.bytes;
+  let at = base + 8;
+  while (at < base + STACK_BYTES && bytes[at] === STACK_PATTERN) at++;
+  return base + STACK_BYTES - at;
+}

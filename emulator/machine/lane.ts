@@ -1,0 +1,274 @@
+/**
+ * One vCPU as the machine runs it: its core, its guest, the exit at hand, and what the invariants look at.
+ *
+ * Source: DESIGN ("One VM exit, as the data flows").
+ * Invariant: a lane is in one phase; only the machine moves it.
+ */
+import { printExitReason } from '../../abi/exit-reasons.js';
+import { CARETAKER_SOFT_STATE } from '../../abi/soft-state.js';
+import { offsetsOf } from '../../abi/layout.js';
+import { PIN } from '../../abi/vmx-controls.js';
+import { hex, joinHalves } from '../../abi/uint.js';
+import { VMCS_SLOT } from '../../abi/vmcs-fields.js';
+import type { Engine } from '../cpu/engine.js';
+import type { LoggedAccess } from '../cpu/port.js';
+import { REG, type RegisterName } from '../cpu/registers.js';
+import type { Guest, GuestAction } from '../guest/guest.js';
+import type { Pcpu } from '../vmx/pcpu.js';
+import type { Vmcs } from '../vmx/vmcs.js';
+import { timerExpiresAt } from '../vmx/preemption-timer.js';
+import type { MsrFileState } from '../vmx/root/msr-file.js';
+import type { KvmVcpu } from '../host/kvm/vcpu.js';
+import { ExitRecord, GENERAL_WORDS } from './exit-record.js';
+import { GroundTruth } from './ground-truth.js';
+import type { MachineMemory } from './memory.js';
+
+/** Where a vCPU is. */
+export type LanePhase =
+  /** KVM has not run it, or keeps it. */
+  | 'in-kvm'
+  /** The core is in VMX non-root operation. */
+  | 'guest'
+  /** The core executes the payload. */
+  | 'payload'
+  /** The payload polls, and nothing it polls has changed. */
+  | 'waiting'
+  /** The core is halted in VMX root operation. */
+  | 'halted'
+  /** The payload parked the core, or the vCPU cannot go on. */
+  | 'stopped';
+
+export class Lane {
+  readonly id: number;
+  readonly memory: MachineMemory;
+  readonly vcpuCount: number;
+  vcpu: KvmVcpu;
+  pcpu: Pcpu;
+  engine: Engine;
+  guest: Guest;
+  phase: LanePhase = 'in-kvm';
+  readonly exit = new ExitRecord();
+  readonly truth = new GroundTruth();
+  /** What the guest is about to do, and when; null while it is not in the guest. */
+  action: GuestAction | null = null;
+  actionTsc = Infinity;
+  /** Actions that a scenario wants before the guest's own. */
+  readonly scripted: GuestAction[] = [];
+  /** TSC at which the VMX-preemption timer expires, Infinity when it is off. */
+  timerTsc = Infinity;
+  /** TSC at which the wait at hand began. */
+  waitBeganTsc = 0;
+  /** Ticks between two polls of the wait at hand. */
+  pollTicks = 1;
+  /** Control words at the exit, for vmcs-writes. */
+  readonly controlsAtExit = { pin: 0, primary: 0 };
+  /** Ticks that a stall record may differ from the wait: the polls and handlers around it. */
+  readonly stallTolerance = 2_000;
+  /** The last PAUSE: a poll is in vain when nothing but the TSC differs from the one before. */
+  readonly poll = {
+    site: -1n,
+    stores: 0,
+    rdtscs: 0,
+    tsc: 0,
+    isVain: false,
+    words: new Uint32Array(GENERAL_WORDS),
+  };
+  /** The VMCS that the engine answers from. */
+  boundVmcs: Vmcs | null = null;
+  /** Whether the payload has been entered for an exit whose outcome is not known. */
+  inExit = false;
+
+  constructor(
+    vcpu: KvmVcpu,
+    pcpu: Pcpu,
+    engine: Engine,
+    guest: Guest,
+    memory: MachineMemory,
+    vcpuCount: number,
+  ) {
+    this.id = vcpu.id;
+    this.vcpu = vcpu;
+    this.pcpu = pcpu;
+    this.engine = engine;
+    this.guest = guest;
+    this.memory = memory;
+    this.vcpuCount = vcpuCount;
+  }
+
+  /** The current VMCS of the lane's core. */
+  get vmcs(): Vmcs {
+    return this.pcpu.vmx.current!;
+  }
+
+  /** Byte offsets in memory of what KVM gave this vCPU. */
+  get ccb(): number {
+    return this.memory.offset(this.vcpu.ccb);
+  }
+  get telemetry(): number {
+    return this.memory.offset(this.vcpu.memory.at('telemetry'));
+  }
+  get softState(): number {
+    return this.memory.offset(this.vcpu.memory.at('softState'));
+  }
+
+  /** RIP in the payload. */
+  get rip(): bigint {
+    return this.pcpu.registers.get('RIP');
+  }
+
+  /** For messages: which exit of which vCPU. */
+  describeExit(): string {
+    const state = this.exit.wasAttached ? 'attached' : 'detached';
+    return `vCPU ${this.id} exit ${this.exit.sequence} ${printExitReason(this.exit.basic)} (${state})`;
+  }
+
+  registerAtExit(name: RegisterName): string {
+    const at = 2 * REG[name];
+    return hex(joinHalves(this.exit.registers[at + 1]!, this.exit.registers[at]!));
+  }
+
+  /** Whether the next VM entry injects a hardware exception. */
+  injectsFault(): boolean {
+    const info = this.vmcs.words[2 * VMCS_SLOT.VM_ENTRY_INTR_INFO_FIELD]!;
+    return info >>> 31 === 1 && ((info >>> 8) & 7) === 3;
+  }
+
+  /** A 64-bit field of KVM's page of the CCB. */
+  kvmPageValue(offset: number): bigint {
+    return this.memory.bytes.readU64(this.vcpu.ccb + BigInt(offset));
+  }
+
+  /** Forgets the watched accesses of the exit before. */
+  beginAccesses(): void {
+    this.engine.takeAccesses();
+    this.#accesses.length = 0;
+  }
+
+  /** Reads of KVM's page since the exit, in program order. */
+  readsOfKvmPage(): readonly LoggedAccess[] {
+    return this.#takeAccesses().filter((access) => access.kind === 'read');
+  }
+
+  /** Stores of the payload since the exit into bytes that are not its own. */
+  foreignStores(): readonly LoggedAccess[] {
+    return this.#takeAccesses().filter((access) => access.kind === 'write');
+  }
+
+  #takeAccesses(): readonly LoggedAccess[] {
+    this.#accesses.push(...this.engine.takeAccesses());
+    return this.#accesses;
+  }
+
+  /** Remembers what VM exit does not reload. */
+  markHostState(): void {
+    const { msrs, registers } = this.pcpu;
+    const mark = msrs.file.mark();
+    if (this.#msrBaseline === null || mark !== this.#msrMark) this.#msrBaseline = msrs.file.state();
+    this.#msrMark = mark;
+    this.#xcr0AtExit = registers.words[2 * REG.XCR0]!;
+    this.#cr8AtExit = registers.words[2 * REG.CR8]!;
+  }
+
+  /** What of it has changed, one sentence each. */
+  hostStateChanges(): readonly string[] {
+    const { msrs, registers } = this.pcpu;
+    const changes: string[] = [];
+    if (this.#msrBaseline !== null && msrs.file.changedSince(this.#msrMark)) {
+      for (const { index, before, now } of msrs.file.differencesFrom(this.#msrBaseline)) {
+        changes.push(`MSR ${hex(index)} is ${hex(now)}, the host left ${hex(before)}`);
+      }
+    }
+    if (registers.words[2 * REG.XCR0] !== this.#xcr0AtExit) changes.push('XCR0 changed');
+    if (registers.words[2 * REG.CR8] !== this.#cr8AtExit)
+      changes.push('the task priority (CR8) changed');
+    return changes;
+  }
+
+  /** Counts an assertion of a guest vector: at most one delivery is due for it. */
+  assertInterrupt(vector: number, tsc: number): void {
+    this.#asserted[vector]!++;
+    this.#assertedTsc[vector] = tsc;
+  }
+
+  /** Counts a delivery by VM entry. */
+  deliverInterrupt(vector: number, tsc: number): void {
+    this.#delivered[vector]!++;
+    this.#deliveredTsc[vector] = tsc;
+  }
+
+  interruptCounts(vector: number): { readonly asserted: number; readonly delivered: number } {
+    return { asserted: this.#asserted[vector]!, delivered: this.#delivered[vector]! };
+  }
+
+  /** Vectors asserted after their last delivery that nothing holds any more. */
+  undelivered(): readonly { readonly vector: number; readonly sinceTsc: number }[] {
+    const lost: { vector: number; sinceTsc: number }[] = [];
+    for (let vector = 32; vector < 256; vector++) {
+      const sinceTsc = this.#assertedTsc[vector]!;
+      if (sinceTsc > this.#deliveredTsc[vector]! && !this.#isPending(vector))
+        lost.push({ vector, sinceTsc });
+    }
+    return lost;
+  }
+
+  /** In the virtual IRR, posted, or being injected; the timer's while a deadline is armed or was taken back. */
+  #isPending(vector: number): boolean {
+    const soft = this.vcpu.softState;
+    const bit = 1n << BigInt(vector & 63);
+    if ((soft.get(`irr[${vector >> 6}]`) & bit) !== 0n) return true;
+    if ((soft.get(`posted[${vector >> 6}]`) & bit) !== 0n) return true;
+    const timer = soft.number('lvt_timer') & 0xff;
+    if (vector === timer) return soft.get('tsc_deadline') !== 0n || this.isTimerDisarmed;
+    const injected = this.vmcs.words[2 * VMCS_SLOT.VM_ENTRY_INTR_INFO_FIELD]!;
+    return injected >>> 31 === 1 && (injected & 0xff) === vector;
+  }
+
+  /** Host TSC of the guest's armed deadline, or null. */
+  deadlineTsc(): number | null {
+    const at = (this.softState + TSC_DEADLINE) >>> 2;
+    const low = this.memory.words[at]!;
+    const high = this.memory.words[at + 1]!;
+    return low === 0 && high === 0 ? null : low + high * 0x1_0000_0000 - this.tscOffset;
+  }
+
+  /** Host TSC at which the preemption timer would expire if the guest were entered now. */
+  timerAtEntry(): number {
+    const { words } = this.vmcs;
+    if ((words[2 * VMCS_SLOT.PIN_BASED_VM_EXEC_CONTROL]! & PIN.PREEMPTION_TIMER) === 0)
+      return Infinity;
+    return timerExpiresAt(
+      this.pcpu.now(),
+      words[2 * VMCS_SLOT.VMX_PREEMPTION_TIMER_VALUE]!,
+      this.timerShift,
+    );
+  }
+
+  /** Ticks of one count of the preemption timer, and the instructions between reading the TSC and VM entry. */
+  get timerGranularity(): number {
+    return 2 ** this.timerShift + INSTRUCTIONS_AFTER_TIMER;
+  }
+
+  get timerShift(): number {
+    return this.pcpu.capabilities.preemptionTimerShift;
+  }
+
+  /** Guest TSC less host TSC. */
+  tscOffset = 0;
+  /** The guest wrote 0 to its TSC deadline last. */
+  isTimerDisarmed = false;
+  /** Whether an address is KHO-preserved and outside scratch; the machine knows. */
+  isPreserved: (address: bigint) => boolean = () => false;
+  readonly #accesses: LoggedAccess[] = [];
+  #msrMark = -1;
+  #msrBaseline: MsrFileState | null = null;
+  #xcr0AtExit = 0;
+  #cr8AtExit = 0;
+  readonly #asserted = new Float64Array(256);
+  readonly #delivered = new Float64Array(256);
+  readonly #assertedTsc = new Float64Array(256);
+  readonly #deliveredTsc = new Float64Array(256);
+}
+
+const TSC_DEADLINE = offsetsOf<'tsc_deadline'>(CARETAKER_SOFT_STATE).tsc_deadline;
+/** A payload computes the timer's value before it restores the guest's registers. */
+const INSTRUCTIONS_AFTER_TIMER = 400;

@@ -1,0 +1,443 @@
+/**
+ * The machine: pCPUs with their engines, vCPUs on them, the kernel of the day, and virtual time.
+ *
+ * Source: DESIGN ("One VM exit, as the data flows", "Deterministic time").
+ * Invariant: the core whose next step is earliest goes first; a run is a pure function of payload, scenario and seed.
+ * Not modelled: two cores inside their handlers at once; a handler runs from its exit to its end in one step, unless it
+ * waits.
+ */
+import {
+  CARETAKER_ATTACH_STATE,
+  CARETAKER_CCB,
+  CARETAKER_KVM_PAGE,
+  CARETAKER_RUN_STATE,
+} from '../../abi/ccb.js';
+import { HarnessBug } from '../../abi/errors.js';
+import { offsetsOf } from '../../abi/layout.js';
+import { hex, toIndex, u64 } from '../../abi/uint.js';
+import { EventQueue } from '../clock/event-queue.js';
+import { EngineMemory } from '../cpu/engine.js';
+import type { Guest } from '../guest/guest.js';
+import type { CallResult, KvmCpu, KvmMachine } from '../host/kvm/ports.js';
+import type { Kvm } from '../host/kvm/kvm.js';
+import { onRoutedExit } from '../host/kvm/vcpu-run.js';
+import type { KvmVcpu } from '../host/kvm/vcpu.js';
+import type { KvmVm } from '../host/kvm/vm.js';
+import { NOTIFICATION_VECTOR } from '../host/kvm/vm.js';
+import { DONE, refuse, type Result } from '../host/result.js';
+import { PhysicalMemory } from '../memory/physical-memory.js';
+import { DEFAULT_CAPABILITIES } from '../vmx/capabilities.js';
+import type { Pcpu, PcpuEvents } from '../vmx/pcpu.js';
+import { IpiBus } from '../vmx/root/ipi-bus.js';
+import { VmcsStore } from '../vmx/vmcs-store.js';
+import { makeCore, type Core } from './cores.js';
+import { Hooks } from './hooks.js';
+import { Lane } from './lane.js';
+import { Ledger } from './ledger.js';
+import { MachineMemory } from './memory.js';
+import { PayloadRunner } from './payload-runner.js';
+import { GuestRunner } from './guest-runner.js';
+import { Timeline } from './timeline.js';
+
+/** TSC ticks a second, and of the modelled invariant TSC. */
+export const TSC_FREQUENCY_HZ = 2_000_000_000;
+/** What KVM takes for a routed exit, from kvm_vmexit to VM entry; to userspace and back. */
+const KVM_EXIT_TICKS = 2_500;
+const KVM_USER_EXIT_TICKS = 12_000;
+/** Longest time that a stopped vCPU may take to arrive in KVM. */
+const STOP_TIMEOUT_TICKS = TSC_FREQUENCY_HZ;
+
+const MIB = 1 << 20;
+const ATTACH_STATE = offsetsOf<'attach_state' | 'request' | 'state'>(CARETAKER_CCB);
+
+/** Reads of the flag and of the routing pointers, and every store, in KVM's page of the CCB. */
+const WATCHED_READS = new Uint8Array(CARETAKER_KVM_PAGE).fill(
+  1,
+  0,
+  ATTACH_STATE.request - CARETAKER_KVM_PAGE,
+);
+const WATCHED_WRITES = new Uint8Array(CARETAKER_KVM_PAGE).fill(1);
+
+/** How a machine is made. */
+export interface MachineConfig {
+  readonly vcpus: number;
+  readonly seed: number;
+  /** Whether the timeline keeps every exit. */
+  readonly wantsSlices: boolean;
+}
+
+export class Machine implements KvmMachine {
+  readonly config: MachineConfig;
+  readonly memory: PhysicalMemory;
+  readonly machineMemory: MachineMemory;
+  readonly capabilities = DEFAULT_CAPABILITIES;
+  readonly tscFrequencyHz = TSC_FREQUENCY_HZ;
+  readonly vmcsStore: VmcsStore;
+  readonly cores: readonly Core[];
+  readonly lanes: Lane[] = [];
+  readonly hooks = new Hooks();
+  readonly ledger = new Ledger();
+  readonly timeline: Timeline;
+  /** Things the host does at a time of its own. */
+  readonly events = new EventQueue<() => void>();
+  /** The KVM that answers routed exits; null while no kernel runs. */
+  kvm: Kvm | null = null;
+  /** Makes the guest of a vCPU that is run for the first time. */
+  guestOf: (vcpuId: number) => Guest = () => {
+    throw new HarnessBug('the scenario gives no guests');
+  };
+  /** Whether an address is KHO-preserved and outside scratch. */
+  isPreserved: (address: bigint) => boolean = () => false;
+  /** What the machine counts for the report. */
+  readonly evidence: Record<string, number> = {};
+  readonly guests: GuestRunner;
+  readonly #payload: PayloadRunner;
+  #hostTsc = 0;
+
+  constructor(config: MachineConfig) {
+    this.config = config;
+    const engineMemory = new EngineMemory((config.vcpus > 24 ? 96 : 32) * MIB);
+    this.memory = new PhysicalMemory(engineMemory.buffer);
+    this.machineMemory = new MachineMemory(this.memory);
+    this.vmcsStore = new VmcsStore(this.memory);
+    this.timeline = new Timeline(config.wantsSlices);
+    const bus = new IpiBus();
+    // The boot CPU manages; one core a vCPU; one spare to migrate to.
+    this.cores = Array.from({ length: config.vcpus + 2 }, (_, id) =>
+      makeCore({ id, machine: this, engineMemory, bus, seed: config.seed }),
+    );
+    this.guests = new GuestRunner(this);
+    this.#payload = new PayloadRunner(this);
+  }
+
+  /** Whether tables at a root are a payload's own. */
+  isIsolatedCr3(cr3: bigint): boolean {
+    return this.lanes.some((lane) => lane.vcpu.isolatedCr3 === cr3);
+  }
+
+  /** A core's current VMCS changed under its engine. */
+  rebind(pcpuId: number): void {
+    const { engine, pcpu } = this.#core(pcpuId);
+    engine.bindVmcs(pcpu.vmx.current);
+    const lane = this.laneOn(pcpuId);
+    if (lane !== undefined) lane.boundVmcs = pcpu.vmx.current;
+  }
+
+  /** What a core tells the machine. */
+  coreEvents(pcpuId: number): Partial<PcpuEvents> {
+    return {
+      onPause: (site) => {
+        const lane = this.laneOn(pcpuId);
+        return lane === undefined ? 'continue' : this.#payload.onPause(lane, site);
+      },
+      onException: (exception, address) => {
+        const lane = this.laneOn(pcpuId);
+        if (lane === undefined) return 'stop';
+        this.#payload.onException(lane, exception, address);
+        return 'deliver';
+      },
+      onDelivery: (event) => {
+        if (event.kind === 'nmi') this.count('nmisDelivered');
+      },
+    };
+  }
+
+  /** Whose memory an address is, for messages. */
+  regionName(address: bigint): string {
+    if (address >= BigInt(this.memory.sizeBytes)) return 'outside memory';
+    const region = this.memory.regionAt(toIndex(address));
+    return region === undefined ? 'free memory' : `${region.owner}: ${region.label}`;
+  }
+
+  /** Device interrupts that KVM routes, in every kernel of this run. */
+  irqRoutes: Kvm['irqRoutes'] = [];
+
+  /** Counts something a scenario is about. */
+  count(what: string, by = 1): void {
+    this.evidence[what] = (this.evidence[what] ?? 0) + by;
+  }
+
+  now(): number {
+    return this.#hostTsc;
+  }
+
+  /** The lane that runs on a core, if any. */
+  laneOn(pcpuId: number): Lane | undefined {
+    return this.lanes.find((lane) => lane.pcpu.id === pcpuId);
+  }
+
+  lane(vcpuId: number): Lane {
+    const lane = this.lanes.find((one) => one.id === vcpuId);
+    if (lane === undefined) throw new HarnessBug(`no vCPU ${vcpuId} has run`);
+    return lane;
+  }
+
+  // What KVM asks of the machine.
+
+  cpu(id: number): KvmCpu {
+    const core = this.#core(id);
+    return Object.assign(core.pcpu, {
+      call: (entry: bigint, rdi: bigint, top: bigint, cr3: bigint) =>
+        this.#call(core, entry, rdi, top, cr3),
+    });
+  }
+
+  tablesChanged(): void {
+    for (const core of this.cores) {
+      core.spaces.tablesChanged();
+      core.pcpu.forgetAddressSpace();
+    }
+  }
+
+  codePlaced(base: bigint, sizeBytes: number): void {
+    for (const core of this.cores) core.engine.invalidateCode(base, sizeBytes);
+    this.tablesChanged();
+  }
+
+  kick(vcpuId: number): void {
+    this.lane(vcpuId).pcpu.apic.request(NOTIFICATION_VECTOR);
+  }
+
+  stopVcpu(vcpuId: number): Result<void> {
+    const lane = this.lane(vcpuId);
+    if (lane.phase === 'in-kvm') return DONE;
+    if (lane.phase === 'stopped') return refuse('ETIMEDOUT');
+    lane.vcpu.stopRequested = true;
+    this.kick(vcpuId);
+    const arrived = this.runUntil(
+      () => (lane.phase as string) === 'in-kvm',
+      this.#hostTsc + STOP_TIMEOUT_TICKS,
+    );
+    return arrived ? DONE : refuse('ETIMEDOUT');
+  }
+
+  vcpuStarted(vcpuId: number): void {
+    const found = this.kvm?.findVcpu(vcpuId);
+    if (found === undefined) throw new HarnessBug(`vCPU ${vcpuId} started without a KVM`);
+    const lane = this.lanes.find((one) => one.id === vcpuId) ?? this.#addLane(found.vm, found.vcpu);
+    lane.vcpu = found.vcpu;
+    this.#moveLane(lane, found.vcpu.pcpu);
+    lane.pcpu.clock.advanceTo(this.#hostTsc);
+    lane.pcpu.routingAddresses.add(found.vm.kernel.routingHandler);
+    lane.phase = 'payload';
+    // Up to VM entry KVM's own context is in use, so the caller waits for it.
+    this.step(lane);
+  }
+
+  /** The gap begins: what every isolated vCPU can reach is looked at. */
+  gapBegins(): void {
+    for (const lane of this.lanes) if (lane.vcpu.state === 'detached') this.hooks.atGap(lane, this.ledger);
+  }
+
+  // Running.
+
+  /** Runs until `done` or until virtual time passes `limitTsc`; false when time ran out or nothing can happen any more. */
+  runUntil(done: () => boolean, limitTsc: number): boolean {
+    while (!done()) {
+      const lane = this.#nextLane();
+      const laneTsc = lane === null ? Infinity : nextTscOf(lane);
+      const eventTsc = this.events.nextTsc;
+      const tsc = Math.min(laneTsc, eventTsc);
+      if (tsc > limitTsc) {
+        this.#hostTsc = Math.max(this.#hostTsc, limitTsc);
+        return false;
+      }
+      if (tsc === Infinity) return false;
+      if (eventTsc <= laneTsc) {
+        this.#hostTsc = Math.max(this.#hostTsc, eventTsc);
+        this.events.takeDue(this.#hostTsc)!.event();
+      } else {
+        this.#hostTsc = Math.max(this.#hostTsc, laneTsc);
+        this.step(lane!);
+      }
+    }
+    return true;
+  }
+
+  /** Lets virtual time pass, whatever the vCPUs do meanwhile. */
+  runFor(ticks: number): void {
+    const end = this.#hostTsc + ticks;
+    this.runUntil(() => false, end);
+    this.#hostTsc = Math.max(this.#hostTsc, end);
+  }
+
+  /** Lets one vCPU do its next thing: exit and handle, go on polling, or take an event. */
+  step(lane: Lane): void {
+    switch (lane.phase) {
+      case 'guest':
+        this.guests.step(lane);
+        return;
+      case 'payload':
+        this.#payload.run(lane);
+        return;
+      case 'waiting':
+        this.#wake(lane);
+        this.#payload.run(lane);
+        return;
+      case 'halted':
+        lane.pcpu.clock.advanceTo(this.#hostTsc);
+        this.#payload.run(lane);
+        return;
+      case 'in-kvm':
+      case 'stopped':
+        throw new HarnessBug(`vCPU ${lane.id} has nothing to do: ${lane.phase}`);
+    }
+  }
+
+  /** The payload is at a routing handler: KVM, if there is one at that address, takes over. */
+  routed(lane: Lane): void {
+    const { kvm } = this;
+    const found = kvm?.findVcpu(lane.id);
+    if (kvm === null || found === undefined || found.vm.kernel.routingHandler !== lane.rip) {
+      this.ledger.fail(
+        'no-routing-while-detached',
+        lane.rip,
+        `${lane.describeExit()}: jumped to ${hex(lane.rip)}, where no KVM is`,
+      );
+      lane.phase = 'stopped';
+      return;
+    }
+    lane.vcpu = found.vcpu;
+    const wasAdopting = found.vcpu.state === 'adopting';
+    const before = wasAdopting ? lane.vmcs.values.slice() : null;
+    const verdict = onRoutedExit(found.vm, found.vcpu);
+    lane.inExit = false;
+    lane.pcpu.clock.advance(verdict.kind === 'user' ? KVM_USER_EXIT_TICKS : KVM_EXIT_TICKS);
+    this.timeline.add(lane.pcpu.now(), lane.id, `routed to ${kvm.kernel.image.banner}`, 1);
+    if (before !== null) {
+      this.hooks.atTakeOver(lane, this.ledger, before);
+      this.timeline.add(lane.pcpu.now(), lane.id, 'adopted: VMCS taken over by the next kernel', 3);
+    }
+    if (verdict.kind === 'dead') {
+      this.ledger.fail('no-lost-exit', lane.rip, `vCPU ${lane.id}: ${verdict.why}`);
+      lane.phase = 'stopped';
+    } else if (verdict.kind === 'stay') {
+      lane.phase = 'in-kvm';
+    } else {
+      lane.phase = 'payload';
+    }
+  }
+
+  #nextLane(): Lane | null {
+    let best: Lane | null = null;
+    let bestTsc = Infinity;
+    for (const lane of this.lanes) {
+      const tsc = nextTscOf(lane);
+      if (tsc < bestTsc) {
+        best = lane;
+        bestTsc = tsc;
+      }
+    }
+    return best;
+  }
+
+  /** The wait ends with the first poll after what ended it: time moves by whole polls. */
+  #wake(lane: Lane): void {
+    const ahead = this.#hostTsc - lane.pcpu.now();
+    if (ahead > 0) lane.pcpu.clock.advance(Math.ceil(ahead / lane.pollTicks) * lane.pollTicks);
+    lane.phase = 'payload';
+  }
+
+  #addLane(vm: KvmVm, vcpu: KvmVcpu): Lane {
+    const core = this.#core(vcpu.pcpu);
+    const lane = new Lane(
+      vcpu,
+      core.pcpu,
+      core.engine,
+      this.guestOf(vcpu.id),
+      this.machineMemory,
+      this.config.vcpus,
+    );
+    lane.tscOffset = Number(BigInt.asIntN(64, vm.settings.tscOffset));
+    lane.isPreserved = (address) => this.isPreserved(address);
+    this.lanes.push(lane);
+    this.lanes.sort((a, b) => a.id - b.id);
+    return lane;
+  }
+
+  /** Binds a lane to a core and watches its CCB there. */
+  #moveLane(lane: Lane, pcpuId: number): void {
+    const core = this.#core(pcpuId);
+    lane.pcpu = core.pcpu;
+    lane.engine = core.engine;
+    if (core.watched === lane.vcpu.ccb) return;
+    core.watched = lane.vcpu.ccb;
+    core.engine.setWatch(lane.vcpu.ccb + BigInt(CARETAKER_KVM_PAGE), WATCHED_READS, WATCHED_WRITES);
+  }
+
+  #core(id: number): Core {
+    const core = this.cores[id];
+    if (core === undefined) throw new HarnessBug(`no core ${id}`);
+    return core;
+  }
+
+  /** A SysV call into a payload: the return address is a kernel symbol that stops the run. */
+  #call(core: Core, entry: bigint, rdi: bigint, stackTop: bigint, cr3: bigint): CallResult {
+    const { pcpu } = core;
+    const returnTo = this.kvm?.kernel.image.address('vmx_vmexit') ?? 0n;
+    const saved = pcpu.registers.values.slice();
+    pcpu.registers.set('CR3', cr3);
+    pcpu.registers.set('RIP', entry);
+    pcpu.registers.set('RDI', rdi);
+    pcpu.registers.set('RSP', stackTop - 8n);
+    pcpu.registers.set('RFLAGS', 2n);
+    this.memory.writeU64(stackTop - 8n, returnTo);
+    core.returnAddresses.add(returnTo);
+    const stop = pcpu.run(1_000_000);
+    const rax = pcpu.registers.get('RAX');
+    const isBack = stop.kind === 'breakpoint' && pcpu.registers.get('RIP') === returnTo;
+    pcpu.registers.values.set(saved);
+    if (isBack) return { kind: 'returned', rax: u64(rax) };
+    const where = 'address' in stop ? ` at ${hex(stop.address)}` : '';
+    return { kind: 'failed', why: `${stop.kind}${where}` };
+  }
+}
+
+/** When a lane does its next thing, Infinity while something else must happen first. */
+function nextTscOf(lane: Lane): number {
+  switch (lane.phase) {
+    case 'payload':
+      return lane.pcpu.now();
+    case 'guest':
+      return guestTsc(lane);
+    case 'waiting':
+      return isWoken(lane) ? lane.pcpu.now() : Infinity;
+    case 'halted':
+      return isPending(lane.pcpu) ? lane.pcpu.now() : lane.pcpu.apic.nextTsc;
+    case 'in-kvm':
+    case 'stopped':
+      return Infinity;
+  }
+}
+
+function guestTsc(lane: Lane): number {
+  if (isPending(lane.pcpu)) return lane.pcpu.now();
+  return Math.min(lane.actionTsc, lane.timerTsc, lane.pcpu.apic.nextTsc);
+}
+
+function isPending(pcpu: Pcpu): boolean {
+  return (
+    pcpu.pendingNmi || pcpu.pendingMachineCheck || pcpu.pendingInit || pcpu.apic.deliverable >= 0
+  );
+}
+
+/** The wake set of a payload that polls: its flag, a request, an NMI or a machine check. */
+function isWoken(lane: Lane): boolean {
+  const { words } = lane.memory;
+  return (
+    words[(lane.ccb + ATTACH_STATE.attach_state) >>> 2] === CARETAKER_ATTACH_STATE.KVM_ATTACHED ||
+    words[(lane.ccb + ATTACH_STATE.request) >>> 2] !== 0 ||
+    lane.pcpu.pendingNmi ||
+    lane.pcpu.pendingMachineCheck
+  );
+}
+
+/** What the payload of a lane says of itself. */
+export function payloadStateOf(lane: Lane): number {
+  return lane.memory.words[(lane.ccb + ATTACH_STATE.state) >>> 2]!;
+}
+
+/** Whether the payload says that it waits for KVM. */
+export function saysSpinning(lane: Lane): boolean {
+  return payloadStateOf(lane) === CARETAKER_RUN_STATE.SPINNING;
+}

@@ -1,0 +1,246 @@
+/**
+ * A core in the payload: runs it to its next stop and turns the stop into what becomes of the vCPU.
+ *
+ * Source: DESIGN ("StopReason is a closed union", "Spin fast-forward"); CONTRACT ("Outcome of an exit").
+ * Invariant: an exit's first outcome is set here, once: fastpath at VM entry, routed at the handler, blocked at the first
+ * poll while KVM_DETACHED.
+ */
+import { CARETAKER_RUN_STATE } from '../../abi/ccb.js';
+import { unreachable } from '../../abi/errors.js';
+import { printExitReason } from '../../abi/exit-reasons.js';
+import { INTR_TYPE } from '../../abi/interruption.js';
+import { hex } from '../../abi/uint.js';
+import { REG } from '../cpu/registers.js';
+import { execute } from '../vmx/vmx-instructions.js';
+import type { StopReason } from '../vmx/stop-reason.js';
+import type { Fault } from '../vmx/root/outcome.js';
+import type { Outcome } from './exit-record.js';
+import type { Lane } from './lane.js';
+import { payloadStateOf, type Machine } from './machine.js';
+
+/** No handler may take longer; the bounded invariant has a tighter bound of its own. */
+const RUN_LIMIT = 200_000;
+
+export class PayloadRunner {
+  readonly #machine: Machine;
+
+  constructor(machine: Machine) {
+    this.#machine = machine;
+  }
+
+  /** Runs a lane's core until the guest is entered, KVM has it, or it waits. */
+  run(lane: Lane): void {
+    for (;;) {
+      this.#bind(lane);
+      const stop = lane.pcpu.run(RUN_LIMIT);
+      if (this.#handle(lane, stop) === 'over') return;
+    }
+  }
+
+  #bind(lane: Lane): void {
+    const { current } = lane.pcpu.vmx;
+    if (lane.boundVmcs === current) return;
+    lane.boundVmcs = current;
+    lane.engine.bindVmcs(current);
+  }
+
+  #handle(lane: Lane, stop: StopReason): 'over' | 'go on' {
+    switch (stop.kind) {
+      case 'vmresume':
+        return this.#enter(lane, 'VMRESUME');
+      case 'vmlaunch':
+        return this.#enter(lane, 'VMLAUNCH');
+      case 'routed':
+        this.#route(lane);
+        return lane.phase === 'payload' ? 'go on' : 'over';
+      case 'spinning':
+        return this.#wait(lane);
+      case 'halted':
+        lane.phase = payloadStateOf(lane) === CARETAKER_RUN_STATE.PARKED ? 'stopped' : 'halted';
+        if (lane.phase === 'stopped') this.#parked(lane);
+        return 'over';
+      case 'instruction-limit':
+        this.#fail(lane, 'bounded', `no end after ${RUN_LIMIT} instructions`);
+        return 'over';
+      case 'unmodelled':
+        this.#fail(lane, 'host-state', `${stop.name} is not modelled: ${stop.detail}`);
+        return 'over';
+      case 'triple-fault':
+        this.#fail(lane, 'no-lost-exit', `triple fault (vectors ${stop.vectors.join(', ')})`);
+        return 'over';
+      case 'exception':
+      case 'vmfail':
+      case 'vmx-abort':
+      case 'entry-failure':
+      case 'breakpoint':
+      case 'watchpoint':
+      case 'serialized':
+      case 'parked':
+      case 'finding':
+        this.#fail(lane, 'no-lost-exit', `stopped: ${stop.kind}`);
+        return 'over';
+      default:
+        return unreachable(stop);
+    }
+  }
+
+  /** VMRESUME or VMLAUNCH: the invariants look first, then the hardware. */
+  #enter(lane: Lane, name: 'VMRESUME' | 'VMLAUNCH'): 'over' | 'go on' {
+    const machine = this.#machine;
+    if (lane.inExit) {
+      if (lane.exit.outcome === null) this.#settle(lane, 'fastpath');
+      machine.hooks.atResume(lane, machine.ledger);
+    }
+    const result = execute(lane.pcpu, { name });
+    if (result.kind === 'vmfail-valid' || result.kind === 'vmfail-invalid') {
+      lane.pcpu.registers.set('RIP', lane.rip + 3n);
+      return 'go on';
+    }
+    if (result.kind !== 'entry' || result.entry.kind !== 'entered') {
+      const rule =
+        result.kind === 'entry' && 'rule' in result.entry ? result.entry.rule : result.kind;
+      this.#fail(lane, 'no-lost-exit', `VM entry failed: ${rule}`);
+      return 'over';
+    }
+    lane.inExit = false;
+    lane.phase = 'guest';
+    const { entry } = result;
+    lane.timerTsc = entry.timer?.expiresAt ?? Infinity;
+    if (entry.event !== null) this.#delivered(lane, entry.event.type, entry.event.vector);
+    if (lane.action === null || lane.action.kind === 'wait' || entry.event !== null) machine.guests.plan(lane);
+    return 'over';
+  }
+
+  #delivered(lane: Lane, type: number, vector: number): void {
+    if (type === INTR_TYPE.EXT_INTR) {
+      lane.deliverInterrupt(vector, lane.pcpu.now());
+      this.#machine.count('interruptsDelivered');
+      this.#machine.hooks.atDelivery(lane, this.#machine.ledger, vector);
+    }
+    lane.guest.onEvent(vector);
+  }
+
+  #route(lane: Lane): void {
+    const machine = this.#machine;
+    if (lane.inExit) {
+      if (lane.exit.outcome === null) this.#settle(lane, 'routed');
+      else this.#released(lane);
+      machine.hooks.atRoute(lane, machine.ledger);
+    }
+    machine.routed(lane);
+  }
+
+  /** The first poll of an exit makes it a blocked one; an unchanged poll puts the core to sleep until something happens. */
+  #wait(lane: Lane): 'over' | 'go on' {
+    if (payloadStateOf(lane) === CARETAKER_RUN_STATE.PARKED) {
+      lane.phase = 'stopped';
+      this.#parked(lane);
+      return 'over';
+    }
+    if (lane.inExit && lane.exit.outcome === null) {
+      this.#settle(lane, 'blocked');
+      lane.waitBeganTsc = lane.pcpu.now();
+      const what = printExitReason(lane.exit.basic);
+      this.#machine.timeline.add(
+        lane.pcpu.now(),
+        lane.id,
+        `${what} blocks: waits for KVM_ATTACHED`,
+        3,
+      );
+      this.#machine.hooks.atBlock(lane, this.#machine.ledger);
+    }
+    if (!lane.poll.isVain) return 'go on';
+    lane.phase = 'waiting';
+    return 'over';
+  }
+
+  /** The wait is over and the exit goes to KVM. */
+  #released(lane: Lane): void {
+    const now = lane.pcpu.now();
+    lane.exit.stallTicks = now - lane.waitBeganTsc;
+    lane.exit.waitedInstructions = lane.engine.counters.instructions - lane.exit.instructions;
+    lane.truth.stalls.push({
+      basic: lane.exit.basic,
+      tscEntry: lane.waitBeganTsc,
+      tscRelease: now,
+    });
+    const ms = (lane.exit.stallTicks / this.#machine.tscFrequencyHz) * 1000;
+    this.#machine.timeline.add(
+      now,
+      lane.id,
+      `${printExitReason(lane.exit.basic)} released after ${ms.toFixed(3)} ms`,
+      3,
+    );
+  }
+
+  /** The first outcome of the exit at hand. */
+  #settle(lane: Lane, outcome: Outcome): void {
+    const { exit, truth } = lane;
+    exit.outcome = outcome;
+    if (exit.failedVmentry) truth.entryFailures++;
+    else truth.add(exit.basic, outcome);
+    if (this.#machine.timeline.wantsSlices) {
+      this.#machine.timeline.addSlice({
+        vcpu: lane.id,
+        name: printExitReason(exit.basic),
+        outcome,
+        tscBegin: exit.tsc,
+        tscEnd: lane.pcpu.now(),
+        sequence: exit.sequence,
+      });
+    }
+  }
+
+  #parked(lane: Lane): void {
+    const ccb = lane.vcpu.ccbView;
+    this.#machine.count('parked');
+    this.#machine.timeline.add(
+      lane.pcpu.now(),
+      lane.id,
+      `parked: vector ${ccb.number('vector')}, error code ${hex(ccb.number('error_code'))}, RIP ${hex(ccb.get('rip'))}, CR2 ${hex(ccb.get('cr2'))}`,
+      3,
+    );
+  }
+
+  #fail(lane: Lane, id: Parameters<Machine['ledger']['fail']>[0], message: string): void {
+    this.#machine.ledger.fail(id, lane.rip, `${lane.describeExit()}: ${message}`);
+    this.#machine.timeline.add(lane.pcpu.now(), lane.id, message, 3);
+    lane.phase = 'stopped';
+  }
+
+  /** PAUSE: whether the payload polls in vain. Same site, same registers but those RDTSC writes, no store since. */
+  onPause(lane: Lane, site: bigint): 'continue' | 'stop' {
+    const { counters } = lane.engine;
+    const { words } = lane.pcpu.registers;
+    const before = lane.poll;
+    const now = lane.pcpu.now();
+    let same = before.site === site && before.stores === counters.stores;
+    for (let word = 0; word < 32; word++) {
+      const register = word >>> 1;
+      const isTsc =
+        before.rdtscs !== counters.inlineRdtscs && (register === REG.RAX || register === REG.RDX);
+      if (before.words[word] !== words[word] && !isTsc) same = false;
+      before.words[word] = words[word]!;
+    }
+    if (same) lane.pollTicks = Math.max(1, now - before.tsc);
+    before.isVain = same;
+    before.site = site;
+    before.stores = counters.stores;
+    before.rdtscs = counters.inlineRdtscs;
+    before.tsc = now;
+    return same || (lane.inExit && lane.exit.outcome === null) ? 'stop' : 'continue';
+  }
+
+  /** A fault of the payload's own: it goes through the payload's IDT, and is a finding. */
+  onException(lane: Lane, exception: Fault, address: bigint): void {
+    const where = exception.address === null ? '' : ` accessing ${hex(exception.address)}`;
+    const region =
+      exception.address === null ? undefined : this.#machine.regionName(exception.address);
+    const id = exception.address === null ? 'no-lost-exit' : 'isolation';
+    this.#machine.ledger.fail(
+      id,
+      address,
+      `${lane.describeExit()}: the payload raised vector ${exception.vector}${where}${region === undefined ? '' : ` (${region})`}`,
+    );
+  }
+}

@@ -1,0 +1,68 @@
+/**
+ * What happened, in virtual time: the events a person reads and a trace viewer draws.
+ *
+ * Source: CLI (`timeline` of `run --json`).
+ * Invariant: events are recorded in the order in which they happened on their core; a slice has a duration.
+ */
+
+/** How telling an event is; a short timeline keeps the highest. */
+export type Weight = 1 | 2 | 3;
+
+/** One event. `vcpu` is null for the host's own. */
+export interface TimelineEvent {
+  readonly tsc: number;
+  readonly vcpu: number | null;
+  readonly event: string;
+  readonly weight: Weight;
+}
+
+/** One exit as a trace viewer draws it. */
+export interface ExitSlice {
+  readonly vcpu: number;
+  readonly name: string;
+  readonly outcome: string;
+  readonly tscBegin: number;
+  readonly tscEnd: number;
+  readonly sequence: number;
+}
+
+export class Timeline {
+  readonly #events: TimelineEvent[] = [];
+  readonly #slices: ExitSlice[] | null;
+
+  /** With `wantsSlices` every exit is kept too. */
+  constructor(wantsSlices: boolean) {
+    this.#slices = wantsSlices ? [] : null;
+  }
+
+  add(tsc: number, vcpu: number | null, event: string, weight: Weight = 2): void {
+    this.#events.push({ tsc, vcpu, event, weight });
+  }
+
+  addSlice(slice: ExitSlice): void {
+    this.#slices?.push(slice);
+  }
+
+  get wantsSlices(): boolean {
+    return this.#slices !== null;
+  }
+
+  /** Every exit, empty unless asked for. */
+  get slices(): readonly ExitSlice[] {
+    return this.#slices ?? [];
+  }
+
+  /** The `count` most telling events in order of time. */
+  mostTelling(count: number): readonly TimelineEvent[] {
+    const sorted = [...this.#events].sort((a, b) => a.tsc - b.tsc);
+    if (sorted.length <= count) return sorted;
+    const kept = new Set(
+      sorted
+        .map((event, index) => ({ event, index }))
+        .sort((a, b) => b.event.weight - a.event.weight || a.index - b.index)
+        .slice(0, count)
+        .map(({ index }) => index),
+    );
+    return sorted.filter((_, index) => kept.has(index));
+  }
+}
