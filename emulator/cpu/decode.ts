@@ -1,3 +1,10 @@
+/**
+ * The decoded form of the instructions that the models execute: name, length and operands.
+ *
+ * Source: SDM, "Instruction Format"; names are the SDM's mnemonics.
+ * Invariant: plain data; what makes it from bytes is system-instructions.ts.
+ */
+
 /** A decoded system instruction: what a trap site's model needs to execute it. Operands are registers by number or memory. */
 export type Operand =
   | { readonly kind: 'register'; readonly register: number; readonly sizeBytes: number }
@@ -12,12 +19,21 @@ export type Operand =
     }
   | { readonly kind: 'control'; readonly register: number }
   | { readonly kind: 'debug'; readonly register: number }
+  /** ES, CS, SS, DS, FS, GS are 0 to 5. */
   | { readonly kind: 'segment'; readonly register: number }
   | { readonly kind: 'immediate'; readonly value: bigint };
 
-/** `name` is the SDM's mnemonic in capitals; for MOV forms `MOV_TO_CR`, `MOV_FROM_CR`, `MOV_TO_SEG` and so on. */
+/**
+ * `name` is the SDM's mnemonic in capitals; for MOV forms `MOV_TO_CR`, `MOV_FROM_CR`, `MOV_TO_SEG` and so on, for far
+ * transfers `CALL_FAR` and `JMP_FAR`, for FS and GS `PUSH_SEG` and `POP_SEG`. Operands are in the SDM's order.
+ */
 export interface Instruction {
   readonly name: string;
   readonly length: number;
   readonly operands: readonly Operand[];
+  /** Touches x87, MMX, SSE or AVX state: the guest's, which a payload must leave alone. */
+  readonly isFpu: boolean;
 }
+
+/** A memory operand alone. */
+export type MemoryOperand = Extract<Operand, { kind: 'memory' }>;

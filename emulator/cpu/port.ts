@@ -11,22 +11,31 @@ import type { Instruction } from './decode.js';
 export type EngineStop =
   /** RIP is at a trap site that the model must execute; `site` tells which. */
   | { readonly kind: 'site'; readonly site: TrapSite }
-  /** An exception the engine raised; RIP is the faulting instruction's (traps: past it for INT3 and INT n). */
+  /** An exception the engine raised; RIP is the faulting instruction's. */
   | { readonly kind: 'exception'; readonly vector: number }
-  /** An access that this engine's map does not allow; `address` is linear. */
+  /**
+   * An access that this engine's map does not allow; `address` is linear. `sizeBytes` is the operand's as far as the
+   * instruction tells, else 0.
+   */
   | {
       readonly kind: 'memory';
-      readonly access: 'fetch' | 'read' | 'write';
-      readonly reason: 'unmapped' | 'protection' | 'non-canonical';
+      readonly access: MemoryAccess;
+      readonly reason: MemoryRefusal;
       readonly address: bigint;
       readonly sizeBytes: number;
     }
-  /** An instruction that neither the sweep nor the engine knows. */
+  /** An instruction that neither the sweep nor the engine knows, or a jump into the middle of one. */
   | { readonly kind: 'invalid-instruction' }
   /** RIP is at an address given to setBreakpoint(). */
   | { readonly kind: 'breakpoint' }
   /** The limit given to run() was reached, exactly. */
   | { readonly kind: 'limit' };
+
+/** What an access does. */
+export type MemoryAccess = 'fetch' | 'read' | 'write';
+
+/** Why an access is refused. */
+export type MemoryRefusal = 'unmapped' | 'protection' | 'non-canonical';
 
 /** An instruction found by the sweep that the model executes, or that the engine answers in line. */
 export interface TrapSite {
@@ -43,7 +52,7 @@ export interface Mapping {
   readonly executable: boolean;
 }
 
-/** A store that the payload made into a watched byte. */
+/** A watched access that the payload made; `value` is what was read or stored. */
 export interface LoggedAccess {
   readonly kind: 'read' | 'write';
   readonly address: bigint;
@@ -52,12 +61,34 @@ export interface LoggedAccess {
   readonly rip: bigint;
 }
 
-/** Counts since the engine was made; exact at every stop. Plain numbers: they stay below 2^53. */
+/**
+ * Counts since the engine was made; exact at every stop. Plain numbers: they stay below 2^53. A model that executes a
+ * site adds its instruction itself (Engine.retire()).
+ */
 export interface EngineCounters {
   instructions: number;
+  /** Basic blocks of the program entered; a site does not split one. */
   blocks: number;
+  /** Instructions executed that write memory, their stack included; those of models are not counted. */
   stores: number;
   inlineVmreads: number;
   inlineVmwrites: number;
   inlineRdtscs: number;
 }
+
+/**
+ * A VMCS that the binding reads and writes in line: the arrays are the model's own, indexed by dense slot.
+ * `written` lists the slots whose WRITTEN flag was set by the binding since the model last emptied it.
+ */
+export interface InlineVmcs {
+  readonly values: BigUint64Array;
+  readonly flags: Uint8Array;
+  readonly written: Uint16Array;
+  readonly writtenCount: Uint32Array;
+}
+
+/** Flags of a slot of an InlineVmcs. */
+export const VMCS_SLOT_FLAG = { READABLE: 1, WRITABLE: 2, POISON: 4, WRITTEN: 8 } as const;
+
+/** An entry of the slot table for an encoding that has no slot. */
+export const NO_SLOT = 0xffff;

@@ -1,0 +1,456 @@
+/**
+ * One pCPU's engine: the payload's own instructions under Unicorn, from a register file to a stop.
+ *
+ * Source: DESIGN ("One physical memory, one engine per pCPU", "Traps are sites, not callbacks", "Exact points").
+ * Invariant: at every stop RIP, RFLAGS and the counters are exact and the instruction at RIP has not been executed; a run
+ * is a pure function of memory, registers, the bound VMCS and the TSC base.
+ * Not modelled: everything of the CPU that registers.ts leaves to the models; interrupts.
+ */
+import { hex, isCanonical, toIndex, u64 } from '../../abi/uint.js';
+import { AddressSpace, checkMappings, mappingRows } from './address-space.js';
+import { EngineError } from './engine-error.js';
+import { accessSize, nonCanonicalAccess } from './faulting-access.js';
+import {
+  COUNTER,
+  COUNTER_WORDS,
+  COVERAGE_BYTES,
+  INFO,
+  INFO_WORDS,
+  NATIVE_STOP,
+  TRACE_ENTRIES,
+  nativeBinding,
+  type NativeEngine,
+  type NativeMemory,
+} from './native-binding.js';
+import type {
+  EngineCounters,
+  EngineStop,
+  InlineVmcs,
+  LoggedAccess,
+  Mapping,
+  MemoryAccess,
+  MemoryRefusal,
+  TrapSite,
+} from './port.js';
+import { RegisterFile } from './registers.js';
+import { SweptCode } from './swept-code.js';
+
+/** Physical memory that engines can map: page aligned, committed as it is used. */
+export class EngineMemory {
+  /** What PhysicalMemory is made over. */
+  readonly buffer: ArrayBuffer;
+  readonly native: NativeMemory;
+
+  /** `sizeBytes` is a page multiple below 3.75 GiB. */
+  constructor(sizeBytes: number) {
+    this.native = new (nativeBinding().NativeMemory)(sizeBytes);
+    this.buffer = this.native.buffer;
+  }
+}
+
+/** The version of the libunicorn that runs, as `2.1.4`. */
+export function engineVersion(): string {
+  return nativeBinding().version();
+}
+
+/** An engine's own state as plain data; memory is apart, because engines share it. */
+export interface EngineSnapshot {
+  readonly registers: BigUint64Array;
+  readonly counters: Float64Array;
+  readonly vectors: Uint8Array;
+  readonly flow: Float64Array;
+}
+
+const ACCESSES = ['fetch', 'read', 'write'] as const satisfies readonly MemoryAccess[];
+const REFUSALS = [
+  'unmapped',
+  'protection',
+  'non-canonical',
+] as const satisfies readonly MemoryRefusal[];
+const BREAKPOINT: EngineStop = { kind: 'breakpoint' };
+const LIMIT: EngineStop = { kind: 'limit' };
+const INVALID: EngineStop = { kind: 'invalid-instruction' };
+const GENERAL_PROTECTION = 13;
+const MAX_INSTRUCTION_BYTES = 15;
+
+/** The shared counters under their names. */
+class Counters implements EngineCounters {
+  readonly #words: Float64Array;
+  constructor(words: Float64Array) {
+    this.#words = words;
+  }
+  get instructions(): number {
+    return this.#words[COUNTER.INSTRUCTIONS]!;
+  }
+  set instructions(value: number) {
+    this.#words[COUNTER.INSTRUCTIONS] = value;
+  }
+  get blocks(): number {
+    return this.#words[COUNTER.BLOCKS]!;
+  }
+  get stores(): number {
+    return this.#words[COUNTER.STORES]!;
+  }
+  get inlineVmreads(): number {
+    return this.#words[COUNTER.VMREADS]!;
+  }
+  get inlineVmwrites(): number {
+    return this.#words[COUNTER.VMWRITES]!;
+  }
+  get inlineRdtscs(): number {
+    return this.#words[COUNTER.RDTSCS]!;
+  }
+}
+
+export class Engine {
+  readonly registers: RegisterFile;
+  readonly counters: EngineCounters & { instructions: number };
+  /** Edge coverage: 64 Ki saturating counts, the same for the same code wherever it was loaded. */
+  readonly coverage: Uint8Array;
+  readonly #memory: Uint8Array;
+  readonly #native: NativeEngine;
+  readonly #words: Float64Array;
+  readonly #info: BigUint64Array;
+  readonly #trace: BigUint64Array;
+  readonly #code: SweptCode;
+  readonly #spaces = new Set<AddressSpace>();
+  readonly #breakpoints = new Set<bigint>();
+  #active: AddressSpace | undefined;
+  #isDisposed = false;
+
+  constructor(memory: EngineMemory, registers: RegisterFile = new RegisterFile()) {
+    this.registers = registers;
+    this.#memory = new Uint8Array(memory.buffer);
+    this.#words = new Float64Array(COUNTER_WORDS);
+    this.#info = new BigUint64Array(INFO_WORDS);
+    this.#trace = new BigUint64Array(TRACE_ENTRIES);
+    this.coverage = new Uint8Array(COVERAGE_BYTES);
+    this.counters = new Counters(this.#words);
+    this.#native = new (nativeBinding().NativeEngine)(
+      memory.native,
+      registers.values.buffer as ArrayBuffer,
+      this.#words.buffer as ArrayBuffer,
+      this.#info.buffer as ArrayBuffer,
+      this.coverage.buffer as ArrayBuffer,
+      this.#trace.buffer as ArrayBuffer,
+    );
+    this.#code = new SweptCode(this.#native, this.#memory);
+  }
+
+  /**
+   * Runs from the register file until something stops it, for at most `limit` instructions.
+   *
+   * @throws EngineError ENGINE_DISPOSED.
+   */
+  run(limit = Infinity): EngineStop {
+    this.#alive();
+    this.#code.refresh();
+    const end = this.counters.instructions + limit;
+    for (;;) {
+      const stop = this.#native.run(end - this.counters.instructions);
+      if (stop !== NATIVE_STOP.WRITTEN_CODE) return this.#stop(stop);
+      this.#rereadWrittenCode();
+    }
+  }
+
+  /** Executes one instruction; the result of a completed one is `limit`. */
+  step(): EngineStop {
+    return this.run(1);
+  }
+
+  /**
+   * Executes the one instruction at RIP natively though it be a site, as for x87 and SSE; `limit` when it completed.
+   * Only for sites where the engine is right: see facts of each instruction's model.
+   */
+  stepOverNative(): EngineStop {
+    this.#alive();
+    this.#code.refresh();
+    const stop = this.#native.stepNative();
+    if (stop === NATIVE_STOP.WRITTEN_CODE) {
+      this.#rereadWrittenCode();
+      return LIMIT;
+    }
+    return this.#stop(stop);
+  }
+
+  /** A model has executed the instruction at RIP: counts it and goes to the next one, or to `next`. */
+  retire(site: TrapSite, next: bigint = u64(site.address + BigInt(site.instruction.length))): void {
+    this.registers.set('RIP', next);
+    this.counters.instructions += 1;
+  }
+
+  /** The TSC is this plus the instructions executed; the in-line RDTSC reads it. */
+  get tscBase(): number {
+    return this.#words[COUNTER.TSC_BASE]!;
+  }
+  set tscBase(value: number) {
+    this.#words[COUNTER.TSC_BASE] = value;
+  }
+
+  /**
+   * Makes an address space; what is not in `mappings` faults.
+   *
+   * @throws EngineError MAPPING_NOT_IDENTITY, MAPPING_UNALIGNED, MAPPING_OUTSIDE_MEMORY, MAPPING_OVERLAP.
+   */
+  createAddressSpace(mappings: readonly Mapping[]): AddressSpace {
+    this.#alive();
+    checkMappings(mappings, this.#memory.length);
+    const id = this.#native.createSpace(mappingRows(mappings));
+    const space = new AddressSpace(id, [...mappings]);
+    this.#spaces.add(space);
+    this.#code.follow(this.#spaces);
+    return space;
+  }
+
+  /** Switches to an address space, as a write of CR3. @throws EngineError ADDRESS_SPACE_DISPOSED. */
+  activate(space: AddressSpace): void {
+    this.#alive();
+    if (space === this.#active) return;
+    if (!this.#spaces.has(space)) {
+      const code = space.isDisposed ? 'ADDRESS_SPACE_DISPOSED' : 'ADDRESS_SPACE_OF_ANOTHER_ENGINE';
+      throw new EngineError(code, `address space ${String(space.id)} cannot be activated here`);
+    }
+    this.#native.activateSpace(space.id);
+    this.#active = space;
+  }
+
+  /** The address space that runs, if one was activated. */
+  get active(): AddressSpace | undefined {
+    return this.#active;
+  }
+
+  /** Forgets an address space; nothing is mapped any more if it was the active one. */
+  disposeAddressSpace(space: AddressSpace): void {
+    if (!this.#spaces.delete(space)) return;
+    space.isDisposed = true;
+    if (space === this.#active) this.#active = undefined;
+    this.#native.disposeSpace(space.id);
+    this.#code.follow(this.#spaces);
+  }
+
+  /** Says that bytes were changed from outside an engine's own stores; code there is swept again before it runs. */
+  invalidateCode(base: bigint, sizeBytes: number): void {
+    this.#code.invalidate(toIndex(base), sizeBytes);
+  }
+
+  /** Tells where instructions begin: entry points and symbols, for code with data between functions. */
+  addInstructionStarts(addresses: Iterable<bigint>): void {
+    this.#code.addStarts(addresses);
+  }
+
+  /** The site at an address, if the sweep found one. */
+  siteAt(address: bigint): TrapSite | undefined {
+    return this.#code.siteAt(address);
+  }
+
+  /** Every site of the executable ranges, in address order. */
+  sites(): readonly TrapSite[] {
+    return this.#code.sites();
+  }
+
+  /** Binds the current VMCS for VMREAD and VMWRITE in line; null lets every access stop. */
+  bindVmcs(vmcs: InlineVmcs | null): void {
+    this.#alive();
+    if (vmcs === null) this.#native.unbindVmcs();
+    else this.#native.bindVmcs(vmcs.values, vmcs.flags, vmcs.written, vmcs.writtenCount);
+  }
+
+  /** The dense slot of each of the 65536 encodings, NO_SLOT for none. */
+  setSlotTable(slotOf: Uint16Array): void {
+    this.#alive();
+    this.#native.setSlotTable(slotOf);
+  }
+
+  /**
+   * Stops before the instruction at an address. A run that begins at the address it has just stopped at goes on.
+   *
+   * @throws EngineError NO_INSTRUCTION_THERE.
+   */
+  setBreakpoint(address: bigint): void {
+    if (!this.#code.isBoundary(address)) {
+      throw new EngineError('NO_INSTRUCTION_THERE', `no instruction begins at ${hex(address)}`);
+    }
+    this.#breakpoints.add(address);
+    this.#native.setBreakpoint(toIndex(address), true);
+  }
+
+  clearBreakpoint(address: bigint): void {
+    if (!this.#breakpoints.delete(address)) return;
+    this.#native.setBreakpoint(toIndex(address), false);
+  }
+
+  /**
+   * Logs accesses to [base, base + sizeBytes): a byte whose mask is not 0 is watched for reads or writes. Other loads and
+   * stores keep their speed; those to a page with a watched byte take some fifty nanoseconds more.
+   *
+   * @throws EngineError WATCH_ON_CODE, WATCH_OUTSIDE_MEMORY.
+   */
+  setWatch(base: bigint, readMask: Uint8Array, writeMask: Uint8Array): void {
+    this.#alive();
+    const start = toIndex(base);
+    const sizeBytes = Math.max(readMask.length, writeMask.length);
+    if (start + sizeBytes > this.#memory.length) {
+      throw new EngineError('WATCH_OUTSIDE_MEMORY', `watch at ${hex(base)} ends outside memory`);
+    }
+    const firstPage = start - (start % 4096);
+    if (this.#code.overlaps(firstPage, start + sizeBytes - firstPage)) {
+      throw new EngineError('WATCH_ON_CODE', `watch at ${hex(base)} is on executable pages`);
+    }
+    const masks = new Uint8Array(sizeBytes);
+    for (let at = 0; at < sizeBytes; at++) {
+      masks[at] = ((readMask[at] ?? 0) !== 0 ? 1 : 0) | ((writeMask[at] ?? 0) !== 0 ? 2 : 0);
+    }
+    this.#native.setWatch(start, masks);
+  }
+
+  /** Stops watching [base, base + sizeBytes). */
+  clearWatch(base: bigint, sizeBytes: number): void {
+    this.setWatch(base, new Uint8Array(sizeBytes), new Uint8Array(sizeBytes));
+  }
+
+  /** The watched accesses since the last call, in order. */
+  takeAccesses(): LoggedAccess[] {
+    const rows = this.#native.takeAccesses();
+    const accesses: LoggedAccess[] = [];
+    for (let at = 0; at < rows.length; at += 4) {
+      const packed = toIndex(rows[at + 3]!);
+      accesses.push({
+        kind: packed >> 8 === 2 ? 'write' : 'read',
+        address: rows[at]!,
+        sizeBytes: packed & 0xff,
+        value: rows[at + 1]!,
+        rip: rows[at + 2]!,
+      });
+    }
+    return accesses;
+  }
+
+  /** Sets the byte of each page that this engine has written since the last call; the others are left alone. */
+  takeDirtyPages(pages: Uint8Array): void {
+    if (pages.length < this.#memory.length / 4096)
+      throw new RangeError('one byte a page is needed');
+    this.#native.takeDirty(pages);
+  }
+
+  /** XMM0 to XMM15, 16 bytes each. */
+  vectors(): Uint8Array {
+    const bytes = new Uint8Array(256);
+    this.#native.readVectors(bytes);
+    return bytes;
+  }
+
+  setVectors(bytes: Uint8Array): void {
+    this.#native.writeVectors(bytes);
+  }
+
+  /** The last blocks entered, oldest first; at most 1024. */
+  recentBlocks(): bigint[] {
+    const head = this.#words[COUNTER.TRACE_HEAD]!;
+    const known = Math.min(this.counters.blocks, TRACE_ENTRIES);
+    const blocks: bigint[] = [];
+    for (let back = known; back > 0; back--) {
+      blocks.push(this.#trace[(head - back + TRACE_ENTRIES) % TRACE_ENTRIES]!);
+    }
+    return blocks;
+  }
+
+  /** The engine's own state; memory and address spaces are the caller's. */
+  snapshot(): EngineSnapshot {
+    return {
+      registers: this.registers.values.slice(),
+      counters: this.#words.slice(),
+      vectors: this.vectors(),
+      flow: this.#native.saveFlow(),
+    };
+  }
+
+  restore(snapshot: EngineSnapshot): void {
+    this.registers.values.set(snapshot.registers);
+    this.#words.set(snapshot.counters);
+    this.#native.writeVectors(snapshot.vectors);
+    this.#native.restoreFlow(snapshot.flow);
+  }
+
+  /** Gives back what the engine holds; memory lives on. */
+  dispose(): void {
+    if (this.#isDisposed) return;
+    this.#isDisposed = true;
+    this.#native.dispose();
+  }
+
+  #alive(): void {
+    if (this.#isDisposed) throw new EngineError('ENGINE_DISPOSED', 'the engine was disposed');
+  }
+
+  #stop(stop: number): EngineStop {
+    switch (stop) {
+      case NATIVE_STOP.SITE:
+        return this.#code.stopOf(Number(this.#info[INFO.SITE]));
+      case NATIVE_STOP.EXCEPTION:
+        return this.#exception(toIndex(this.#info[INFO.VECTOR]!));
+      case NATIVE_STOP.MEMORY:
+        return this.#refusedAccess();
+      case NATIVE_STOP.BREAKPOINT:
+        return BREAKPOINT;
+      case NATIVE_STOP.LIMIT:
+        return LIMIT;
+      default:
+        return INVALID;
+    }
+  }
+
+  #exception(vector: number): EngineStop {
+    if (vector !== GENERAL_PROTECTION) return { kind: 'exception', vector };
+    // DEVIATION: hardware refuses the branch; the engine has taken it, and RIP is already the target.
+    const rip = this.registers.get('RIP');
+    if (!isCanonical(rip)) {
+      return {
+        kind: 'memory',
+        access: 'fetch',
+        reason: 'non-canonical',
+        address: rip,
+        sizeBytes: 0,
+      };
+    }
+    const found = nonCanonicalAccess(this.#bytesAtRip(), this.registers);
+    return found === undefined
+      ? { kind: 'exception', vector }
+      : { kind: 'memory', reason: 'non-canonical', ...found };
+  }
+
+  #refusedAccess(): EngineStop {
+    const address = this.#info[INFO.ADDRESS]!;
+    const access = ACCESSES[toIndex(this.#info[INFO.ACCESS]!)]!;
+    const known = toIndex(this.#info[INFO.SIZE]!);
+    const sizeBytes =
+      access === 'fetch'
+        ? 0
+        : known !== 0
+          ? known
+          : accessSize(this.#bytesAtRip(), this.registers, address);
+    return {
+      kind: 'memory',
+      access,
+      reason: REFUSALS[toIndex(this.#info[INFO.REASON]!)]!,
+      address,
+      sizeBytes,
+    };
+  }
+
+  #bytesAtRip(): Uint8Array {
+    const rip = this.registers.get('RIP');
+    if (rip >= BigInt(this.#memory.length)) return new Uint8Array(0);
+    const start = toIndex(rip);
+    return this.#memory.subarray(
+      start,
+      Math.min(start + MAX_INSTRUCTION_BYTES, this.#memory.length),
+    );
+  }
+
+  /** The payload wrote into a page that holds code. */
+  #rereadWrittenCode(): void {
+    const page = this.#info[INFO.ADDRESS]!;
+    this.#code.invalidate(toIndex(page), 2 * 4096);
+    this.#code.refresh();
+  }
+}

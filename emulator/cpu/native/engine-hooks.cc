@@ -1,0 +1,188 @@
+// What Unicorn calls while it runs: blocks, in-line sites, exceptions and accesses that its map refuses.
+#include "engine-registers.h"
+#include "engine.h"
+
+namespace caretaker {
+
+void Engine::block_hook(uc_engine*, uint64_t address, uint32_t size, void* user) {
+  static_cast<Engine*>(user)->on_block(address, size);
+}
+
+void Engine::syscall_hook(uc_engine*, void* user) { static_cast<Engine*>(user)->on_inline_site(); }
+
+void Engine::interrupt_hook(uc_engine*, uint32_t vector, void* user) {
+  Engine* engine = static_cast<Engine*>(user);
+  engine->pending_vector_ = vector;
+  engine->halt(Pending::kInterrupt, 0);
+}
+
+// Unicorn 2.0.1 comes here before it walks the page tables. A filler page lets the walk happen, which then faults with
+// the right CR2 and RIP; the page is taken away again at the stop.
+bool Engine::unmapped_hook(uc_engine* uc, uc_mem_type type, uint64_t address, int size, int64_t,
+                           void* user) {
+  Engine* engine = static_cast<Engine*>(user);
+  const uint64_t page = address & ~kPageMask;
+  if (uc_mem_map(uc, page, kPageSize, UC_PROT_ALL) == UC_ERR_OK) {
+    engine->filler_pages_.push_back(page);
+    // An access across the end of a page needs both.
+    const uint64_t next = (address + static_cast<uint64_t>(size) - 1) & ~kPageMask;
+    if (next != page && uc_mem_map(uc, next, kPageSize, UC_PROT_ALL) == UC_ERR_OK) {
+      engine->filler_pages_.push_back(next);
+    }
+    return true;
+  }
+  const Access access = type == UC_MEM_FETCH_UNMAPPED  ? kFetch
+                        : type == UC_MEM_READ_UNMAPPED ? kRead
+                                                       : kWrite;
+  engine->refused_ = {true, access, kUnmapped, address, static_cast<uint64_t>(size)};
+  return false;
+}
+
+bool Engine::fetch_hook(uc_engine*, uc_mem_type, uint64_t address, int size, int64_t, void* user) {
+  static_cast<Engine*>(user)->refused_ = {true, kFetch, kProtection, address,
+                                          static_cast<uint64_t>(size)};
+  return false;
+}
+
+void Engine::halt(Pending why, uint64_t address) {
+  pending_ = why;
+  pending_address_ = address;
+  uc_emu_stop(uc_);
+}
+
+void Engine::on_block(uint64_t address, uint32_t size) {
+  CodeRange* range = code_at(address);
+  if (block_.range != nullptr) {
+    // Another iteration of a repeated string instruction: the instruction has not ended yet.
+    const bool is_iteration =
+        range == block_.range && (range->at(address - range->base).flags & kRepeat) != 0 &&
+        address - range->base >= block_.start && address - range->base < block_.end &&
+        range->at(block_.end).instructions == range->at(address - range->base).instructions + 1;
+    if (is_iteration) {
+      const uint64_t offset = address - range->base;
+      executed_ += range->at(offset).instructions - range->at(block_.start).instructions;
+      stores_ += range->at(offset).stores - range->at(block_.start).stores;
+      block_.start = offset;
+      return;
+    }
+    retire_current(address, true);
+  }
+  if (range == nullptr || range->allowed[(address - range->base) / kPageSize] == 0) {
+    halt(Pending::kNotExecutable, address);
+    return;
+  }
+  const uint64_t offset = address - range->base;
+  const uint8_t flags = range->at(offset).flags;
+  if ((flags & kBoundary) == 0 && address != inline_resume_) {
+    halt(Pending::kMisaligned, address);
+    return;
+  }
+  const uint64_t end = offset + size < range->size ? offset + size : range->size;
+  const uint64_t count = range->at(end).instructions - range->at(offset).instructions;
+  if (executed_ + count > limit_) {
+    halt(Pending::kNear, address);
+    return;
+  }
+  // A block that begins after a site or where Unicorn split one is no new block of the program.
+  const bool is_continuation = range == previous_range_ && (flags & kAfterBranch) == 0 &&
+                               (offset == previous_end_ || offset == previous_resume_);
+  block_.range = range;
+  block_.start = offset;
+  block_.end = end;
+  if (!is_continuation) cover(*range, offset);
+}
+
+void Engine::cover(CodeRange& range, uint64_t offset) {
+  blocks_++;
+  const uint32_t mixed = (static_cast<uint32_t>(offset) + range.ordinal * 0x10001u) * 0x9e3779b1u;
+  const uint32_t location = mixed >> 16;
+  uint8_t& seen = shared_.coverage[(location ^ previous_location_) & (kCoverageBytes - 1)];
+  if (seen != 255) seen++;
+  previous_location_ = location >> 1;
+  shared_.trace[trace_head_] = range.base + offset;
+  trace_head_ = (trace_head_ + 1) % kTraceEntries;
+}
+
+// SYSCALL ends its block, so that the site is the last two bytes of the current one.
+void Engine::on_inline_site() {
+  const uint64_t offset = block_.end - 2;
+  const CodeSite* site = block_.range->site(offset);
+  bool is_answered = false;
+  if (site != nullptr) {
+    switch (site->how) {
+      case Inline::kVmread:
+        is_answered = inline_vmread(*site);
+        break;
+      case Inline::kVmwrite:
+        is_answered = inline_vmwrite(*site);
+        break;
+      case Inline::kRdtsc:
+        inline_rdtsc();
+        is_answered = true;
+        break;
+      case Inline::kNone:
+        break;
+    }
+  }
+  if (is_answered) {
+    inline_resume_ = block_.range->base + block_.end;
+  } else {
+    halt(Pending::kInlineRefused, block_.range->base + offset);
+  }
+}
+
+// The dense slot of an encoding, kNoField where the access must go to the model.
+static uint16_t slot_for(uint64_t encoding, const uint16_t* table, const BoundVmcs& vmcs) {
+  // Bit 0 asks for the high half of a 64-bit field: rare, and the model's.
+  if (table == nullptr || vmcs.values == nullptr || encoding > 0xffff || (encoding & 1) != 0) {
+    return kNoField;
+  }
+  const uint16_t slot = table[encoding];
+  return slot < vmcs.slots ? slot : kNoField;
+}
+
+bool Engine::inline_vmread(const CodeSite& site) {
+  const uint64_t encoding = get_register(kRegisterIds[site.reg]);
+  const uint16_t slot = slot_for(encoding, slot_of_, vmcs_);
+  if (slot == kNoField) return false;
+  const uint8_t flags = vmcs_.flags[slot];
+  if ((flags & (BoundVmcs::kReadable | BoundVmcs::kPoison)) != BoundVmcs::kReadable) return false;
+  set_register(kRegisterIds[site.rm], vmcs_.values[slot]);
+  succeed();
+  shared_.counters[slot::kVmreads]++;
+  return true;
+}
+
+bool Engine::inline_vmwrite(const CodeSite& site) {
+  const uint64_t encoding = get_register(kRegisterIds[site.reg]);
+  const uint16_t slot = slot_for(encoding, slot_of_, vmcs_);
+  if (slot == kNoField) return false;
+  uint8_t& flags = vmcs_.flags[slot];
+  if ((flags & BoundVmcs::kWritable) == 0) return false;
+  // The width of a field is in bits 14:13 of its encoding.
+  static constexpr uint64_t kWidthMask[] = {0xffff, UINT64_MAX, 0xffffffff, UINT64_MAX};
+  vmcs_.values[slot] =
+      get_register(kRegisterIds[site.rm]) & kWidthMask[(encoding >> 13) & 3];
+  if ((flags & BoundVmcs::kWritten) == 0) vmcs_.written[(*vmcs_.written_count)++] = slot;
+  flags = static_cast<uint8_t>((flags & ~BoundVmcs::kPoison) | BoundVmcs::kWritten);
+  succeed();
+  shared_.counters[slot::kVmwrites]++;
+  return true;
+}
+
+void Engine::inline_rdtsc() {
+  const CodeRange& range = *block_.range;
+  const uint64_t before = executed_ + range.at(block_.end - 2).instructions -
+                          range.at(block_.start).instructions;
+  const uint64_t tsc = static_cast<uint64_t>(shared_.counters[slot::kTscBase]) + before;
+  set_register(UC_X86_REG_RAX, tsc & 0xffffffff);
+  set_register(UC_X86_REG_RDX, tsc >> 32);
+  shared_.counters[slot::kRdtscs]++;
+}
+
+// VMsucceed: the arithmetic flags are cleared.
+void Engine::succeed() {
+  set_register(UC_X86_REG_EFLAGS, get_register(UC_X86_REG_EFLAGS) & ~kArithmeticFlags);
+}
+
+}  // namespace caretaker

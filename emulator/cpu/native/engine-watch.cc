@@ -1,0 +1,108 @@
+// Watched pages: their accesses leave the fast path, every other page keeps it.
+//
+// A memory hook would slow down every load and store of the engine. A watched page is mapped as a device instead, whose
+// callbacks are plain memory. From 2.1 on it also lacks permissions in Unicorn's map, whose protection hook comes first
+// and knows RIP.
+// DEVIATION: on 2.0.1 the RIP of a record is its block's first address, and an unaligned access is several records.
+#include <cstring>
+
+#include "engine-registers.h"
+#include "engine.h"
+
+namespace caretaker {
+
+void Engine::set_watch(uint64_t base, const uint8_t* masks, uint64_t size) {
+  for (uint64_t at = base; at < base + size;) {
+    const uint64_t page = at & ~kPageMask;
+    const uint64_t end = page + kPageSize < base + size ? page + kPageSize : base + size;
+    auto& watched = watched_[page];
+    if (watched == nullptr) {
+      watched = std::make_unique<WatchedPage>();
+      watched->engine = this;
+      watched->base = page;
+      watched->masks.fill(0);
+      map_->watch_page(page, {watched_read, watched_write}, watched.get(), !is_2_0_);
+      if (!is_2_0_) {
+        check(uc_hook_add(uc_, &watched->hook, UC_HOOK_MEM_READ_PROT | UC_HOOK_MEM_WRITE_PROT,
+                          reinterpret_cast<void*>(protected_hook), this, page,
+                          page + kPageSize - 1),
+              "uc_hook_add");
+      }
+    }
+    std::memcpy(watched->masks.data() + (at - page), masks + (at - base), end - at);
+    bool is_used = false;
+    for (const uint8_t mask : watched->masks) is_used |= mask != 0;
+    if (!is_used) {
+      if (!is_2_0_) check(uc_hook_del(uc_, watched->hook), "uc_hook_del");
+      map_->place(page, kPageSize, SegmentKind::kMemory, nullptr);
+      watched_.erase(page);
+    }
+    at = end;
+  }
+  flush_tlb();
+}
+
+std::vector<AccessRecord> Engine::take_accesses() {
+  std::vector<AccessRecord> taken;
+  taken.swap(accesses_);
+  return taken;
+}
+
+uint64_t Engine::watched_read(uc_engine*, uint64_t offset, unsigned size, void* user) {
+  const WatchedPage* page = static_cast<WatchedPage*>(user);
+  Engine* engine = page->engine;
+  uint64_t value = 0;
+  std::memcpy(&value, engine->memory_->bytes() + page->base + offset, size);
+  if (engine->is_2_0_) engine->log_access(kRead, page->base + offset, size, value);
+  return value;
+}
+
+void Engine::watched_write(uc_engine*, uint64_t offset, unsigned size, uint64_t value, void* user) {
+  const WatchedPage* page = static_cast<WatchedPage*>(user);
+  Engine* engine = page->engine;
+  if (engine->is_2_0_) engine->log_access(kWrite, page->base + offset, size, value);
+  std::memcpy(engine->memory_->bytes() + page->base + offset, &value, size);
+}
+
+bool Engine::protected_hook(uc_engine*, uc_mem_type type, uint64_t address, int size, int64_t value,
+                            void* user) {
+  static_cast<Engine*>(user)->on_protected_access(type, address, static_cast<uint64_t>(size),
+                                                  static_cast<uint64_t>(value));
+  return true;
+}
+
+void Engine::on_protected_access(uc_mem_type type, uint64_t address, uint64_t size,
+                                 uint64_t value) {
+  if (type == UC_MEM_READ_PROT) {
+    uint64_t read = 0;
+    if (address + size <= memory_->size()) std::memcpy(&read, memory_->bytes() + address, size);
+    log_access(kRead, address, size, read);
+    return;
+  }
+  // Unicorn splits an unaligned store into bytes and asks again for each.
+  if (split_left_ > 0 && size == 1 && address - split_base_ < 8) {
+    split_left_--;
+    return;
+  }
+  split_left_ = (address & (size - 1)) != 0 ? size : 0;
+  split_base_ = address;
+  log_access(kWrite, address, size, value);
+}
+
+void Engine::log_access(Access kind, uint64_t address, uint64_t size, uint64_t value) {
+  const auto found = watched_.find(address & ~kPageMask);
+  if (found == watched_.end()) return;
+  const uint8_t wanted = kind == kRead ? 1 : 2;
+  const uint64_t offset = address & kPageMask;
+  bool is_hit = false;
+  for (uint64_t at = offset; at < offset + size && at < kPageSize; at++) {
+    is_hit |= (found->second->masks[at] & wanted) != 0;
+  }
+  if (!is_hit) return;
+  const uint64_t rip = is_2_0_ && block_.range != nullptr ? block_.range->base + block_.start
+                                                          : get_register(UC_X86_REG_RIP);
+  if (size < 8) value &= (1ull << (8 * size)) - 1;
+  accesses_.push_back({address, value, rip, size | (static_cast<uint64_t>(kind) << 8)});
+}
+
+}  // namespace caretaker

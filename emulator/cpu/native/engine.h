@@ -1,0 +1,224 @@
+// One pCPU's engine: a Unicorn instance over the machine's memory, answering hot sites in line and stopping at the rest.
+//
+// Invariant: at every stop RIP, RFLAGS and the counters are exact and the instruction at RIP has not been executed.
+// Not modelled: anything of the CPU but general registers, RIP, RFLAGS, FS and GS base, and the vector registers.
+#ifndef CARETAKER_ENGINE_H
+#define CARETAKER_ENGINE_H
+
+#include <unicorn/unicorn.h>
+
+#include <array>
+#include <memory>
+#include <set>
+#include <unordered_map>
+#include <vector>
+
+#include "code-map.h"
+#include "page-tables.h"
+#include "physical-map.h"
+#include "shared-memory.h"
+
+namespace caretaker {
+
+// What run() returns; engine.ts has the same numbers.
+enum class Stop : int {
+  kSite = 0,
+  kException = 1,
+  kMemory = 2,
+  kInvalid = 3,
+  kBreakpoint = 4,
+  kLimit = 5,
+  kWrittenCode = 6,  // the code was written by itself: JavaScript sweeps again and goes on
+};
+
+// Slots of the shared buffers; native-binding.ts has the same numbers.
+namespace slot {
+enum Register { kRsp = 4, kRip = 16, kRflags = 17, kFsBase = 18, kGsBase = 19, kHeld = 18 };
+enum Counter { kInstructions, kBlocks, kStores, kVmreads, kVmwrites, kRdtscs, kTraceHead, kTscBase };
+enum Info { kAddress, kAccess, kSize, kVector, kReason, kSite, kErrorCode };
+}  // namespace slot
+
+enum Access : uint64_t { kFetch = 0, kRead = 1, kWrite = 2 };
+enum Reason : uint64_t { kUnmapped = 0, kProtection = 1, kNonCanonical = 2 };
+
+constexpr uint32_t kTraceEntries = 1024;
+constexpr uint32_t kCoverageBytes = 65536;
+constexpr uint16_t kNoField = 0xffff;
+
+// Buffers that JavaScript owns and keeps alive as long as the engine.
+struct SharedBuffers {
+  uint64_t* registers;
+  double* counters;
+  uint64_t* info;
+  uint8_t* coverage;
+  uint64_t* trace;
+};
+
+// A VMCS as the in-line answers see it: dense slots and what may be done with each.
+struct BoundVmcs {
+  enum Flag : uint8_t { kReadable = 1, kWritable = 2, kPoison = 4, kWritten = 8 };
+  uint64_t* values = nullptr;
+  uint8_t* flags = nullptr;
+  uint16_t* written = nullptr;
+  uint32_t* written_count = nullptr;
+  uint32_t slots = 0;
+};
+
+struct AccessRecord {
+  uint64_t address, value, rip, size_and_kind;
+};
+
+class Engine {
+ public:
+  Engine(std::shared_ptr<SharedMemory> memory, const SharedBuffers& buffers);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  Stop run(double limit);
+  // Executes the one instruction at RIP with its true bytes, though it be a site.
+  Stop step_native();
+
+  uint32_t create_space(const std::vector<LinearRange>& ranges);
+  void activate_space(uint32_t id);
+  void dispose_space(uint32_t id);
+
+  // Replaces what is known of [base, base + size): whole pages.
+  void define_code(uint64_t base, uint64_t size, const uint8_t* flags,
+                   std::vector<CodeSite> sites);
+  // [base, base + size) is data again.
+  void remove_code(uint64_t base, uint64_t size);
+  void set_breakpoint(uint64_t address, bool on);
+
+  void bind_vmcs(const BoundVmcs& vmcs) { vmcs_ = vmcs; }
+  void set_slot_table(const uint16_t* table) { slot_of_ = table; }
+
+  // Bit 0 of a mask byte watches reads, bit 1 writes. Pages without a watched byte go back to full speed.
+  void set_watch(uint64_t base, const uint8_t* masks, uint64_t size);
+  std::vector<AccessRecord> take_accesses();
+
+  // Marks each page written since the last call, in any address space.
+  void take_dirty(uint8_t* page_flags);
+  // Where the flow of blocks stands, for a snapshot: kFlowWords numbers.
+  static constexpr size_t kFlowWords = 5;
+  void save_flow(double* words) const;
+  void restore_flow(const double* words);
+  void read_vectors(uint8_t* bytes);
+  void write_vectors(const uint8_t* bytes);
+
+ private:
+  enum class Pending { kNone, kNear, kInlineRefused, kMisaligned, kNotExecutable, kInterrupt };
+  enum class Outcome { kStopped, kStepped, kNear };
+  struct WatchedPage {
+    Engine* engine;
+    uint64_t base;
+    uc_hook hook;
+    std::array<uint8_t, kPageSize> masks;
+  };
+
+  // engine.cc
+  void add_hooks();
+  void set_register(int id, uint64_t value);
+  uint64_t get_register(int id);
+  Stop finish(Stop stop);
+  Outcome go(bool step);
+  Outcome stopped(Stop stop);
+  Outcome on_interrupt_stop(bool step, bool own_trap_flag);
+  Outcome on_page_fault();
+  Outcome store_to_code(uint64_t address);
+  Outcome on_stop_byte();
+  Outcome step_over_breakpoint();
+  Outcome step_with(uint64_t length, const uint8_t* bytes);
+  void load_registers(bool step);
+  void store_registers(bool step);
+  void retire_current(uint64_t rip, bool is_whole);
+  Outcome memory_stop(Access access, Reason reason, uint64_t address, uint64_t size);
+  void forget_exception(int32_t* error_code);
+  void flush_tlb();
+  void drop_translations(uint64_t base, uint64_t size);
+  CodeRange* code_at(uint64_t address);
+  void apply_breakpoints(CodeRange& range);
+
+  // engine-hooks.cc
+  static void block_hook(uc_engine*, uint64_t address, uint32_t size, void* user);
+  static void syscall_hook(uc_engine*, void* user);
+  static void interrupt_hook(uc_engine*, uint32_t vector, void* user);
+  static bool unmapped_hook(uc_engine*, uc_mem_type, uint64_t address, int size, int64_t value,
+                            void* user);
+  static bool fetch_hook(uc_engine*, uc_mem_type, uint64_t address, int size, int64_t value,
+                         void* user);
+  void on_block(uint64_t address, uint32_t size);
+  void cover(CodeRange& range, uint64_t offset);
+  void on_inline_site();
+  bool inline_vmread(const CodeSite& site);
+  bool inline_vmwrite(const CodeSite& site);
+  void inline_rdtsc();
+  void succeed();
+  void halt(Pending why, uint64_t address);
+
+  // engine-watch.cc
+  static bool protected_hook(uc_engine*, uc_mem_type, uint64_t address, int size, int64_t value,
+                             void* user);
+  static uint64_t watched_read(uc_engine*, uint64_t offset, unsigned size, void* user);
+  static void watched_write(uc_engine*, uint64_t offset, unsigned size, uint64_t value, void* user);
+  void log_access(Access kind, uint64_t address, uint64_t size, uint64_t value);
+  void on_protected_access(uc_mem_type type, uint64_t address, uint64_t size, uint64_t value);
+
+  std::shared_ptr<SharedMemory> memory_;
+  SharedBuffers shared_;
+  uc_engine* uc_ = nullptr;
+  uc_context* context_ = nullptr;
+  bool is_2_0_;
+  TableArena arena_;
+  std::unique_ptr<PageTables> empty_;
+  std::unordered_map<uint32_t, std::unique_ptr<PageTables>> spaces_;
+  PageTables* active_ = nullptr;
+  uint32_t next_space_ = 1;
+  std::unique_ptr<PhysicalMap> map_;
+  bool flush_toggle_ = false;
+  bool is_map_changed_ = true;
+
+  std::vector<std::unique_ptr<CodeRange>> ranges_;
+  CodeRange* last_range_ = nullptr;
+  uint32_t next_ordinal_ = 0;
+  std::set<uint64_t> breakpoints_;
+  uint64_t skipped_breakpoint_ = UINT64_MAX;
+  uint64_t skipped_at_count_ = 0;
+
+  BoundVmcs vmcs_;
+  const uint16_t* slot_of_ = nullptr;
+
+  // The registers as Unicorn has them, so that only changed ones are written.
+  std::array<uint64_t, 20> held_{};
+
+  // The run.
+  uint64_t executed_ = 0, stores_ = 0, blocks_ = 0, limit_ = 0;
+  struct Block {
+    CodeRange* range = nullptr;
+    uint64_t start = 0, end = 0;
+  } block_;
+  CodeRange* previous_range_ = nullptr;
+  uint64_t previous_end_ = 0, previous_resume_ = 0;
+  uint64_t inline_resume_ = UINT64_MAX;
+  uint32_t previous_location_ = 0;
+  uint32_t trace_head_ = 0;
+  Pending pending_ = Pending::kNone;
+  uint64_t pending_address_ = 0;
+  uint32_t pending_vector_ = 0;
+  std::vector<uint64_t> filler_pages_;
+  struct {
+    bool is_set = false;
+    Access access = kRead;
+    Reason reason = kUnmapped;
+    uint64_t address = 0, size = 0;
+  } refused_;
+  Stop stop_ = Stop::kLimit;
+
+  std::unordered_map<uint64_t, std::unique_ptr<WatchedPage>> watched_;
+  std::vector<AccessRecord> accesses_;
+  uint64_t split_base_ = 0, split_left_ = 0;
+};
+
+}  // namespace caretaker
+
+#endif

@@ -1,0 +1,87 @@
+// The engine's own page tables: what the CPU below the model walks, outside model memory.
+//
+// Linear = physical. A/D bits are Unicorn's: a set dirty bit is how a written page is known at no cost, because Unicorn
+// makes a page writable in its TLB only once the bit is set.
+// Invariant: no leaf of a page that holds code is writable here, whatever the model's tables say: the engine lets each
+// store through one by one.
+#ifndef CARETAKER_PAGE_TABLES_H
+#define CARETAKER_PAGE_TABLES_H
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "shared-memory.h"
+
+namespace caretaker {
+
+// Pages for tables, at one physical place below 4 GiB: Unicorn 2.1.4 truncates CR3 to 32 bits.
+class TableArena {
+ public:
+  static constexpr uint64_t kBase = 0xf0000000;
+  static constexpr uint64_t kSize = 64 << 20;
+
+  TableArena() : memory_(kSize) {}
+  uint8_t* bytes() const { return memory_.bytes(); }
+  // A zeroed page; throws std::length_error when all are in use.
+  uint64_t* allocate();
+  void release(uint64_t* page);
+  uint64_t address_of(const uint64_t* page) const;
+  uint64_t* at(uint64_t address) const;
+
+ private:
+  SharedMemory memory_;
+  uint64_t used_ = 0;
+  std::vector<uint64_t*> free_;
+};
+
+struct LinearRange {
+  uint64_t base;
+  uint64_t size;
+  bool writable;
+  bool executable;
+};
+
+class PageTables {
+ public:
+  // With `no_execute`, leaves that are not executable carry the NX bit.
+  PageTables(TableArena& arena, bool no_execute);
+  ~PageTables();
+  PageTables(const PageTables&) = delete;
+  PageTables& operator=(const PageTables&) = delete;
+
+  void map(const LinearRange& range);
+  uint64_t root() const { return arena_.address_of(root_); }
+  // The leaf of a mapped page, null where nothing is mapped.
+  uint64_t* leaf(uint64_t address) const;
+  // Makes the writable pages of a range read-only to Unicorn, or writable again. The model's view stays.
+  void set_guarded(uint64_t base, uint64_t size, bool is_guarded);
+  bool is_writable(uint64_t address) const;
+  bool is_executable(uint64_t address) const;
+  const std::vector<LinearRange>& ranges() const { return ranges_; }
+  // Calls `found` with each page written since the last call, and forgets them. True when there was one.
+  bool take_dirty(const std::function<void(uint64_t)>& found);
+
+ private:
+  static constexpr uint64_t kPresent = 1, kWritable = 2, kAccessed = 0x20, kDirty = 0x40;
+  static constexpr uint64_t kNoExecute = 1ull << 63, kAddress = 0x000ffffffffff000ull;
+
+  uint64_t* table_below(uint64_t* entry);
+  const LinearRange* range_of(uint64_t address) const;
+
+  TableArena& arena_;
+  bool no_execute_;
+  uint64_t* root_;
+  std::vector<uint64_t*> tables_;
+  struct LeafTable {
+    uint64_t* parent_entry;
+    uint64_t* leaves;
+    uint64_t base;
+  };
+  std::vector<LeafTable> leaf_tables_;
+  std::vector<LinearRange> ranges_;
+};
+
+}  // namespace caretaker
+
+#endif

@@ -1,0 +1,156 @@
+/**
+ * The executable ranges of one engine: swept when they are about to run, swept again when their bytes changed.
+ *
+ * Source: DESIGN ("Traps are sites, not callbacks").
+ * Invariant: whatever the active address space may execute has been swept from the bytes that are in memory now, as far
+ * as invalidate() was told of changes; an id of a site never changes its meaning.
+ */
+import { toIndex } from '../../abi/uint.js';
+import {
+  executableExtents,
+  joinExtents,
+  type AddressSpace,
+  type CodeExtent,
+} from './address-space.js';
+import type { NativeEngine } from './native-binding.js';
+import type { EngineStop, TrapSite } from './port.js';
+import { BYTE_FLAG, sweep } from './sweep.js';
+import { UNDEFINED_NAME } from './system-instructions.js';
+
+interface SweptRange extends CodeExtent {
+  flags: Uint8Array;
+  siteAt: Map<number, number>;
+  isStale: boolean;
+}
+
+/** A stop at a site, made once for each site. */
+export type SiteStop = Extract<EngineStop, { kind: 'site' | 'invalid-instruction' }>;
+
+export class SweptCode {
+  readonly #native: NativeEngine;
+  readonly #memory: Uint8Array;
+  readonly #starts = new Set<number>();
+  readonly #stops: SiteStop[] = [];
+  #ranges: SweptRange[] = [];
+  #isStale = false;
+
+  constructor(native: NativeEngine, memory: Uint8Array) {
+    this.#native = native;
+    this.#memory = memory;
+  }
+
+  /** Follows the address spaces that exist: what one may execute becomes a range, what none may is data again. */
+  follow(spaces: Iterable<AddressSpace>): void {
+    const extents: CodeExtent[] = [];
+    for (const space of spaces) {
+      const own = executableExtents(space.mappings);
+      extents.push(...own);
+      for (const extent of own) this.#starts.add(extent.base);
+    }
+    const wanted = joinExtents(extents);
+    const kept: SweptRange[] = [];
+    for (const range of this.#ranges) {
+      const isWanted = wanted.some((w) => w.base === range.base && w.sizeBytes === range.sizeBytes);
+      if (isWanted) kept.push(range);
+      else this.#native.removeCode(range.base, range.sizeBytes);
+    }
+    for (const { base, sizeBytes } of wanted) {
+      if (kept.some((range) => range.base === base)) continue;
+      kept.push({ base, sizeBytes, flags: new Uint8Array(0), siteAt: new Map(), isStale: true });
+      this.#isStale = true;
+    }
+    this.#ranges = kept;
+  }
+
+  /** Says that bytes of [base, base + sizeBytes) were changed from outside. */
+  invalidate(base: number, sizeBytes: number): void {
+    for (const range of this.#ranges) {
+      if (range.base >= base + sizeBytes || base >= range.base + range.sizeBytes) continue;
+      range.isStale = true;
+      this.#isStale = true;
+    }
+  }
+
+  /** Addresses known to begin an instruction: entry points and symbols, where data lies between functions. */
+  addStarts(addresses: Iterable<bigint>): void {
+    for (const address of addresses) {
+      const start = toIndex(address);
+      this.#starts.add(start);
+      this.invalidate(start, 1);
+    }
+  }
+
+  /** Sweeps what is stale. */
+  refresh(): void {
+    if (!this.#isStale) return;
+    for (const range of this.#ranges) if (range.isStale) this.#sweep(range);
+    this.#isStale = false;
+  }
+
+  /** Whether code lies in the range. */
+  overlaps(base: number, sizeBytes: number): boolean {
+    return this.#ranges.some((r) => r.base < base + sizeBytes && base < r.base + r.sizeBytes);
+  }
+
+  stopOf(id: number): SiteStop {
+    return this.#stops[id]!;
+  }
+
+  siteAt(address: bigint): TrapSite | undefined {
+    this.refresh();
+    const at = this.#rangeAt(address);
+    const id = at?.range.siteAt.get(at.offset);
+    const stop = id === undefined ? undefined : this.#stops[id];
+    return stop?.kind === 'site' ? stop.site : undefined;
+  }
+
+  /** Every site of the swept ranges in address order. */
+  sites(): TrapSite[] {
+    this.refresh();
+    const ids = [...this.#ranges]
+      .sort((a, b) => a.base - b.base)
+      .flatMap((range) => [...range.siteAt.values()]);
+    return ids.flatMap((id) => {
+      const stop = this.#stops[id]!;
+      return stop.kind === 'site' ? [stop.site] : [];
+    });
+  }
+
+  /** Whether an instruction begins at the address, as the sweep sees it. */
+  isBoundary(address: bigint): boolean {
+    this.refresh();
+    const at = this.#rangeAt(address);
+    return at !== undefined && (at.range.flags[at.offset]! & BYTE_FLAG.BOUNDARY) !== 0;
+  }
+
+  #rangeAt(address: bigint): { range: SweptRange; offset: number } | undefined {
+    for (const range of this.#ranges) {
+      const offset = address - BigInt(range.base);
+      if (offset >= 0n && offset < BigInt(range.sizeBytes))
+        return { range, offset: toIndex(offset) };
+    }
+    return undefined;
+  }
+
+  #sweep(range: SweptRange): void {
+    const bytes = this.#memory.subarray(range.base, range.base + range.sizeBytes);
+    const starts: number[] = [];
+    for (const start of this.#starts) {
+      if (start > range.base && start < range.base + range.sizeBytes)
+        starts.push(start - range.base);
+    }
+    const found = sweep(bytes, BigInt(range.base), starts);
+    const rows = new Int32Array(found.sites.length * 6);
+    range.siteAt = new Map();
+    found.sites.forEach(({ offset, site, inline, rm, reg }, index) => {
+      const id = this.#stops.length;
+      const isUndefined = site.instruction.name === UNDEFINED_NAME;
+      this.#stops.push(isUndefined ? { kind: 'invalid-instruction' } : { kind: 'site', site });
+      range.siteAt.set(offset, id);
+      rows.set([offset, id, site.instruction.length, inline, rm, reg], index * 6);
+    });
+    range.flags = found.flags;
+    range.isStale = false;
+    this.#native.defineCode(range.base, found.flags, rows);
+  }
+}

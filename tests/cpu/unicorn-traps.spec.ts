@@ -1,0 +1,3 @@
+import { unicornTraps } from './suites/unicorn-traps.js';
+
+unicornTraps();
