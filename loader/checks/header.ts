@@ -70,41 +70,58 @@ export function checkHeader(file: FileBytes): Header {
     const expected = allowed.join(' or ');
     refuse(code, `${name} is ${actual}, expected ${expected}`, { offset, expected, actual });
   }
+  const [programOffset, programCount] = checkTable(file, PROGRAM_HEADERS);
+  const [sectionOffset, sectionCount] = checkTable(file, SECTION_HEADERS);
   return {
     type: file.u16(16) === ELF.ET_DYN ? 'ET_DYN' : 'ET_EXEC',
     entry: file.u64(24),
-    ...programTable(file),
-    ...sectionTable(file),
+    ...{ programOffset, programCount, sectionOffset, sectionCount },
     nameTableIndex: file.u16(62),
   };
 }
 
-function programTable(file: FileBytes): Pick<Header, 'programOffset' | 'programCount'> {
-  const start = file.u64(32);
-  const count = file.u16(56);
-  if (count === 0) refuse('PROGRAM_HEADERS_MISSING', 'e_phnum is 0', { offset: 56, actual: 0 });
-  if (count > LIMITS.programHeaders) {
-    const evidence = { offset: 56, expected: LIMITS.programHeaders, actual: count };
-    refuse('PROGRAM_HEADERS_TOO_MANY', `e_phnum is ${count}`, evidence);
-  }
-  if (start < BigInt(ELF.EHDR_BYTES) || !file.contains(start, BigInt(count * ELF.PHDR_BYTES))) {
-    const message = `${count} program headers at ${hex(start)} in a file of ${file.length} bytes`;
-    refuse('PROGRAM_HEADERS_OUTSIDE_FILE', message, { offset: 32, actual: hex(start) });
-  }
-  return { programOffset: toIndex(start), programCount: count };
+interface Table {
+  readonly name: string;
+  /** Where the header holds the table's file offset and its number of entries. */
+  readonly startAt: number;
+  readonly countAt: number;
+  readonly entryBytes: number;
+  readonly limit: number;
+  readonly codes: Readonly<Record<'missing' | 'tooMany' | 'outside', LoaderErrorCode>>;
 }
 
-function sectionTable(file: FileBytes): Pick<Header, 'sectionOffset' | 'sectionCount'> {
-  const start = file.u64(40);
-  const count = file.u16(60);
-  if (count === 0) refuse('SECTION_HEADERS_MISSING', 'e_shnum is 0', { offset: 60, actual: 0 });
-  if (count > LIMITS.sections) {
-    const evidence = { offset: 60, expected: LIMITS.sections, actual: count };
-    refuse('SECTION_HEADERS_TOO_MANY', `e_shnum is ${count}`, evidence);
+const PROGRAM_HEADERS: Table = {
+  ...{ name: 'program headers', startAt: 32, countAt: 56 },
+  ...{ entryBytes: ELF.PHDR_BYTES, limit: LIMITS.programHeaders },
+  codes: {
+    missing: 'PROGRAM_HEADERS_MISSING',
+    tooMany: 'PROGRAM_HEADERS_TOO_MANY',
+    outside: 'PROGRAM_HEADERS_OUTSIDE_FILE',
+  },
+};
+
+const SECTION_HEADERS: Table = {
+  ...{ name: 'section headers', startAt: 40, countAt: 60 },
+  ...{ entryBytes: ELF.SHDR_BYTES, limit: LIMITS.sections },
+  codes: {
+    missing: 'SECTION_HEADERS_MISSING',
+    tooMany: 'SECTION_HEADERS_TOO_MANY',
+    outside: 'SECTION_HEADERS_OUTSIDE_FILE',
+  },
+};
+
+function checkTable(file: FileBytes, table: Table): readonly [start: number, count: number] {
+  const { name, startAt, countAt, limit, codes } = table;
+  const start = file.u64(startAt);
+  const count = file.u16(countAt);
+  if (count === 0) refuse(codes.missing, `there are no ${name}`, { offset: countAt, actual: 0 });
+  if (count > limit) {
+    const evidence = { offset: countAt, expected: `at most ${limit}`, actual: count };
+    refuse(codes.tooMany, `there are ${count} ${name}`, evidence);
   }
-  if (start < BigInt(ELF.EHDR_BYTES) || !file.contains(start, BigInt(count * ELF.SHDR_BYTES))) {
-    const message = `${count} section headers at ${hex(start)} in a file of ${file.length} bytes`;
-    refuse('SECTION_HEADERS_OUTSIDE_FILE', message, { offset: 40, actual: hex(start) });
+  if (start < BigInt(ELF.EHDR_BYTES) || !file.contains(start, BigInt(count * table.entryBytes))) {
+    const message = `${count} ${name} at ${hex(start)} in a file of ${file.length} bytes`;
+    refuse(codes.outside, message, { offset: startAt, actual: hex(start) });
   }
-  return { sectionOffset: toIndex(start), sectionCount: count };
+  return [toIndex(start), count];
 }

@@ -1,9 +1,10 @@
 /** `load` on files that are accepted, refused and not there. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { COMMANDS } from '../../emulator/cli/commands.js';
+import { referencePayload } from '../../emulator/cli/payload-file.js';
 import { CCB_RULE } from '../../emulator/host/kvm/ccb-rule.js';
 import { assemble, minimalPayload } from '../support/elf-builder.js';
 import type { ElfFile } from '../support/elf-builder.js';
@@ -92,5 +93,11 @@ describe('load', () => {
     const { status, document } = await json(good, join(folder, 'gone.elf'));
     expect(status).toBe(2);
     expect(document).toMatchObject({ error: { code: 'FILE_UNREADABLE' } });
+  });
+
+  const isBuilt = existsSync(referencePayload());
+
+  it.skipIf(!isBuilt)(`accepts the reference payload${isBuilt ? '' : ' (not built)'}`, async () => {
+    expect(await json()).toMatchObject({ status: 0, document: { accepted: true, type: 'ET_DYN' } });
   });
 });
