@@ -10,6 +10,7 @@ export function programVersion(): string {
 }
 
 /** The version of the libunicorn that the engine binding was linked with. */
-export function unicornVersion(): Promise<string> {
-  return Promise.resolve('not built');
+export async function unicornVersion(): Promise<string> {
+  const { nativeBinding } = await import('../cpu/native-binding.js');
+  return nativeBinding().version();
 }

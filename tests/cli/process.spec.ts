@@ -21,7 +21,7 @@ beforeAll(() => {
 describe('bin/caretaker-emu', () => {
   it('prints its version and that of the engine', () => {
     const { status, stdout } = run('--version');
-    expect(stdout).toMatch(/^caretaker-emu \d+\.\d+\.\d+ \(unicorn .+\)\n$/);
+    expect(stdout).toMatch(/^caretaker-emu \d+\.\d+\.\d+ \(unicorn \d+\.\d+\.\d+\)\n$/);
     expect(status).toBe(0);
   });
 
