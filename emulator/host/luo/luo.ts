@@ -24,20 +24,16 @@ import {
   type LuoIoctlName,
 } from '../../../abi/luo.js';
 import { HarnessBug } from '../../../abi/errors.js';
-import { u64 } from '../../../abi/uint.js';
 import { PAGE_SIZE } from '../../memory/physical-memory.js';
 import { KernelError } from '../errors.js';
 import type { OpenFile } from '../files.js';
-import { readBlocks } from '../kho/block-set.js';
-import { childOf, encodeFdt, stringOf, stringProperty, u64Of, u64Property } from '../kho/fdt.js';
-import type { FdtNode } from '../kho/fdt.js';
-import { readTree } from '../kho/kho-in.js';
 import type { DeviceOpen, Process } from '../process.js';
 import { DONE, ok, refuse, type Result } from '../result.js';
 import type { LuoContext } from './file-set.js';
 import type { FlbState } from './flb.js';
 import type { LiveupdateFileHandler, LiveupdateFlb } from './handler.js';
-import * as abi from './luo-abi.js';
+import { decodeName, encodeName, fitsCompatible, LUO_SUBTREE } from './luo-abi.js';
+import { readFlbPage, readLuoTree, writeFlbPage, writeLuoTree } from './luo-tree.js';
 import { Sessions, type LuoSession, type SessionsState } from './session.js';
 import { decodeUcmd, type Ucmd } from './ucmd.js';
 
@@ -124,7 +120,7 @@ export class Luo {
   /** Reads what the kernel before left. Errnos: EINVAL not understood, and live update is off from then on. */
   earlyInit(): Result<void> {
     if (!this.#enabled) return DONE;
-    const hpa = this.#luo.khoIn.retrieveSubtree(abi.LUO_SUBTREE);
+    const hpa = this.#luo.khoIn.retrieveSubtree(LUO_SUBTREE);
     if (!hpa.ok && hpa.errno === 'ENOENT') return DONE;
     const done = hpa.ok ? this.#readIncoming(hpa.value) : hpa;
     if (!done.ok) {
@@ -142,7 +138,7 @@ export class Luo {
     if (!this.#enabled) return DONE;
     const tree = this.#luo.khoOut.allocPreserve(PAGE_SIZE, 'LUO device tree');
     const flbs = this.#luo.khoOut.allocPreserve(PAGE_SIZE, 'LUO FLB data');
-    const added = tree.ok ? this.#luo.khoOut.addSubtree(abi.LUO_SUBTREE, tree.value.hpa) : tree;
+    const added = tree.ok ? this.#luo.khoOut.addSubtree(LUO_SUBTREE, tree.value.hpa) : tree;
     if (!tree.ok || !flbs.ok || !added.ok) {
       this.#enabled = false;
       return !flbs.ok ? flbs : added;
@@ -157,7 +153,7 @@ export class Luo {
   /** liveupdate_register_file_handler(). Errnos: EOPNOTSUPP off; EINVAL the name is too long; EEXIST. */
   registerFileHandler(handler: LiveupdateFileHandler): Result<void> {
     if (!this.#enabled) return refuse('EOPNOTSUPP');
-    if (!abi.fitsCompatible(handler.compatible)) return refuse('EINVAL');
+    if (!fitsCompatible(handler.compatible)) return refuse('EINVAL');
     if (this.#luo.handlers.has(handler.compatible)) return refuse('EEXIST');
     this.#luo.handlers.set(handler.compatible, handler);
     return DONE;
@@ -192,7 +188,7 @@ export class Luo {
     this.#assertRunning();
     const sessions = this.#sessions.serialize();
     if (!sessions.ok) return sessions;
-    this.#writeFlbs();
+    writeFlbPage(this.#luo.memory, this.#flbPage, this.#luo.flbs.serialize());
     this.#writeTree(sessions.value);
     const finalized = this.#luo.khoOut.finalize();
     if (!finalized.ok) {
@@ -236,50 +232,21 @@ export class Luo {
   }
 
   #readIncoming(hpa: bigint): Result<void> {
-    const root = readTree(this.#luo.memory, hpa, PAGE_SIZE);
-    const number = root && u64Of(root, abi.LUO_LIVEUPDATE_NUMBER);
-    const sessions = root && headerOf(root, abi.LUO_SESSION_NODE, abi.LUO_SESSION_COMPATIBLE);
-    const flbPage = root && headerOf(root, abi.LUO_FLB_NODE, abi.LUO_FLB_COMPATIBLE);
-    if (root === undefined || stringOf(root, 'compatible') !== abi.LUO_COMPATIBLE) {
-      return refuse('EINVAL');
-    }
-    if (number === undefined || sessions === undefined || flbPage === undefined) {
-      return refuse('EINVAL');
-    }
-    const flbs = readBlocks(this.#luo.memory, flbPage, abi.FLB_SER_BYTES);
+    const tree = readLuoTree(this.#luo.memory, hpa);
+    if (!tree.ok) return tree;
+    const flbs = readFlbPage(this.#luo.memory, tree.value.flbPage);
     if (!flbs.ok) return flbs;
-    this.#liveupdateNumber = number;
-    this.#incomingSessions = sessions;
-    this.#luo.flbs.setupIncoming(flbs.value.entries.map(abi.decodeFlb));
+    this.#liveupdateNumber = tree.value.liveupdateNumber;
+    this.#incomingSessions = tree.value.sessions;
+    this.#luo.flbs.setupIncoming(flbs.value);
     return DONE;
   }
 
   #writeTree(sessions: bigint): void {
-    const node = (name: string, compatible: string, header: string, hpa: bigint): FdtNode => ({
-      name,
-      properties: [stringProperty('compatible', compatible), u64Property(header, hpa)],
-      children: [],
-    });
-    const tree = encodeFdt({
-      name: '',
-      properties: [
-        stringProperty('compatible', abi.LUO_COMPATIBLE),
-        u64Property(abi.LUO_LIVEUPDATE_NUMBER, this.#liveupdateNumber + 1n),
-      ],
-      children: [
-        node(abi.LUO_SESSION_NODE, abi.LUO_SESSION_COMPATIBLE, abi.LUO_SESSION_HEADER, sessions),
-        node(abi.LUO_FLB_NODE, abi.LUO_FLB_COMPATIBLE, abi.LUO_FLB_HEADER, this.#flbPage),
-      ],
-    });
-    this.#luo.memory.write(this.#tree, tree);
-  }
-
-  #writeFlbs(): void {
-    const records = this.#luo.flbs.serialize().map(abi.encodeFlb);
-    this.#luo.memory.writeU64(this.#flbPage, 0n);
-    this.#luo.memory.writeU64(this.#flbPage + 8n, u64(records.length));
-    records.forEach((record, index) => {
-      this.#luo.memory.write(this.#flbPage + u64(16 + index * record.length), record);
+    writeLuoTree(this.#luo.memory, this.#tree, {
+      liveupdateNumber: this.#liveupdateNumber + 1n,
+      sessions,
+      flbPage: this.#flbPage,
     });
   }
 
@@ -309,7 +276,7 @@ export class Luo {
     if (!fd.ok) return fd;
     this.#assertRunning();
     const field = new Uint8Array(view.buffer, 8, LIVEUPDATE_SESSION_NAME_LENGTH);
-    const sessionName = abi.decodeName(field);
+    const sessionName = decodeName(field);
     const session =
       LUO_IOCTL[name] === LUO_IOCTL.LIVEUPDATE_IOCTL_CREATE_SESSION
         ? this.#sessions.create(sessionName)
@@ -366,7 +333,7 @@ export class Luo {
       case 'LIVEUPDATE_SESSION_GET_NAME': {
         if (view.getUint32(4, true) !== 0) return refuse('EINVAL');
         const field = new Uint8Array(view.buffer, 8, LIVEUPDATE_SESSION_NAME_LENGTH);
-        field.set(abi.encodeName(session.name, field.length));
+        field.set(encodeName(session.name, field.length));
         return DONE;
       }
       case 'LIVEUPDATE_IOCTL_CREATE_SESSION':
@@ -395,10 +362,4 @@ export class Luo {
 function isDirection(name: LuoIoctlName, isRetrieved: boolean): boolean {
   if (name === 'LIVEUPDATE_SESSION_GET_NAME') return true;
   return (name === 'LIVEUPDATE_SESSION_PRESERVE_FD') !== isRetrieved;
-}
-
-function headerOf(root: FdtNode, node: string, compatible: string): bigint | undefined {
-  const child = childOf(root, node);
-  if (child === undefined || stringOf(child, 'compatible') !== compatible) return undefined;
-  return u64Of(child, node === abi.LUO_FLB_NODE ? abi.LUO_FLB_HEADER : abi.LUO_SESSION_HEADER);
 }
