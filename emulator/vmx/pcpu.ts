@@ -431,6 +431,8 @@ export class Pcpu implements RootCpu {
       case 'jumped':
         this.#retire(0);
         return null;
+      case 'native':
+        return null;
       case 'fault':
       case 'stop':
         return this.#fail(outcome);

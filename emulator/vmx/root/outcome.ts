@@ -32,12 +32,16 @@ export type Outcome =
   | { readonly kind: 'next' }
   /** Done; the model has set RIP. */
   | { readonly kind: 'jumped' }
+  /** Done by the engine itself, which has moved RIP and counted the instruction. */
+  | { readonly kind: 'native' }
   | Failure;
 
 /** The common outcome, shared so that it costs nothing. */
 export const NEXT: Outcome = { kind: 'next' };
 /** The outcome of a control transfer. */
 export const JUMPED: Outcome = { kind: 'jumped' };
+/** The outcome of an instruction that the engine has stepped over. */
+export const NATIVE: Outcome = { kind: 'native' };
 
 /** An exception without a faulting address. */
 export function fault(vector: number, errorCode: number | null = null): Fault {

@@ -1,5 +1,6 @@
 /** A pCPU over a scripted engine: descriptor tables, a stack and a few instructions in 256 KiB of identity-mapped memory. */
 import { u64 } from '../../../abi/uint.js';
+import { X2APIC } from '../../../abi/x2apic.js';
 import type { Instruction, Operand } from '../../../emulator/cpu/decode.js';
 import type { EngineCounters, EngineStop } from '../../../emulator/cpu/port.js';
 import { REG, RegisterFile } from '../../../emulator/cpu/registers.js';
@@ -13,7 +14,11 @@ import {
   type PcpuPorts,
 } from '../../../emulator/vmx/pcpu.js';
 import { IpiBus } from '../../../emulator/vmx/root/ipi-bus.js';
-import type { AccessKind, AccessRefusal } from '../../../emulator/vmx/root/linear-memory.js';
+import type {
+  AccessKind,
+  AccessRefusal,
+  AddressSpacePort,
+} from '../../../emulator/vmx/root/linear-memory.js';
 import { SHADOW_STACK_OFF } from '../../../emulator/vmx/root/shadow-stack-off.js';
 import { VmcsStore } from '../../../emulator/vmx/vmcs-store.js';
 
@@ -101,7 +106,7 @@ export class FakeEngine implements EnginePort {
 }
 
 /** An address space that allows all of memory but what a test forbids. */
-export class FakeSpace {
+export class FakeSpace implements AddressSpacePort {
   readonly activated: bigint[] = [];
   readonly invalidated: (bigint | null)[] = [];
   readonly refused = new Map<number, AccessRefusal['kind'] | 'read-only'>();
@@ -136,7 +141,6 @@ export interface Fixture {
   readonly engine: FakeEngine;
   readonly memory: PhysicalMemory;
   readonly space: FakeSpace;
-  readonly bus: IpiBus;
 }
 
 export interface FixtureOptions {
@@ -167,26 +171,31 @@ export function writeGate(
   memory.writeU64(base + 8n, offset >> 32n);
 }
 
-export function fixture(options: FixtureOptions = {}): Fixture {
-  const memory = new PhysicalMemory(new ArrayBuffer(0x40000));
-  const engine = new FakeEngine();
-  const space = new FakeSpace();
-  const bus = options.bus ?? new IpiBus();
+/** Descriptor tables, TSS and gates as every fixture has them. */
+export function writeTables(memory: PhysicalMemory): void {
   memory.writeU64(u64(GDT + CS), DESCRIPTOR.CODE64);
   memory.writeU64(u64(GDT + SS), DESCRIPTOR.DATA);
   for (let vector = 0; vector < 256; vector++) writeGate(memory, vector, {});
   memory.writeU64(u64(TSS + 0x24), u64(IST1));
-  const ports: PcpuPorts = {
-    memory,
-    ipi: bus,
-    vmcsStore: new VmcsStore(memory),
-    addressSpace: space,
-    cpuid: { execute: (_cpu, leaf, subleaf) => ({ eax: leaf, ebx: subleaf, ecx: 3, edx: 4 }) },
-    portIo: { read: () => undefined, write: () => false },
-    vmx: { execute: () => ({ kind: 'succeed' }) },
-    shadowStack: SHADOW_STACK_OFF,
-    ...options.ports,
-  };
+}
+
+// prettier-ignore
+const INITIAL: readonly (readonly [number, number])[] = [
+  [REG.RIP, CODE], [REG.RSP, STACK], [REG.RFLAGS, 2],
+  [REG.CR0, 0x8001_0031], [REG.CR3, 0x7000], [REG.CR4, 0x5_2060], [REG.EFER, 0xd00],
+  [REG.GDTR_BASE, GDT], [REG.GDTR_LIMIT, 0x4f], [REG.IDTR_BASE, IDT], [REG.IDTR_LIMIT, 0xfff],
+  [REG.CS, CS], [REG.SS, SS], [REG.TR, TR], [REG.TR_BASE, TSS], [REG.TR_LIMIT, 0x67],
+  [REG.DR6, 0xffff_0ff0], [REG.DR7, 0x400], [REG.XCR0, 1],
+];
+
+/** A pCPU in VMX root operation, in 64-bit mode at CODE, its APIC enabled. */
+export function makePcpu(
+  engine: EnginePort,
+  memory: PhysicalMemory,
+  addressSpace: AddressSpacePort,
+  options: FixtureOptions = {},
+): Pcpu {
+  const bus = options.bus ?? new IpiBus();
   const pcpu = new Pcpu(
     {
       id: options.id ?? 0,
@@ -197,39 +206,39 @@ export function fixture(options: FixtureOptions = {}): Fixture {
       capabilities: DEFAULT_CAPABILITIES,
     },
     engine,
-    ports,
+    {
+      memory,
+      addressSpace,
+      ipi: bus,
+      vmcsStore: new VmcsStore(memory),
+      cpuid: { execute: (_cpu, leaf, subleaf) => ({ eax: leaf, ebx: subleaf, ecx: 3, edx: 4 }) },
+      portIo: { read: () => undefined, write: () => false },
+      vmx: { execute: () => ({ kind: 'succeed' }) },
+      shadowStack: SHADOW_STACK_OFF,
+      ...options.ports,
+    },
     { ...NO_PCPU_EVENTS, ...options.events },
   );
   bus.attach(pcpu.apic);
   pcpu.vmx.mode = 'root';
-  const initial: readonly (readonly [number, number | bigint])[] = [
-    [REG.RIP, CODE],
-    [REG.RSP, STACK],
-    [REG.RFLAGS, 2],
-    [REG.CR0, 0x8001_0031n],
-    [REG.CR3, 0x7000],
-    [REG.CR4, 0x5_2060],
-    [REG.EFER, 0xd00],
-    [REG.GDTR_BASE, GDT],
-    [REG.GDTR_LIMIT, 0x4f],
-    [REG.IDTR_BASE, IDT],
-    [REG.IDTR_LIMIT, 0xfff],
-    [REG.CS, CS],
-    [REG.SS, SS],
-    [REG.TR, TR],
-    [REG.TR_BASE, TSS],
-    [REG.TR_LIMIT, 0x67],
-    [REG.DR6, 0xffff_0ff0n],
-    [REG.DR7, 0x400],
-    [REG.XCR0, 1],
-  ];
-  for (const [slot, value] of initial) engine.registers.values[slot] = u64(value);
-  pcpu.apic.write(0x80f, 0x1ffn);
-  return { pcpu, engine, memory, space, bus };
+  for (const [slot, value] of INITIAL) engine.registers.values[slot] = u64(value);
+  pcpu.apic.write(X2APIC.SIVR, 0x1ffn);
+  return pcpu;
+}
+
+export function fixture(options: FixtureOptions = {}): Fixture {
+  const memory = new PhysicalMemory(new ArrayBuffer(0x40000));
+  const engine = new FakeEngine();
+  const space = new FakeSpace();
+  writeTables(memory);
+  return { pcpu: makePcpu(engine, memory, space, options), engine, memory, space };
 }
 
 /** The quadwords at RSP, the top of the stack first. */
-export function stackOf({ pcpu, memory }: Fixture, count: number): bigint[] {
+export function stackOf(
+  { pcpu, memory }: Pick<Fixture, 'pcpu' | 'memory'>,
+  count: number,
+): bigint[] {
   const rsp = pcpu.registers.get('RSP');
   return Array.from({ length: count }, (_, index) => memory.readU64(rsp + u64(index * 8)));
 }

@@ -10,7 +10,7 @@ import type { Instruction } from '../../../cpu/decode.js';
 import { REG } from '../../../cpu/registers.js';
 import {
   DEVICE_NOT_AVAILABLE,
-  JUMPED,
+  NATIVE,
   UNDEFINED_OPCODE,
   fault,
   unmodelled,
@@ -68,7 +68,7 @@ function step(cpu: RootCpu, instruction: Instruction): Outcome {
     case 'limit':
     case 'site':
     case 'breakpoint':
-      return JUMPED;
+      return NATIVE;
     case 'exception':
       return fault(stop.vector);
     case 'memory':
