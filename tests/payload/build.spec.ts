@@ -1,4 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { CCB_RULE } from '../../emulator/host/kvm/ccb-rule.js';
+import { parseElf } from '../../loader/elf.js';
 import { brokenRules, labelsWith, readListing, type Listed } from './disassembly.js';
 import { CLANG, GCC, isInstalled, PayloadTree, type Toolchain } from './payload-tree.js';
 
@@ -83,6 +85,12 @@ describe.each(TOOLCHAINS)('the payload built by %s', (_name, toolchain) => {
   it.skipIf(skip)('needs only R_X86_64_RELATIVE: the three entry points of the CCB', () => {
     const types = [...first.readelf('--relocs').matchAll(/R_X86_64_\w+/g)].map(([type]) => type);
     expect(types).toEqual(Array.from({ length: 3 }, () => 'R_X86_64_RELATIVE'));
+  });
+
+  it.skipIf(skip)('is accepted by the loader', () => {
+    const image = parseElf(first.product('caretaker.elf'), CCB_RULE);
+    expect(image.ccb).toMatchObject({ sizeBytes: 8192 });
+    expect(image.relocations).toHaveLength(3);
   });
 
   it.skipIf(skip)('leaves no symbol to others', () => {
