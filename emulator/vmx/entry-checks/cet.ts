@@ -26,29 +26,31 @@ export interface CetArea {
 /** The rules on IA32_S_CET and the interrupt SSP table address. */
 export function cetMsrRows(area: CetArea): RuleRow[] {
   const { control, loads, sCet, table } = area;
+  const sCetSlot = F[sCet];
+  const tableSlot = F[table];
   return [
     {
       rule: `if load CET state is 1, reserved bits 9:6 of ${sCet} must be 0`,
       reads: [control, sCet],
-      holds: (v) => !loads(v) || (v.low(F[sCet]) & RESERVED) === 0,
+      holds: (v) => !loads(v) || (v.low(sCetSlot) & RESERVED) === 0,
       breaks: () => ({ [sCet]: 0x40n }),
     },
     {
       rule: `if load CET state is 1, ${sCet} must be canonical`,
       reads: [control, sCet],
-      holds: (v) => !loads(v) || isCanonicalField(v, F[sCet]),
+      holds: (v) => !loads(v) || isCanonicalField(v, sCetSlot),
       breaks: () => ({ [sCet]: 0x0000_8000_0000_0000n }),
     },
     {
       rule: `if load CET state is 1, ${sCet} must not set both SUPPRESS and TRACKER`,
       reads: [control, sCet],
-      holds: (v) => !loads(v) || (v.low(F[sCet]) & SUPPRESSED_TRACKER) !== SUPPRESSED_TRACKER,
+      holds: (v) => !loads(v) || (v.low(sCetSlot) & SUPPRESSED_TRACKER) !== SUPPRESSED_TRACKER,
       breaks: () => ({ [sCet]: CET.SUPPRESS | CET.TRACKER }),
     },
     {
       rule: `if load CET state is 1, ${table} must be canonical`,
       reads: [control, table],
-      holds: (v) => !loads(v) || isCanonicalField(v, F[table]),
+      holds: (v) => !loads(v) || isCanonicalField(v, tableSlot),
       breaks: () => ({ [table]: 0x8000_0000_0000_0000n }),
     },
   ];
@@ -57,17 +59,18 @@ export function cetMsrRows(area: CetArea): RuleRow[] {
 /** The rules on SSP that hold in every mode. */
 export function sspRows(area: CetArea): RuleRow[] {
   const { control, loads, ssp } = area;
+  const sspSlot = F[ssp];
   return [
     {
       rule: `if load CET state is 1, bits 1:0 of ${ssp} must be 0`,
       reads: [control, ssp],
-      holds: (v) => !loads(v) || (v.low(F[ssp]) & 3) === 0,
+      holds: (v) => !loads(v) || (v.low(sspSlot) & 3) === 0,
       breaks: () => ({ [ssp]: 0x1002n }),
     },
     {
       rule: `if load CET state is 1, ${ssp} must be canonical`,
       reads: [control, ssp],
-      holds: (v) => !loads(v) || isCanonicalField(v, F[ssp]),
+      holds: (v) => !loads(v) || isCanonicalField(v, sspSlot),
       breaks: () => ({ [ssp]: 0x0001_0000_0000_0000n }),
     },
   ];

@@ -5,7 +5,7 @@
  * this processor checks in the order of the table.
  * Invariant: checkChanged() reports the same first failing rule as checkAll(), whatever was written in between.
  */
-import { VMCS_FIELD_COUNT, VMCS_FIELDS, VMCS_SLOT } from '../../../abi/vmcs-fields.js';
+import { VMCS_FIELDS, VMCS_SLOT } from '../../../abi/vmcs-fields.js';
 import { RULE_SET_WORDS, VMCS_FLAG, type Vmcs } from '../vmcs.js';
 import { ENTRY_CONTROL_RULES } from './entry-controls.js';
 import { EXECUTION_CONTROL_RULES } from './execution-controls.js';
@@ -29,14 +29,28 @@ export const ENTRY_RULES: readonly EntryRule[] = limitRules([
   ...GUEST_NON_REGISTER_RULES,
 ]);
 
-/** For each slot, the set of rules that read it, RULE_SET_WORDS words a slot. */
-const READERS = new Uint32Array(VMCS_FIELD_COUNT * RULE_SET_WORDS);
+/** The rules that a change of some bits of a slot's low half, or of any bit of its high half, can affect. */
+interface Readers {
+  readonly bits: number;
+  readonly rules: Uint32Array;
+}
+
+const ALL_BITS = -1;
 const VOLATILE = new Uint32Array(RULE_SET_WORDS);
+/** For each slot, its readers, grouped by the bits they look at. */
+const READERS: readonly Readers[][] = VMCS_FIELDS.map(() => []);
 ENTRY_RULES.forEach((rule, index) => {
-  const word = index >>> 5;
-  const bit = 1 << (index & 31);
-  for (const name of rule.reads) READERS[VMCS_SLOT[name] * RULE_SET_WORDS + word]! |= bit;
-  if (rule.volatile === true) VOLATILE[word]! |= bit;
+  for (const read of rule.reads) {
+    const bits = typeof read === 'string' ? ALL_BITS : read.bits;
+    const groups = READERS[VMCS_SLOT[typeof read === 'string' ? read : read.field]]!;
+    let group = groups.find((one) => one.bits === bits);
+    if (group === undefined) {
+      group = { bits, rules: new Uint32Array(RULE_SET_WORDS) };
+      groups.push(group);
+    }
+    group.rules[index >>> 5]! |= 1 << (index & 31);
+  }
+  if (rule.volatile === true) VOLATILE[index >>> 5]! |= 1 << (index & 31);
 });
 const USED_WORDS = Math.ceil(ENTRY_RULES.length / 32);
 /** Fields whose change makes the register image of the host-state area stale. */
@@ -65,12 +79,16 @@ export function sweep(vmcs: Vmcs): void {
     flags[slot]! &= ~VMCS_FLAG.WRITTEN;
     const low = words[2 * slot]!;
     const high = words[2 * slot + 1]!;
-    if (checked[2 * slot] === low && checked[2 * slot + 1] === high) continue;
+    const lowChange = checked[2 * slot]! ^ low;
+    const highChange = checked[2 * slot + 1]! ^ high;
+    if ((lowChange | highChange) === 0) continue;
     checked[2 * slot] = low;
     checked[2 * slot + 1] = high;
     if (SHAPES_HOST_IMAGE[slot] === 1) vmcs.hostImage = null;
-    const readers = slot * RULE_SET_WORDS;
-    for (let word = 0; word < USED_WORDS; word++) pendingRules[word]! |= READERS[readers + word]!;
+    for (const { bits, rules } of READERS[slot]!) {
+      if ((lowChange & bits) === 0 && highChange === 0) continue;
+      for (let word = 0; word < USED_WORDS; word++) pendingRules[word]! |= rules[word]!;
+    }
   }
   writtenCount[0] = 0;
 }

@@ -10,7 +10,7 @@ import { VMCS_SLOT, type FieldName } from '../../../abi/vmcs-fields.js';
 import { EXIT_CONTROL, PIN, PRIMARY, SECONDARY, TERTIARY } from '../../../abi/vmx-controls.js';
 import { DEFAULT_CAPABILITIES, EPT_VPID_CAP } from '../capabilities.js';
 import { VALID_VMCS_PAGES, type VmcsDescription } from '../description.js';
-import { controlRules, type RuleRow } from './rule.js';
+import { controlRules, type Read, type RuleRow } from './rule.js';
 import {
   SECONDARY_READS,
   TERTIARY_READS,
@@ -20,7 +20,9 @@ import {
   isWithinWidth,
   onlyBits,
   pin,
+  pinBits,
   primary,
+  primaryBits,
   readPhysical,
   secondary,
   tertiary,
@@ -85,7 +87,9 @@ function pageRows(
 ): RuleRow[] {
   const isSet = kind === 'primary' ? primary : secondary;
   return names.flatMap((name): RuleRow[] => {
-    const reads = [...SECONDARY_READS, name] as const;
+    const slot = F[name];
+    const reads =
+      kind === 'primary' ? [primaryBits(bit), name] : ([...SECONDARY_READS, name] as const);
     const on = (valid: VmcsDescription): VmcsDescription =>
       kind === 'primary' ? setPrimary(valid, bit) : setSecondary(valid, bit);
     // A second page field of the same control must be legal in the example.
@@ -94,13 +98,13 @@ function pageRows(
       {
         rule: `if ${control} is 1, bits 11:0 of ${name} must be 0`,
         reads,
-        holds: (v) => !isSet(v, bit) || (v.low(F[name]) & 0xfff) === 0,
+        holds: (v) => !isSet(v, bit) || (v.low(slot) & 0xfff) === 0,
         breaks: (valid) => ({ ...on(valid), ...others, [name]: spare | 0x10n }),
       },
       {
         rule: `if ${control} is 1, ${name} must not set bits beyond the physical-address width`,
         reads,
-        holds: (v, cpu) => !isSet(v, bit) || isWithinWidth(v, F[name], cpu),
+        holds: (v, cpu) => !isSet(v, bit) || isWithinWidth(v, slot, cpu),
         breaks: (valid) => ({ ...on(valid), ...others, [name]: 1n << 46n }),
       },
     ];
@@ -110,13 +114,15 @@ function pageRows(
 /** If the first control is 1, the second must have the given value. */
 function needs(
   rule: string,
-  reads: readonly FieldName[],
+  reads: readonly Read[],
   holds: RuleRow['holds'],
   breaks: RuleRow['breaks'],
 ): RuleRow {
   return { rule, reads, holds, breaks };
 }
 
+const TPR_SHADOW_BIT = primaryBits(PRIMARY.TPR_SHADOW);
+const POSTED_BIT = pinBits(PIN.POSTED_INTR);
 const tprShadowOff = (valid: VmcsDescription): VmcsDescription =>
   clearPrimary(valid, PRIMARY.TPR_SHADOW);
 
@@ -185,7 +191,7 @@ export const EXECUTION_CONTROL_RULES = controlRules([
   ...pageRows('use TPR shadow', 'primary', PRIMARY.TPR_SHADOW, ['VIRTUAL_APIC_PAGE_ADDR']),
   {
     rule: 'if use TPR shadow is 1 and virtual-interrupt delivery is 0, bits 31:4 of the TPR threshold must be 0',
-    reads: [...SECONDARY_READS, 'TPR_THRESHOLD'],
+    reads: [...SECONDARY_READS, TPR_SHADOW_BIT, 'TPR_THRESHOLD'],
     holds: (v) =>
       !primary(v, PRIMARY.TPR_SHADOW) ||
       secondary(v, SECONDARY.VIRTUAL_INTR_DELIVERY) ||
@@ -194,7 +200,7 @@ export const EXECUTION_CONTROL_RULES = controlRules([
   },
   {
     rule: 'if use TPR shadow is 1 and APIC accesses and interrupt delivery are not virtualized, the TPR threshold must not exceed VTPR[7:4]',
-    reads: [...SECONDARY_READS, 'TPR_THRESHOLD', 'VIRTUAL_APIC_PAGE_ADDR'],
+    reads: [...SECONDARY_READS, TPR_SHADOW_BIT, 'TPR_THRESHOLD', 'VIRTUAL_APIC_PAGE_ADDR'],
     volatile: true,
     holds: (v, cpu) => {
       const threshold = v.low(TPR_THRESHOLD);
@@ -210,7 +216,7 @@ export const EXECUTION_CONTROL_RULES = controlRules([
   },
   {
     rule: 'if NMI exiting is 0, virtual NMIs must be 0',
-    reads: ['PIN_BASED_VM_EXEC_CONTROL'],
+    reads: [pinBits(PIN.NMI_EXITING | PIN.VIRTUAL_NMIS)],
     holds: (v) => pin(v, PIN.NMI_EXITING) || !pin(v, PIN.VIRTUAL_NMIS),
     breaks: (valid) => ({
       PIN_BASED_VM_EXEC_CONTROL: withoutBits(valid, 'PIN_BASED_VM_EXEC_CONTROL', PIN.NMI_EXITING),
@@ -218,7 +224,7 @@ export const EXECUTION_CONTROL_RULES = controlRules([
   },
   {
     rule: 'if virtual NMIs is 0, NMI-window exiting must be 0',
-    reads: ['PIN_BASED_VM_EXEC_CONTROL', 'CPU_BASED_VM_EXEC_CONTROL'],
+    reads: [pinBits(PIN.VIRTUAL_NMIS), primaryBits(PRIMARY.NMI_WINDOW_EXITING)],
     holds: (v) => pin(v, PIN.VIRTUAL_NMIS) || !primary(v, PRIMARY.NMI_WINDOW_EXITING),
     breaks: (valid) => ({
       ...setPrimary(valid, PRIMARY.NMI_WINDOW_EXITING),
@@ -231,14 +237,14 @@ export const EXECUTION_CONTROL_RULES = controlRules([
   ...NEEDS_TPR_SHADOW.map(([control, bit]) =>
     needs(
       `if use TPR shadow is 0, ${control} must be 0`,
-      SECONDARY_READS,
+      [...SECONDARY_READS, TPR_SHADOW_BIT],
       (v) => primary(v, PRIMARY.TPR_SHADOW) || !secondary(v, bit),
       (valid) => ({ ...tprShadowOff(valid), ...setSecondary(valid, bit) }),
     ),
   ),
   needs(
     'if use TPR shadow is 0, IPI virtualization must be 0',
-    TERTIARY_READS,
+    [...TERTIARY_READS, TPR_SHADOW_BIT],
     (v) => primary(v, PRIMARY.TPR_SHADOW) || !tertiary(v, IPI_VIRT),
     (valid) => ({
       ...ipiVirtualization(valid),
@@ -260,7 +266,7 @@ export const EXECUTION_CONTROL_RULES = controlRules([
   ),
   needs(
     'if virtual-interrupt delivery is 1, external-interrupt exiting must be 1',
-    [...SECONDARY_READS, 'PIN_BASED_VM_EXEC_CONTROL'],
+    [...SECONDARY_READS, pinBits(PIN.EXT_INTR_EXITING)],
     (v) => !secondary(v, SECONDARY.VIRTUAL_INTR_DELIVERY) || pin(v, PIN.EXT_INTR_EXITING),
     (valid) => ({
       ...setSecondary(valid, SECONDARY.VIRTUAL_INTR_DELIVERY),
@@ -273,7 +279,7 @@ export const EXECUTION_CONTROL_RULES = controlRules([
   ),
   needs(
     'if process posted interrupts is 1, virtual-interrupt delivery must be 1',
-    [...SECONDARY_READS, 'PIN_BASED_VM_EXEC_CONTROL'],
+    [...SECONDARY_READS, POSTED_BIT],
     (v) => !pin(v, PIN.POSTED_INTR) || secondary(v, SECONDARY.VIRTUAL_INTR_DELIVERY),
     (valid) => ({
       ...posted(valid),
@@ -282,7 +288,7 @@ export const EXECUTION_CONTROL_RULES = controlRules([
   ),
   needs(
     'if process posted interrupts is 1, acknowledge interrupt on exit must be 1',
-    ['PIN_BASED_VM_EXEC_CONTROL', 'VM_EXIT_CONTROLS'],
+    [POSTED_BIT, 'VM_EXIT_CONTROLS'],
     (v) => !pin(v, PIN.POSTED_INTR) || exit(v, EXIT_CONTROL.ACK_INTR_ON_EXIT),
     (valid) => ({
       ...posted(valid),
@@ -291,19 +297,19 @@ export const EXECUTION_CONTROL_RULES = controlRules([
   ),
   needs(
     'if process posted interrupts is 1, bits 15:8 of the notification vector must be 0',
-    ['PIN_BASED_VM_EXEC_CONTROL', 'POSTED_INTR_NV'],
+    [POSTED_BIT, 'POSTED_INTR_NV'],
     (v) => !pin(v, PIN.POSTED_INTR) || v.low(POSTED_INTR_NV) <= 0xff,
     (valid) => ({ ...posted(valid), POSTED_INTR_NV: 0x100n }),
   ),
   needs(
     'if process posted interrupts is 1, bits 5:0 of the posted-interrupt descriptor address must be 0',
-    ['PIN_BASED_VM_EXEC_CONTROL', 'POSTED_INTR_DESC_ADDR'],
+    [POSTED_BIT, 'POSTED_INTR_DESC_ADDR'],
     (v) => !pin(v, PIN.POSTED_INTR) || (v.low(POSTED_INTR_DESC_ADDR) & 0x3f) === 0,
     (valid) => ({ ...posted(valid), POSTED_INTR_DESC_ADDR: spare | 0x20n }),
   ),
   needs(
     'if process posted interrupts is 1, the descriptor address must not set bits beyond the physical-address width',
-    ['PIN_BASED_VM_EXEC_CONTROL', 'POSTED_INTR_DESC_ADDR'],
+    [POSTED_BIT, 'POSTED_INTR_DESC_ADDR'],
     (v, cpu) => !pin(v, PIN.POSTED_INTR) || isWithinWidth(v, POSTED_INTR_DESC_ADDR, cpu),
     (valid) => ({ ...posted(valid), POSTED_INTR_DESC_ADDR: 1n << 50n }),
   ),

@@ -8,7 +8,7 @@ import { VMCS_SLOT, type FieldName } from '../../../abi/vmcs-fields.js';
 import { EXIT_CONTROL, PIN } from '../../../abi/vmx-controls.js';
 import { VALID_VMCS_PAGES } from '../description.js';
 import { controlRules, type RuleRow } from './rule.js';
-import { exit, isAllowed, pin, withBits, withoutBits } from './values.js';
+import { exit, isAllowed, pin, pinBits, withBits, withoutBits } from './values.js';
 
 const F = VMCS_SLOT;
 const { VM_EXIT_CONTROLS } = VMCS_SLOT;
@@ -16,19 +16,21 @@ const { spare } = VALID_VMCS_PAGES;
 
 /** The rules of an MSR area: its count and address fields. */
 export function msrAreaRows(area: string, count: FieldName, address: FieldName): RuleRow[] {
+  const countSlot = F[count];
+  const addressSlot = F[address];
   return [
     {
       rule: `if the ${area} count is not 0, bits 3:0 of the address must be 0`,
       reads: [count, address],
-      holds: (v) => v.low(F[count]) === 0 || (v.low(F[address]) & 0xf) === 0,
+      holds: (v) => v.low(countSlot) === 0 || (v.low(addressSlot) & 0xf) === 0,
       breaks: () => ({ [count]: 1n, [address]: spare | 8n }),
     },
     {
       rule: `if the ${area} count is not 0, neither its first nor its last byte may lie beyond the physical-address width`,
       reads: [count, address],
       holds: (v, cpu) => {
-        if (v.low(F[count]) === 0) return true;
-        const last = v.get(F[address]) + 16n * BigInt(v.low(F[count])) - 1n;
+        if (v.low(countSlot) === 0) return true;
+        const last = v.get(addressSlot) + 16n * BigInt(v.low(countSlot)) - 1n;
         return last >> BigInt(cpu.capabilities.physicalAddressBits) === 0n;
       },
       breaks: () => ({ [count]: 2n, [address]: (1n << 46n) - 16n }),
@@ -45,7 +47,7 @@ export const EXIT_CONTROL_RULES = controlRules([
   },
   {
     rule: 'if activate VMX-preemption timer is 0, save VMX-preemption timer value must be 0',
-    reads: ['PIN_BASED_VM_EXEC_CONTROL', 'VM_EXIT_CONTROLS'],
+    reads: [pinBits(PIN.PREEMPTION_TIMER), 'VM_EXIT_CONTROLS'],
     holds: (v) => pin(v, PIN.PREEMPTION_TIMER) || !exit(v, EXIT_CONTROL.SAVE_VMX_PREEMPTION_TIMER),
     breaks: (valid) => ({
       PIN_BASED_VM_EXEC_CONTROL: withoutBits(

@@ -15,25 +15,25 @@ import {
 } from '../../../abi/interruption.js';
 import { toIndex } from '../../../abi/uint.js';
 import { ENTRY_FAIL } from '../../../abi/vm-errors.js';
-import { VMCS_SLOT, type FieldName } from '../../../abi/vmcs-fields.js';
+import { VMCS_SLOT } from '../../../abi/vmcs-fields.js';
 import { PIN, SECONDARY } from '../../../abi/vmx-controls.js';
 import { CR } from '../capabilities.js';
 import { NO_VMCS, VALID_VMCS_PAGES, type VmcsDescription } from '../description.js';
 import { injectedType, injectedVector, injects, injectsType } from './entry-controls.js';
 import { protectedModeGuest } from './guest-registers.js';
-import { guestRules, type EntryCpu, type RuleRow, type VmcsView } from './rule.js';
+import { guestRules, type EntryCpu, type Read, type RuleRow, type VmcsView } from './rule.js';
 import {
   SECONDARY_READS,
   ia32e,
   isPage,
   pin,
+  pinBits,
   readPhysical,
   secondary,
   withBits,
   withoutBits,
 } from './values.js';
 
-const F = VMCS_SLOT;
 const {
   GUEST_ACTIVITY_STATE,
   GUEST_CR0,
@@ -152,7 +152,7 @@ const INTERRUPTIBILITY_ROWS: RuleRow[] = [
   },
   {
     rule: 'blocking by STI must be 0 if the IF flag of GUEST_RFLAGS is 0',
-    reads: ['GUEST_INTERRUPTIBILITY_INFO', 'GUEST_RFLAGS'],
+    reads: ['GUEST_INTERRUPTIBILITY_INFO', { field: 'GUEST_RFLAGS', bits: IF }],
     holds: (v) => !blocks(v, INTERRUPTIBILITY.STI) || (v.low(GUEST_RFLAGS) & IF) !== 0,
     breaks: () => ({ GUEST_INTERRUPTIBILITY_INFO: 1n, GUEST_RFLAGS: 2n }),
   },
@@ -183,7 +183,7 @@ const INTERRUPTIBILITY_ROWS: RuleRow[] = [
   },
   {
     rule: 'with virtual NMIs, blocking by NMI must be 0 if an NMI is injected',
-    reads: ['GUEST_INTERRUPTIBILITY_INFO', 'VM_ENTRY_INTR_INFO_FIELD', 'PIN_BASED_VM_EXEC_CONTROL'],
+    reads: ['GUEST_INTERRUPTIBILITY_INFO', 'VM_ENTRY_INTR_INFO_FIELD', pinBits(PIN.VIRTUAL_NMIS)],
     holds: (v) =>
       !blocks(v, INTERRUPTIBILITY.NMI) ||
       !pin(v, PIN.VIRTUAL_NMIS) ||
@@ -203,12 +203,12 @@ const stepIsChecked = (v: VmcsView): boolean =>
   blocks(v, STI_OR_MOV_SS) || activity(v) === ACTIVITY.HLT;
 const singleSteps = (v: VmcsView): boolean =>
   (v.low(GUEST_RFLAGS) & TF) !== 0 && (v.low(GUEST_IA32_DEBUGCTL) & BTF) === 0;
-const STEP_READS: readonly FieldName[] = [
+const STEP_READS: readonly Read[] = [
   'GUEST_PENDING_DBG_EXCEPTIONS',
   'GUEST_INTERRUPTIBILITY_INFO',
   'GUEST_ACTIVITY_STATE',
-  'GUEST_RFLAGS',
-  'GUEST_IA32_DEBUGCTL',
+  { field: 'GUEST_RFLAGS', bits: TF },
+  { field: 'GUEST_IA32_DEBUGCTL', bits: BTF },
 ];
 
 const PENDING_DEBUG_ROWS: RuleRow[] = [
@@ -272,7 +272,7 @@ const PDPTE_RESERVED_LOW = 0x1e6;
 /** Whether the guest will use PAE paging. */
 const paePaging = (v: VmcsView): boolean =>
   !ia32e(v) && (v.low(GUEST_CR0) & CR.CR0_PG) !== 0 && (v.low(GUEST_CR4) & CR.CR4_PAE) !== 0;
-const PAE_READS: readonly FieldName[] = [
+const PAE_READS: readonly Read[] = [
   ...SECONDARY_READS,
   'VM_ENTRY_CONTROLS',
   'GUEST_CR0',
@@ -290,6 +290,13 @@ function isPdpte(low: number, high: number, cpu: EntryCpu): boolean {
   );
 }
 
+const PDPTR_SLOT = {
+  GUEST_PDPTR0: VMCS_SLOT.GUEST_PDPTR0,
+  GUEST_PDPTR1: VMCS_SLOT.GUEST_PDPTR1,
+  GUEST_PDPTR2: VMCS_SLOT.GUEST_PDPTR2,
+  GUEST_PDPTR3: VMCS_SLOT.GUEST_PDPTR3,
+} as const;
+
 const PDPTE_ROWS: RuleRow[] = [
   ...(['GUEST_PDPTR0', 'GUEST_PDPTR1', 'GUEST_PDPTR2', 'GUEST_PDPTR3'] as const).map(
     (name): RuleRow => ({
@@ -298,7 +305,7 @@ const PDPTE_ROWS: RuleRow[] = [
       holds: (v, cpu) =>
         !paePaging(v) ||
         !secondary(v, SECONDARY.ENABLE_EPT) ||
-        isPdpte(v.low(F[name]), v.high(F[name]), cpu),
+        isPdpte(v.low(PDPTR_SLOT[name]), v.high(PDPTR_SLOT[name]), cpu),
       breaks: (valid) => ({ ...paeGuest(valid), [name]: 0x3n }),
       qualification: ENTRY_FAIL.ENTRY_FAIL_PDPTE,
     }),

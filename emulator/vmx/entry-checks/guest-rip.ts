@@ -52,7 +52,7 @@ export const GUEST_RIP_RULES = guestRules([
   },
   {
     rule: 'the VM flag of GUEST_RFLAGS must be 0 in IA-32e mode or if PE in GUEST_CR0 is 0',
-    reads: ['GUEST_RFLAGS', 'VM_ENTRY_CONTROLS', 'GUEST_CR0'],
+    reads: [{ field: 'GUEST_RFLAGS', bits: VM }, 'VM_ENTRY_CONTROLS', 'GUEST_CR0'],
     holds: (v) =>
       (v.low(GUEST_RFLAGS) & VM) === 0 || (!ia32e(v) && (v.low(GUEST_CR0) & CR.CR0_PE) !== 0),
     breaks: (valid) => ({
@@ -71,7 +71,7 @@ export const GUEST_RIP_RULES = guestRules([
   },
   {
     rule: 'if an external interrupt is injected, the IF flag of GUEST_RFLAGS must be 1',
-    reads: ['VM_ENTRY_INTR_INFO_FIELD', 'GUEST_RFLAGS'],
+    reads: ['VM_ENTRY_INTR_INFO_FIELD', { field: 'GUEST_RFLAGS', bits: IF }],
     holds: (v) => (v.low(GUEST_RFLAGS) & IF) !== 0 || !injectsType(v, INTR_TYPE.EXT_INTR),
     breaks: () => ({
       VM_ENTRY_INTR_INFO_FIELD: BigInt(encodeInterruption('EXT_INTR', 0x30)),

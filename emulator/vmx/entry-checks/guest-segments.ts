@@ -10,7 +10,7 @@ import { SECONDARY } from '../../../abi/vmx-controls.js';
 import { CR } from '../capabilities.js';
 import type { VmcsDescription } from '../description.js';
 import { protectedModeGuest, unrestrictedGuest } from './guest-registers.js';
-import { guestRules, type RuleRow, type VmcsView } from './rule.js';
+import { guestRules, type Read, type RuleRow, type VmcsView } from './rule.js';
 import { SECONDARY_READS, ia32e, isCanonicalField, secondary, withBits } from './values.js';
 
 const F = VMCS_SLOT;
@@ -49,13 +49,26 @@ const selector = (segment: Segment) => `GUEST_${segment}_SELECTOR` as const;
 const base = (segment: Segment) => `GUEST_${segment}_BASE` as const;
 const limit = (segment: Segment) => `GUEST_${segment}_LIMIT` as const;
 
+const ALL = [...CODE_AND_DATA, 'TR', 'LDTR'] as const;
+const slotsOf = (nameOf: (segment: Segment) => FieldName): Readonly<Record<Segment, number>> =>
+  Object.fromEntries(ALL.map((segment) => [segment, F[nameOf(segment)]])) as Record<
+    Segment,
+    number
+  >;
+const AR_OF = slotsOf(ar);
+const SELECTOR_OF = slotsOf(selector);
+const BASE_OF = slotsOf(base);
+const LIMIT_OF = slotsOf(limit);
+
+/** The flag that v8086() reads. */
+const VIRTUAL_8086_FLAG: Read = { field: 'GUEST_RFLAGS', bits: VM_FLAG };
 const v8086 = (v: VmcsView): boolean => (v.low(GUEST_RFLAGS) & VM_FLAG) !== 0;
 const unrestricted = (v: VmcsView): boolean => secondary(v, SECONDARY.UNRESTRICTED_GUEST);
 const dpl = (rights: number): number => (rights >>> AR.DPL_SHIFT) & 3;
 /** Whether a register's descriptor is consulted at all: not in virtual-8086 mode, and not when unusable. */
 const checked = (v: VmcsView, segment: Segment): boolean =>
-  !v8086(v) && (segment === 'CS' || (v.low(F[ar(segment)]) & AR.UNUSABLE) === 0);
-const checkedReads = (segment: Segment): readonly FieldName[] => ['GUEST_RFLAGS', ar(segment)];
+  !v8086(v) && (segment === 'CS' || (v.low(AR_OF[segment]) & AR.UNUSABLE) === 0);
+const checkedReads = (segment: Segment): readonly Read[] => [VIRTUAL_8086_FLAG, ar(segment)];
 
 /** A protected-mode guest whose segment registers hold what virtual-8086 mode demands. */
 const virtual8086 = (valid: VmcsDescription): VmcsDescription => ({
@@ -93,7 +106,7 @@ const SELECTORS: RuleRow[] = [
   },
   {
     rule: 'SS: in protected mode without unrestricted guest, RPL must equal the RPL of CS',
-    reads: [...SECONDARY_READS, 'GUEST_RFLAGS', 'GUEST_SS_SELECTOR', 'GUEST_CS_SELECTOR'],
+    reads: [...SECONDARY_READS, VIRTUAL_8086_FLAG, 'GUEST_SS_SELECTOR', 'GUEST_CS_SELECTOR'],
     holds: (v) =>
       v8086(v) ||
       unrestricted(v) ||
@@ -105,17 +118,17 @@ const SELECTORS: RuleRow[] = [
 const BASES: RuleRow[] = [
   ...CODE_AND_DATA.map((segment): RuleRow => ({
     rule: `${segment}: in virtual-8086 mode the base must be the selector shifted left by 4`,
-    reads: ['GUEST_RFLAGS', base(segment), selector(segment)],
+    reads: [VIRTUAL_8086_FLAG, base(segment), selector(segment)],
     holds: (v) =>
       !v8086(v) ||
-      (v.high(F[base(segment)]) === 0 &&
-        v.low(F[base(segment)]) === v.low(F[selector(segment)]) << 4),
+      (v.high(BASE_OF[segment]) === 0 &&
+        v.low(BASE_OF[segment]) === v.low(SELECTOR_OF[segment]) << 4),
     breaks: (valid) => ({ ...virtual8086(valid), [base(segment)]: 0x1_0010n }),
   })),
   ...(['TR', 'FS', 'GS'] as const).map((segment): RuleRow => ({
     rule: `${segment}: the base must be canonical`,
     reads: [base(segment)],
-    holds: (v) => isCanonicalField(v, F[base(segment)]),
+    holds: (v) => isCanonicalField(v, BASE_OF[segment]),
     breaks: () => ({ [base(segment)]: 0x0000_8000_0000_0000n }),
   })),
   {
@@ -134,7 +147,7 @@ const BASES: RuleRow[] = [
   ...(['SS', 'DS', 'ES'] as const).map((segment): RuleRow => ({
     rule: `${segment}: if usable, bits 63:32 of the base must be 0`,
     reads: [ar(segment), base(segment)],
-    holds: (v) => (v.low(F[ar(segment)]) & AR.UNUSABLE) !== 0 || v.high(F[base(segment)]) === 0,
+    holds: (v) => (v.low(AR_OF[segment]) & AR.UNUSABLE) !== 0 || v.high(BASE_OF[segment]) === 0,
     breaks: () => ({ ...usable(segment, 0xc093n), [base(segment)]: 1n << 32n }),
   })),
 ];
@@ -142,14 +155,14 @@ const BASES: RuleRow[] = [
 const VIRTUAL_8086: RuleRow[] = CODE_AND_DATA.flatMap((segment): RuleRow[] => [
   {
     rule: `${segment}: in virtual-8086 mode the limit must be 0xffff`,
-    reads: ['GUEST_RFLAGS', limit(segment)],
-    holds: (v) => !v8086(v) || v.low(F[limit(segment)]) === 0xffff,
+    reads: [VIRTUAL_8086_FLAG, limit(segment)],
+    holds: (v) => !v8086(v) || v.low(LIMIT_OF[segment]) === 0xffff,
     breaks: (valid) => ({ ...virtual8086(valid), [limit(segment)]: 0xfffen }),
   },
   {
     rule: `${segment}: in virtual-8086 mode the access rights must be 0xf3`,
-    reads: ['GUEST_RFLAGS', ar(segment)],
-    holds: (v) => !v8086(v) || v.low(F[ar(segment)]) === 0xf3,
+    reads: [VIRTUAL_8086_FLAG, ar(segment)],
+    holds: (v) => !v8086(v) || v.low(AR_OF[segment]) === 0xf3,
     breaks: (valid) => ({ ...virtual8086(valid), [ar(segment)]: 0x93n }),
   },
 ]);
@@ -178,14 +191,14 @@ const TYPES: RuleRow[] = [
     {
       rule: `${segment}: if usable, bit 0 of the type (accessed) must be 1`,
       reads: checkedReads(segment),
-      holds: (v) => !checked(v, segment) || (v.low(F[ar(segment)]) & AR.ACCESSED) !== 0,
+      holds: (v) => !checked(v, segment) || (v.low(AR_OF[segment]) & AR.ACCESSED) !== 0,
       breaks: () => usable(segment, 0xc092n),
     },
     {
       rule: `${segment}: if usable and code, bit 1 of the type (readable) must be 1`,
       reads: checkedReads(segment),
       holds: (v) => {
-        const rights = v.low(F[ar(segment)]);
+        const rights = v.low(AR_OF[segment]);
         return !checked(v, segment) || (rights & AR.CODE) === 0 || (rights & AR.READABLE) !== 0;
       },
       breaks: () => usable(segment, 0xc099n),
@@ -196,14 +209,14 @@ const TYPES: RuleRow[] = [
 const SYSTEM_FLAG: RuleRow[] = CODE_AND_DATA.map((segment): RuleRow => ({
   rule: `${segment}: ${segment === 'CS' ? '' : 'if usable, '}S must be 1`,
   reads: checkedReads(segment),
-  holds: (v) => !checked(v, segment) || (v.low(F[ar(segment)]) & AR.S) !== 0,
+  holds: (v) => !checked(v, segment) || (v.low(AR_OF[segment]) & AR.S) !== 0,
   breaks: () => usable(segment, legalRights(segment) & ~0x10n),
 }));
 
 const PRIVILEGE: RuleRow[] = [
   {
     rule: 'CS: DPL must be 0 for type 3, equal to the DPL of SS if non-conforming, and not greater if conforming',
-    reads: ['GUEST_RFLAGS', 'GUEST_CS_AR_BYTES', 'GUEST_SS_AR_BYTES'],
+    reads: [VIRTUAL_8086_FLAG, 'GUEST_CS_AR_BYTES', 'GUEST_SS_AR_BYTES'],
     holds: (v) => {
       if (!checked(v, 'CS')) return true;
       const code = v.low(GUEST_CS_AR_BYTES);
@@ -225,7 +238,7 @@ const PRIVILEGE: RuleRow[] = [
   },
   {
     rule: 'SS: without unrestricted guest, DPL must equal the RPL of the selector',
-    reads: [...SECONDARY_READS, 'GUEST_RFLAGS', 'GUEST_SS_AR_BYTES', 'GUEST_SS_SELECTOR'],
+    reads: [...SECONDARY_READS, VIRTUAL_8086_FLAG, 'GUEST_SS_AR_BYTES', 'GUEST_SS_SELECTOR'],
     holds: (v) =>
       v8086(v) ||
       unrestricted(v) ||
@@ -234,7 +247,7 @@ const PRIVILEGE: RuleRow[] = [
   },
   {
     rule: 'SS: DPL must be 0 if CS has type 3 or CR0.PE is 0',
-    reads: ['GUEST_RFLAGS', 'GUEST_SS_AR_BYTES', 'GUEST_CS_AR_BYTES', 'GUEST_CR0'],
+    reads: [VIRTUAL_8086_FLAG, 'GUEST_SS_AR_BYTES', 'GUEST_CS_AR_BYTES', 'GUEST_CR0'],
     holds: (v) => {
       if (v8086(v)) return true;
       const real =
@@ -252,8 +265,8 @@ const PRIVILEGE: RuleRow[] = [
     reads: [...SECONDARY_READS, ...checkedReads(segment), selector(segment)],
     holds: (v) => {
       if (!checked(v, segment) || unrestricted(v)) return true;
-      const rights = v.low(F[ar(segment)]);
-      return (rights & AR.TYPE) > 11 || dpl(rights) >= (v.low(F[selector(segment)]) & 3);
+      const rights = v.low(AR_OF[segment]);
+      return (rights & AR.TYPE) > 11 || dpl(rights) >= (v.low(SELECTOR_OF[segment]) & 3);
     },
     breaks: () => ({ ...usable(segment, 0xc093n), [selector(segment)]: 0x1bn }),
   })),
@@ -262,19 +275,20 @@ const PRIVILEGE: RuleRow[] = [
 /** Rules on P, reserved bits and granularity that code, data, TR and LDTR share. */
 function descriptorRows(segment: Segment, rights: bigint, isChecked: RuleRow['holds']): RuleRow[] {
   const name = ar(segment);
+  const slot = F[name];
   const when = segment === 'CS' || segment === 'TR' ? '' : 'if usable, ';
-  const reads: readonly FieldName[] = ['GUEST_RFLAGS', name];
+  const reads: readonly Read[] = [VIRTUAL_8086_FLAG, name];
   return [
     {
       rule: `${segment}: ${when}P must be 1`,
       reads,
-      holds: (v, cpu) => !isChecked(v, cpu) || (v.low(F[name]) & AR.P) !== 0,
+      holds: (v, cpu) => !isChecked(v, cpu) || (v.low(slot) & AR.P) !== 0,
       breaks: () => ({ [name]: rights & ~0x80n }),
     },
     {
       rule: `${segment}: ${when}bits 11:8 and 31:17 of the access rights must be 0`,
       reads,
-      holds: (v, cpu) => !isChecked(v, cpu) || (v.low(F[name]) & AR.RESERVED) === 0,
+      holds: (v, cpu) => !isChecked(v, cpu) || (v.low(slot) & AR.RESERVED) === 0,
       breaks: () => ({ [name]: rights | 0x100n }),
     },
     {
@@ -282,17 +296,15 @@ function descriptorRows(segment: Segment, rights: bigint, isChecked: RuleRow['ho
       reads: [...reads, limit(segment)],
       holds: (v, cpu) =>
         !isChecked(v, cpu) ||
-        (v.low(F[limit(segment)]) & 0xfff) === 0xfff ||
-        (v.low(F[name]) & AR.G) === 0,
+        (v.low(LIMIT_OF[segment]) & 0xfff) === 0xfff ||
+        (v.low(slot) & AR.G) === 0,
       breaks: () => ({ [name]: rights | 0x8000n, [limit(segment)]: 0xffff_f000n }),
     },
     {
       rule: `${segment}: ${when}G must be 1 if any bit of limit[31:20] is 1`,
       reads: [...reads, limit(segment)],
       holds: (v, cpu) =>
-        !isChecked(v, cpu) ||
-        v.low(F[limit(segment)]) >>> 20 === 0 ||
-        (v.low(F[name]) & AR.G) !== 0,
+        !isChecked(v, cpu) || v.low(LIMIT_OF[segment]) >>> 20 === 0 || (v.low(slot) & AR.G) !== 0,
       breaks: () => ({ [name]: rights & ~0x8000n, [limit(segment)]: 0xffff_ffffn }),
     },
   ];
@@ -304,7 +316,7 @@ const DESCRIPTORS: RuleRow[] = [
   ),
   {
     rule: 'CS: in IA-32e mode with L = 1, D/B must be 0',
-    reads: ['GUEST_RFLAGS', 'GUEST_CS_AR_BYTES', 'VM_ENTRY_CONTROLS'],
+    reads: [VIRTUAL_8086_FLAG, 'GUEST_CS_AR_BYTES', 'VM_ENTRY_CONTROLS'],
     holds: (v) => {
       const rights = v.low(GUEST_CS_AR_BYTES);
       return v8086(v) || !ia32e(v) || (rights & AR.L) === 0 || (rights & AR.DB) === 0;
@@ -353,17 +365,22 @@ const SYSTEM: RuleRow[] = [
   ...descriptorRows('LDTR', 0x82n, ldtrUsable),
 ];
 
+const TABLE_SLOT = {
+  GDTR: { base: F.GUEST_GDTR_BASE, limit: F.GUEST_GDTR_LIMIT },
+  IDTR: { base: F.GUEST_IDTR_BASE, limit: F.GUEST_IDTR_LIMIT },
+} as const;
+
 const TABLES: RuleRow[] = (['GDTR', 'IDTR'] as const).flatMap((table): RuleRow[] => [
   {
     rule: `${table}: the base must be canonical`,
     reads: [`GUEST_${table}_BASE`],
-    holds: (v) => isCanonicalField(v, F[`GUEST_${table}_BASE`]),
+    holds: (v) => isCanonicalField(v, TABLE_SLOT[table].base),
     breaks: () => ({ [`GUEST_${table}_BASE`]: 0x0000_8000_0000_0000n }),
   },
   {
     rule: `${table}: bits 31:16 of the limit must be 0`,
     reads: [`GUEST_${table}_LIMIT`],
-    holds: (v) => v.low(F[`GUEST_${table}_LIMIT`]) >>> 16 === 0,
+    holds: (v) => v.low(TABLE_SLOT[table].limit) >>> 16 === 0,
     breaks: () => ({ [`GUEST_${table}_LIMIT`]: 0x1_0000n }),
   },
 ]);

@@ -68,10 +68,11 @@ const CET_AREA: CetArea = {
 };
 
 function canonicalRow(name: FieldName): RuleRow {
+  const slot = F[name];
   return {
     rule: `${name} must be canonical`,
     reads: [name],
-    holds: (v) => isCanonicalField(v, F[name]),
+    holds: (v) => isCanonicalField(v, slot),
     breaks: () => ({ [name]: 0x0000_8000_0000_0000n }),
   };
 }
@@ -164,10 +165,11 @@ const REGISTERS: RuleRow[] = [
 const SEGMENTS: RuleRow[] = [
   ...(['CS', 'SS', 'DS', 'ES', 'FS', 'GS', 'TR'] as const).map((register): RuleRow => {
     const name = `HOST_${register}_SELECTOR` as const;
+    const slot = F[name];
     return {
       rule: `RPL and TI of ${name} must be 0`,
       reads: [name],
-      holds: (v) => (v.low(F[name]) & 7) === 0,
+      holds: (v) => (v.low(slot) & 7) === 0,
       breaks: () => ({ [name]: 0x2bn }),
     };
   }),

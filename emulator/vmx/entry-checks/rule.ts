@@ -2,7 +2,7 @@
  * What a check of VM entry is: one table row a rule.
  *
  * Source: SDM, "VM Entries" > "Checks on VMX Controls and Host-State Area", "Checking and Loading Guest State".
- * Invariant: `holds` reads no VMCS field that `reads` does not name; a rule that looks at anything else (memory, the
+ * Invariant: `holds` reads no VMCS field, and no bit of one, that `reads` does not name; a rule that looks at anything else (memory, the
  * processor's own state) is `volatile` and runs at every VM entry.
  */
 import { HarnessBug } from '../../../abi/errors.js';
@@ -38,12 +38,21 @@ export interface BreakSetting {
   readonly memory?: readonly (readonly [hpa: bigint, value: bigint])[];
 }
 
+/** A field of which a rule looks at some bits of the low half only; a change of the others cannot matter to it. */
+export interface FieldBits {
+  readonly field: FieldName;
+  readonly bits: number;
+}
+
+/** A field that a rule reads, all of it or some bits. */
+export type Read = FieldName | FieldBits;
+
 /** One row of the table. */
 export interface EntryRule {
   /** The SDM's sentence, paraphrased. */
   readonly rule: string;
   readonly group: RuleGroup;
-  readonly reads: readonly FieldName[];
+  readonly reads: readonly Read[];
   readonly volatile?: true;
   readonly holds: (v: VmcsView, cpu: EntryCpu) => boolean;
   readonly result: RuleResult;

@@ -8,7 +8,7 @@ import { ENTRY_CONTROL, PRIMARY } from '../../../abi/vmx-controls.js';
 import type { AllowedBits } from '../capabilities.js';
 import type { PhysicalBytes } from '../../memory/physical-memory.js';
 import type { VmcsDescription } from '../description.js';
-import type { EntryCpu, VmcsView } from './rule.js';
+import type { EntryCpu, Read, VmcsView } from './rule.js';
 
 const {
   PIN_BASED_VM_EXEC_CONTROL,
@@ -60,17 +60,27 @@ export function ia32e(v: VmcsView): boolean {
   return entry(v, ENTRY_CONTROL.IA32E_MODE);
 }
 
-/** The fields that secondary() reads. */
-export const SECONDARY_READS = [
-  'CPU_BASED_VM_EXEC_CONTROL',
-  'SECONDARY_VM_EXEC_CONTROL',
-] as const satisfies readonly FieldName[];
+/** Bits of the pin-based controls, for `reads`. */
+export function pinBits(bits: number): Read {
+  return { field: 'PIN_BASED_VM_EXEC_CONTROL', bits };
+}
 
-/** The fields that tertiary() reads. */
-export const TERTIARY_READS = [
-  'CPU_BASED_VM_EXEC_CONTROL',
+/** Bits of the primary processor-based controls, for `reads`. */
+export function primaryBits(bits: number): Read {
+  return { field: 'CPU_BASED_VM_EXEC_CONTROL', bits };
+}
+
+/** What secondary() reads. */
+export const SECONDARY_READS: readonly Read[] = [
+  primaryBits(PRIMARY.ACTIVATE_SECONDARY),
+  'SECONDARY_VM_EXEC_CONTROL',
+];
+
+/** What tertiary() reads. */
+export const TERTIARY_READS: readonly Read[] = [
+  primaryBits(PRIMARY.ACTIVATE_TERTIARY),
   'TERTIARY_VM_EXEC_CONTROL',
-] as const satisfies readonly FieldName[];
+];
 
 /** Whether a control word has every bit that must be 1 and none that must be 0. */
 export function isAllowed(word: number, bits: AllowedBits): boolean {
