@@ -211,6 +211,15 @@ export class Machine implements KvmMachine {
     return arrived ? DONE : refuse('ETIMEDOUT');
   }
 
+  vcpuAdopted(vcpuId: number): void {
+    const found = this.kvm?.findVcpu(vcpuId);
+    if (found === undefined) throw new HarnessBug(`vCPU ${vcpuId} adopted without a KVM`);
+    const lane = this.lane(vcpuId);
+    lane.vcpu = found.vcpu;
+    lane.pcpu.routingAddresses.add(found.vm.kernel.routingHandler);
+    this.kick(vcpuId);
+  }
+
   vcpuStarted(vcpuId: number): void {
     const found = this.kvm?.findVcpu(vcpuId);
     if (found === undefined) throw new HarnessBug(`vCPU ${vcpuId} started without a KVM`);
@@ -348,7 +357,7 @@ export class Machine implements KvmMachine {
       this.machineMemory,
       this.config.vcpus,
     );
-    lane.tscOffset = Number(BigInt.asIntN(64, vm.settings.tscOffset));
+    lane.tscOffset = toIndex(vm.settings.tscOffset);
     lane.isPreserved = (address) => this.isPreserved(address);
     this.lanes.push(lane);
     this.lanes.sort((a, b) => a.id - b.id);

@@ -170,6 +170,7 @@ export class VcpuFileHandler implements LiveupdateFileHandler {
     const { vm, vcpu } = this.#kvm.vcpuOf(file)!;
     const { kernel } = this.#kvm;
     reattach(vm, vcpu);
+    vm.machine.vcpuAdopted(vcpu.id);
     if (vm.machine.stopVcpu(vcpu.id).ok) {
       leaveVmx(vm, vcpu);
       kernel.hotplug.requestExit(vcpu.pcpu);
@@ -217,8 +218,9 @@ export class VcpuFileHandler implements LiveupdateFileHandler {
     if (!added.ok) return added;
     kernel.hotplug.adopt(view.number('pcpu_apic_id'));
     reattach(vm, vcpu);
-    this.#kvm.machine.kick(vcpu.id);
-    return ok(this.#kvm.openVcpu(vm, vcpu, holder));
+    const file = this.#kvm.openVcpu(vm, vcpu, holder);
+    this.#kvm.machine.vcpuAdopted(vcpu.id);
+    return ok(file);
   }
 
   canFinish({ file }: FileOpArgs): boolean {

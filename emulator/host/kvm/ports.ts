@@ -59,6 +59,8 @@ export interface KvmMachine {
   stopVcpu(vcpuId: number): Result<void>;
   /** kvm_vcpu_kick(): an NMI or the notification vector makes the vCPU leave the guest. */
   kick(vcpuId: number): void;
+  /** KVM_ATTACHED was written for a vCPU that runs alone: it is kicked, so that it comes to this KVM. */
+  vcpuAdopted(vcpuId: number): void;
   /** A vCPU was made ready and goes on, on its core, at the payload's run entry. */
   vcpuStarted(vcpuId: number): void;
   /** Page tables were changed or built: engines must look again. */

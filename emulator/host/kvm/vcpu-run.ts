@@ -41,7 +41,6 @@ export function enterThroughRun(vm: KvmVm, vcpu: KvmVcpu): void {
   cpu.registers.set('RFLAGS', 2n);
   cpu.registers.set('CR3', routing.cr3);
   cpu.registers.set('GS_BASE', routing.gsBase);
-  vm.machine.tablesChanged();
 }
 
 /** KVM_RUN for the first time, or after the vCPU was stopped in KVM. */

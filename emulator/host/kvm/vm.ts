@@ -5,6 +5,7 @@
  * Invariant: a Caretaker is set on the VM for all its vCPUs, or on each vCPU, never both.
  */
 import { HarnessBug } from '../../../abi/errors.js';
+import { s64 } from '../../../abi/uint.js';
 import { LoaderError } from '../../../loader/errors.js';
 import { parseElf } from '../../../loader/elf.js';
 import type { CaretakerImage } from '../../../loader/image.js';
@@ -306,7 +307,7 @@ export class KvmVm {
     if (result.rax !== 0n) {
       return this.#refuse(
         'EIO',
-        `init of vCPU ${vcpu.id} returned ${BigInt.asIntN(64, result.rax)}`,
+        `init of vCPU ${vcpu.id} returned ${s64(result.rax)}`,
       );
     }
     return DONE;
