@@ -183,7 +183,7 @@ describe('a VM entry after an exit that the payload handled runs few checks', ()
     checkChanged(vmcs, fakePcpu());
     for (const [name, value] of HOT) vmcs.write(name, value);
     sweep(vmcs);
-    const pending = vmcs.pendingRules.reduce((sum, word) => sum + popcount(word), 0);
+    const pending = pendingRules(vmcs);
     expect(pending).toBeGreaterThan(0);
     expect(pending).toBeLessThan(ENTRY_RULES.length / 8);
   });
@@ -193,9 +193,15 @@ describe('a VM entry after an exit that the payload handled runs few checks', ()
     checkChanged(vmcs, fakePcpu());
     for (const field of VMCS_FIELDS) vmcs.set(field.slot, vmcs.get(field.slot));
     sweep(vmcs);
-    expect(vmcs.pendingRules.every((word) => word === 0)).toBe(true);
+    expect(pendingRules(vmcs)).toBe(0);
   });
 });
+
+/** How many rules of the table a VMCS has pending; bits past the last rule mean nothing. */
+function pendingRules(vmcs: Vmcs): number {
+  const used = vmcs.pendingRules.subarray(0, Math.ceil(ENTRY_RULES.length / 32));
+  return used.reduce((sum, word) => sum + popcount(word), 0);
+}
 
 function popcount(word: number): number {
   let count = 0;
