@@ -410,7 +410,8 @@ export class Conductor {
   }
 
   #exits(): number {
-    return this.machine.lanes.reduce((sum, lane) => sum + lane.truth.exits, 0);
+    const throughPayload = this.machine.lanes.reduce((sum, lane) => sum + lane.truth.exits, 0);
+    return throughPayload + (this.machine.evidence['exitsToKvmDirectly'] ?? 0);
   }
 
   #say(event: string, weight: 1 | 2 | 3): void {

@@ -135,6 +135,7 @@ export class GuestRunner {
       lane.phase = 'stopped';
       return;
     }
+    if (this.#machine.exitsToKvm(lane)) return;
     const { exit: record } = lane;
     record.begin(pcpu.registers, vmcs);
     record.tsc = pcpu.now();

@@ -20,7 +20,7 @@ import { EngineMemory } from '../cpu/engine.js';
 import type { Guest } from '../guest/guest.js';
 import type { CallResult, KvmCpu, KvmMachine } from '../host/kvm/ports.js';
 import type { Kvm } from '../host/kvm/kvm.js';
-import { onRoutedExit } from '../host/kvm/vcpu-run.js';
+import { onRoutedExit, saveGuestRegisters } from '../host/kvm/vcpu-run.js';
 import type { KvmVcpu } from '../host/kvm/vcpu.js';
 import type { KvmVm } from '../host/kvm/vm.js';
 import { NOTIFICATION_VECTOR } from '../host/kvm/vm.js';
@@ -235,7 +235,8 @@ export class Machine implements KvmMachine {
 
   /** The gap begins: what every isolated vCPU can reach is looked at. */
   gapBegins(): void {
-    for (const lane of this.lanes) if (lane.vcpu.state === 'detached') this.hooks.atGap(lane, this.ledger);
+    for (const lane of this.lanes)
+      if (lane.vcpu.state === 'detached') this.hooks.atGap(lane, this.ledger);
   }
 
   // Running.
@@ -291,6 +292,18 @@ export class Machine implements KvmMachine {
       case 'stopped':
         throw new HarnessBug(`vCPU ${lane.id} has nothing to do: ${lane.phase}`);
     }
+  }
+
+  /** In the `attach` life cycle HOST_RIP is KVM's own while attached: such an exit passes no payload. */
+  exitsToKvm(lane: Lane): boolean {
+    const found = this.kvm?.findVcpu(lane.id);
+    if (found?.vm.kernel.routingHandler !== lane.rip) return false;
+    saveGuestRegisters(found.vm, found.vcpu);
+    this.count('exitsToKvmDirectly');
+    lane.phase = 'payload';
+    this.routed(lane);
+    if ((lane.phase as string) === 'payload') this.step(lane);
+    return true;
   }
 
   /** The payload is at a routing handler: KVM, if there is one at that address, takes over. */

@@ -9,6 +9,7 @@
 import { CARETAKER_CCB, CARETAKER_REGISTER_ORDER } from '../../../abi/ccb.js';
 import { EXIT_REASON, decodeExitReason } from '../../../abi/exit-reasons.js';
 import {
+  ACTIVITY,
   INTERRUPTIBILITY,
   INTR_INFO,
   decodeInterruption,
@@ -21,6 +22,7 @@ import { high32, joinHalves, low32, u64 } from '../../../abi/uint.js';
 import type { FieldName } from '../../../abi/vmcs-fields.js';
 import { X2APIC } from '../../../abi/x2apic.js';
 import type { Vmcs } from '../../vmx/vmcs.js';
+import { postInterrupt, readLapicMsr, writeLapicMsr, type ApicPeer } from './lapic.js';
 import type { KvmCpu, KvmKernel } from './ports.js';
 import { cpuidLeaves } from './shared-config.js';
 
@@ -39,8 +41,9 @@ export interface ExitContext {
   readonly cpu: KvmCpu;
   readonly vmcs: Vmcs;
   readonly ccb: bigint;
-  readonly softState: bigint;
-  readonly apicId: number;
+  readonly self: ApicPeer;
+  /** All vCPUs of the VM, this one too. */
+  readonly peers: readonly ApicPeer[];
   /** Guest-physical pages that EPT maps since a violation. */
   readonly mapped: Set<bigint>;
   /** A host vector that a guest's device owns, as KVM's IRQ routing has it. */
@@ -90,7 +93,7 @@ type Handler = (context: ExitContext) => ExitVerdict;
 const cpuid: Handler = (context) => {
   const leaf = low32(get(context, 'RAX'));
   const subleaf = low32(get(context, 'RCX'));
-  const leaves = cpuidLeaves(context.apicId);
+  const leaves = cpuidLeaves(context.self.apicId);
   const found = leaves.find(
     (l) => l.leaf === leaf && ((l.flags & 1) === 0 || l.subleaf === subleaf),
   );
@@ -102,10 +105,32 @@ const cpuid: Handler = (context) => {
   return skip(context);
 };
 
-/** MSRs that no policy of the payload names: reads as 0, writes ignored, as with KVM's ignore_msrs. */
+/** kvm_get_msr_common(): the APIC's and the timer's; others read as 0, as with KVM's ignore_msrs. */
 const readMsr: Handler = (context) => {
+  const index = low32(get(context, 'RCX'));
+  const value = readLapicMsr(context.kernel.memory, context.self, index) ?? 0n;
+  set(context, 'RAX', BigInt(low32(value)));
+  set(context, 'RDX', BigInt(high32(value)));
+  return skip(context);
+};
+
+/** kvm_set_msr_common(): the APIC's and the timer's; other writes are ignored. */
+const writeMsr: Handler = (context) => {
+  const index = low32(get(context, 'RCX'));
+  writeLapicMsr(context.kernel.memory, context.self, context.peers, index, edxEax(context));
+  return skip(context);
+};
+
+/** RDPMC, RDRAND, RDSEED: no counter and no entropy in a run that is a pure function of its seed. */
+const readZero: Handler = (context) => {
   set(context, 'RAX', 0n);
   set(context, 'RDX', 0n);
+  return skip(context);
+};
+
+/** kvm_emulate_halt(): the guest halts on its core until its timer or an interrupt. */
+const hlt: Handler = (context) => {
+  context.vmcs.write('GUEST_ACTIVITY_STATE', BigInt(ACTIVITY.HLT));
   return skip(context);
 };
 
@@ -121,7 +146,8 @@ const externalInterrupt: Handler = (context) => {
   const info = low32(context.vmcs.read('VM_EXIT_INTR_INFO'));
   context.cpu.msrs.write(X2APIC.EOI, 0n);
   const guestVector = context.guestVectorOf(info & INTR_INFO.VECTOR_MASK);
-  if (guestVector !== undefined) postInterrupt(context, guestVector);
+  if (guestVector !== undefined)
+    postInterrupt(context.kernel.memory, context.self.softState, guestVector);
   return ENTER;
 };
 
@@ -164,10 +190,10 @@ const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
   [EXIT_REASON.EXIT_REASON_NMI_WINDOW, nothing],
   [EXIT_REASON.EXIT_REASON_INIT_SIGNAL, nothing],
   [EXIT_REASON.EXIT_REASON_CPUID, cpuid],
-  [EXIT_REASON.EXIT_REASON_HLT, skip],
+  [EXIT_REASON.EXIT_REASON_HLT, hlt],
   [EXIT_REASON.EXIT_REASON_INVD, skip],
   [EXIT_REASON.EXIT_REASON_INVLPG, skip],
-  [EXIT_REASON.EXIT_REASON_RDPMC, readMsr],
+  [EXIT_REASON.EXIT_REASON_RDPMC, readZero],
   [EXIT_REASON.EXIT_REASON_RDTSC, rdtsc],
   [EXIT_REASON.EXIT_REASON_RDTSCP, rdtsc],
   [EXIT_REASON.EXIT_REASON_VMCALL, vmcall],
@@ -175,7 +201,7 @@ const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
   [EXIT_REASON.EXIT_REASON_DR_ACCESS, skip],
   [EXIT_REASON.EXIT_REASON_IO_INSTRUCTION, portIo],
   [EXIT_REASON.EXIT_REASON_MSR_READ, readMsr],
-  [EXIT_REASON.EXIT_REASON_MSR_WRITE, skip],
+  [EXIT_REASON.EXIT_REASON_MSR_WRITE, writeMsr],
   [EXIT_REASON.EXIT_REASON_MWAIT_INSTRUCTION, skip],
   [EXIT_REASON.EXIT_REASON_MONITOR_TRAP_FLAG, nothing],
   [EXIT_REASON.EXIT_REASON_MONITOR_INSTRUCTION, skip],
@@ -191,8 +217,8 @@ const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
   [EXIT_REASON.EXIT_REASON_WBINVD, skip],
   [EXIT_REASON.EXIT_REASON_XSETBV, skip],
   [EXIT_REASON.EXIT_REASON_APIC_WRITE, nothing],
-  [EXIT_REASON.EXIT_REASON_RDRAND, readMsr],
-  [EXIT_REASON.EXIT_REASON_RDSEED, readMsr],
+  [EXIT_REASON.EXIT_REASON_RDRAND, readZero],
+  [EXIT_REASON.EXIT_REASON_RDSEED, readZero],
   [EXIT_REASON.EXIT_REASON_INVPCID, skip],
   [EXIT_REASON.EXIT_REASON_PML_FULL, nothing],
   [EXIT_REASON.EXIT_REASON_UMWAIT, skip],
@@ -215,8 +241,8 @@ export function handleRoutedExit(context: ExitContext): ExitVerdict {
 }
 
 /** __vmx_complete_interrupts() and the injection of what it queued: soft state carries the event here. */
-function requeueEvent({ kernel, softState, vmcs }: ExitContext): void {
-  const soft = new StructView(CARETAKER_SOFT_STATE, kernel.memory, softState);
+function requeueEvent({ kernel, self, vmcs }: ExitContext): void {
+  const soft = new StructView(CARETAKER_SOFT_STATE, kernel.memory, self.softState);
   const info = soft.number('event_info');
   if (info >>> 31 === 0) return;
   const fields: readonly (readonly [FieldName, string])[] = [
@@ -228,17 +254,7 @@ function requeueEvent({ kernel, softState, vmcs }: ExitContext): void {
   soft.set('event_info', 0);
 }
 
-/** Sets a vector's posted bit, as another core or a device would. */
-export function postInterrupt(
-  { kernel, softState }: Pick<ExitContext, 'kernel' | 'softState'>,
-  vector: number,
-): void {
-  const soft = new StructView(CARETAKER_SOFT_STATE, kernel.memory, softState);
-  const word = `posted[${vector >> 6}]`;
-  soft.set(word, soft.get(word) | (1n << BigInt(vector & 63)));
-}
-
 /** EDX:EAX of a guest in the save area. */
-export function edxEax(context: ExitContext): bigint {
+function edxEax(context: ExitContext): bigint {
   return joinHalves(low32(get(context, 'RDX')), low32(get(context, 'RAX')));
 }

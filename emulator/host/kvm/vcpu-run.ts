@@ -15,9 +15,11 @@
  * Invariant: VMX instructions are executed on the vCPU's core and nowhere else.
  */
 import { HarnessBug } from '../../../abi/errors.js';
+import { CARETAKER_REGISTER_ORDER } from '../../../abi/ccb.js';
 import { VMCS_FIELDS } from '../../../abi/vmcs-fields.js';
 import { applyDescription, type VmcsDescription } from '../../vmx/description.js';
 import type { Vmcs } from '../../vmx/vmcs.js';
+import type { ApicPeer } from './lapic.js';
 import { handleRoutedExit, type ExitVerdict } from './exits.js';
 import type { KvmCpu } from './ports.js';
 import type { KvmVcpu } from './vcpu.js';
@@ -71,8 +73,8 @@ export function onRoutedExit(vm: KvmVm, vcpu: KvmVcpu): ExitVerdict | { readonly
     cpu,
     vmcs: currentVmcs(cpu),
     ccb: vcpu.ccb,
-    softState: vcpu.memory.at('softState'),
-    apicId: vcpu.apicId,
+    self: peerOf(vm, vcpu),
+    peers: vm.vcpus.map((peer) => peerOf(vm, peer)),
     mapped: vcpu.mapped,
     guestVectorOf: (hostVector) =>
       vm.settings.irqRoutes.find((route) => route.hostVector === hostVector)?.guestVector,
@@ -87,6 +89,23 @@ export function onRoutedExit(vm: KvmVm, vcpu: KvmVcpu): ExitVerdict | { readonly
   vcpu.state = 'running';
   enterThroughRun(vm, vcpu);
   return verdict;
+}
+
+function peerOf(vm: KvmVm, vcpu: KvmVcpu): ApicPeer {
+  return {
+    apicId: vcpu.apicId,
+    softState: vcpu.memory.at('softState'),
+    kick: () => vm.machine.kick(vcpu.id),
+  };
+}
+
+/** vmx_vmexit: KVM's own entry, where no Caretaker is interposed, saves the guest's registers first. */
+export function saveGuestRegisters(vm: KvmVm, vcpu: KvmVcpu): void {
+  const { registers } = vm.machine.cpu(vcpu.pcpu);
+  CARETAKER_REGISTER_ORDER.forEach((name, index) => {
+    vcpu.ccbView.set(`registers[${index}]`, registers.get(name));
+  });
+  vcpu.ccbView.set('registers_valid', 1);
 }
 
 /**

@@ -305,10 +305,7 @@ export class KvmVm {
     if (result.kind === 'failed')
       return this.#refuse('EIO', `init of vCPU ${vcpu.id}: ${result.why}`);
     if (result.rax !== 0n) {
-      return this.#refuse(
-        'EIO',
-        `init of vCPU ${vcpu.id} returned ${s64(result.rax)}`,
-      );
+      return this.#refuse('EIO', `init of vCPU ${vcpu.id} returned ${s64(result.rax)}`);
     }
     return DONE;
   }

@@ -1,0 +1,126 @@
+/**
+ * KVM's own answers to a guest's APIC and timer, for exits that no Caretaker answered: soft state is their home.
+ *
+ * Source: Linux arch/x86/kvm/lapic.c: kvm_x2apic_msr_write(), kvm_set_lapic_tscdeadline_msr(), kvm_apic_send_ipi();
+ * SDM, "x2APIC Register Address Space".
+ * Invariant: soft state is left as a payload would leave it, so that either may go on from there.
+ * Not modelled: logical destinations, INIT and SIPI of a guest; those vCPUs run from the start.
+ */
+import { MSR } from '../../../abi/msrs.js';
+import { CARETAKER_SOFT_STATE } from '../../../abi/soft-state.js';
+import { StructView } from '../../../abi/layout.js';
+import { low32, u64 } from '../../../abi/uint.js';
+import { X2APIC } from '../../../abi/x2apic.js';
+import type { PhysicalBytes } from '../../memory/physical-memory.js';
+
+/** A vCPU as another one addresses it. */
+export interface ApicPeer {
+  readonly apicId: number;
+  readonly softState: bigint;
+  /** Makes it look at what was posted. */
+  kick(): void;
+}
+
+const word = (set: 'irr' | 'isr' | 'posted', vector: number): string => `${set}[${vector >> 6}]`;
+const bit = (vector: number): bigint => 1n << BigInt(vector & 63);
+
+/** Sets a vector's posted bit, as another core or a device would. */
+export function postInterrupt(bytes: PhysicalBytes, softState: bigint, vector: number): void {
+  const soft = new StructView(CARETAKER_SOFT_STATE, bytes, softState);
+  soft.set(word('posted', vector), soft.get(word('posted', vector)) | bit(vector));
+}
+
+/** A guest WRMSR; false when the MSR is not the APIC's or the timer's. */
+export function writeLapicMsr(
+  bytes: PhysicalBytes,
+  self: ApicPeer,
+  peers: readonly ApicPeer[],
+  index: number,
+  value: bigint,
+): boolean {
+  const soft = new StructView(CARETAKER_SOFT_STATE, bytes, self.softState);
+  switch (index) {
+    case MSR.IA32_TSC_DEADLINE:
+      soft.set('tsc_deadline', value);
+      return true;
+    case X2APIC.TPR:
+      soft.set('tpr', low32(value) & 0xff);
+      return true;
+    case X2APIC.LVT_TIMER:
+      soft.set('lvt_timer', low32(value));
+      return true;
+    case X2APIC.EOI:
+      endOfInterrupt(soft);
+      return true;
+    case X2APIC.SELF_IPI:
+      postInterrupt(bytes, self.softState, low32(value) & 0xff);
+      return true;
+    case X2APIC.ICR:
+      sendIpi(bytes, self, peers, value);
+      return true;
+    default:
+      return false;
+  }
+}
+
+/** A guest RDMSR; undefined when the MSR is not the APIC's or the timer's. */
+export function readLapicMsr(
+  bytes: PhysicalBytes,
+  self: ApicPeer,
+  index: number,
+): bigint | undefined {
+  const soft = new StructView(CARETAKER_SOFT_STATE, bytes, self.softState);
+  switch (index) {
+    case MSR.IA32_TSC_DEADLINE:
+      return soft.get('tsc_deadline');
+    case X2APIC.TPR:
+      return soft.get('tpr');
+    case X2APIC.LVT_TIMER:
+      return soft.get('lvt_timer');
+    case X2APIC.APICID:
+      return u64(self.apicId);
+    default:
+      return undefined;
+  }
+}
+
+/** EOI: the highest vector in service is over. */
+function endOfInterrupt(soft: StructView): void {
+  for (let at = 3; at >= 0; at--) {
+    const isr = soft.get(`isr[${at}]`);
+    if (isr === 0n) continue;
+    const highest = BigInt(isr.toString(2).length - 1);
+    soft.set(`isr[${at}]`, isr & ~(1n << highest));
+    return;
+  }
+}
+
+const SHORTHAND_SHIFT = 18n;
+const DELIVERY_NMI = 4n;
+const BROADCAST = 0xffff_ffffn;
+
+function sendIpi(
+  bytes: PhysicalBytes,
+  self: ApicPeer,
+  peers: readonly ApicPeer[],
+  icr: bigint,
+): void {
+  const shorthand = (icr >> SHORTHAND_SHIFT) & 3n;
+  const destination = icr >> 32n;
+  for (const peer of peers) {
+    const isSelf = peer.apicId === self.apicId;
+    const isTarget = [
+      destination === BROADCAST || destination === BigInt(peer.apicId),
+      isSelf,
+      true,
+      !isSelf,
+    ][low32(shorthand)]!;
+    if (!isTarget) continue;
+    if (((icr >> 8n) & 7n) === DELIVERY_NMI) {
+      new StructView(CARETAKER_SOFT_STATE, bytes, peer.softState).set('posted_nmi', 1);
+    } else {
+      postInterrupt(bytes, peer.softState, low32(icr) & 0xff);
+    }
+    if (!isSelf) peer.kick();
+  }
+}
