@@ -10,7 +10,7 @@ import type { Terminal } from './output/terminal.js';
 /** Options that every command takes. */
 export const GLOBAL_OPTIONS = {
   json: { type: 'boolean', default: false, describe: 'One JSON document on stdout, nothing else' },
-  seed: { type: 'number', default: 1, describe: 'Seed of everything that is drawn' },
+  seed: { type: 'number', describe: 'Seed of everything that is drawn' },
 } as const satisfies Record<string, Options>;
 
 /** Values of the options that every command takes. */

@@ -7,6 +7,11 @@ import type { CommandEntry } from './command.js';
 /** In the order of `--help`. */
 export const COMMANDS: readonly CommandEntry[] = [
   {
+    name: 'run',
+    describe: 'takes a payload through a scenario, end to end',
+    load: async () => (await import('./commands/run.js')).command,
+  },
+  {
     name: 'scenarios',
     describe: 'lists the built-in scenarios',
     load: async () => (await import('./commands/scenarios.js')).command,

@@ -28,8 +28,8 @@ describe.skipIf(!isCheckout)('the tracked tree', () => {
     expect(sources.filter((path) => !hasHeader(read(path).toString()))).toEqual([]);
   });
 
-  it('has an SPDX line first in each C and assembly file', () => {
-    const sources = tracked.filter((path) => /\.([chS]|cc|lds)$/.test(path));
+  it('has an SPDX line first in each file that a payload is made of', () => {
+    const sources = tracked.filter((path) => /^(caretaker-payload|abi).*\.([chS]|lds)$/.test(path));
     const without = sources.filter(
       (path) =>
         !read(path).toString().split('\n', 1)[0]!.includes('SPDX-License-Identifier: GPL-2.0'),

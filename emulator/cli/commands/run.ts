@@ -1,0 +1,69 @@
+/**
+ * `run`: a scenario end to end with one payload.
+ *
+ * Source: CLI ("run"). A step that the host refuses ends the run and is a finding, told with all that was seen until
+ * then; a payload that is refused before anything ran is a refusal.
+ */
+import { writeFileSync } from 'node:fs';
+import { Conductor, ConductorError } from '../../machine/conductor.js';
+import { loadScenario } from '../../machine/scenario/load.js';
+import { runReport } from '../../report/run-report.js';
+import { traceFile } from '../../report/trace-file.js';
+import { defineCommand } from '../command.js';
+import { RefusedFileError } from '../errors.js';
+import { EXIT } from '../exit-status.js';
+import { jsonText } from '../output/json.js';
+import { runText } from '../output/run-text.js';
+import { PAYLOAD_ARGUMENT, readPayloadFile, referencePayload } from '../payload-file.js';
+
+/** Events on a screen, and in a document, when nobody says how many. */
+const TIMELINE_LENGTH = { text: 30, json: 200 };
+
+/** The command. */
+export const command = defineCommand({
+  usage: '[payload]',
+  positionals: { payload: PAYLOAD_ARGUMENT },
+  options: {
+    scenario: {
+      type: 'string',
+      default: 'live-update',
+      describe: 'A built-in scenario (see `scenarios`) or a YAML file',
+    },
+    trace: { type: 'string', describe: 'Write every exit to FILE, for Perfetto' },
+    timeline: { type: 'number', describe: 'How many events to show, the most telling' },
+  },
+  examples: [
+    ['caretaker-emu run', 'a live update with the reference payload'],
+    ['caretaker-emu run my.elf --seed 7', 'the same with yours, drawn anew'],
+    ['caretaker-emu run --trace out.json', 'every exit, for a trace viewer'],
+  ],
+  run: (args, terminal) => {
+    const file = args.payload ?? referencePayload();
+    const payload = readPayloadFile(file);
+    const loaded = loadScenario(args.scenario);
+    const scenario = args.seed === undefined ? loaded : { ...loaded, seed: args.seed };
+    const conductor = new Conductor(scenario, payload, args.trace !== undefined);
+    terminal.progress(`${scenario.name} ...`);
+    const stopped = takeAllSteps(conductor, file);
+    terminal.progress('');
+    if (args.trace !== undefined) writeFileSync(args.trace, traceFile(conductor, payload));
+    const length = args.timeline ?? TIMELINE_LENGTH[args.json ? 'json' : 'text'];
+    const report = runReport(conductor, stopped, length);
+    terminal.print(args.json ? jsonText(report) : runText(report, terminal));
+    return report.result === 'pass' ? EXIT.OK : EXIT.FINDING;
+  },
+});
+
+/** @throws RefusedFileError with the loader's code when the payload is refused. */
+function takeAllSteps(conductor: Conductor, file: string): ConductorError | null {
+  try {
+    conductor.run();
+    return null;
+  } catch (error) {
+    if (!(error instanceof ConductorError) || error.code === 'STEP_OUT_OF_ORDER') throw error;
+    if (error.code === 'HOST_REFUSED') return error;
+    const { code, ...details } = error.details;
+    const cause = typeof code === 'string' ? code : error.code;
+    throw new RefusedFileError(cause, error.message, { ...details, file }, { cause: error });
+  }
+}
