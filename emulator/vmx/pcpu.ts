@@ -1,14 +1,13 @@
 /**
  * A pCPU in VMX root operation: runs the engine from stop to stop, executes trap sites, and takes events between them.
  *
- * Source: SDM, "Priority Among Concurrent Events", "Masking Maskable Hardware Interrupts", "Handling Multiple NMIs",
- * "Machine-Check Exceptions"; DESIGN ("Exact points", "Traps are sites, not callbacks").
+ * Source: DESIGN ("Exact points", "Traps are sites, not callbacks"); SDM, "Initial State of the Processor After INIT",
+ * "VMX Operation" for INIT; what a site does is in root/instructions, what is taken when in root/pending-events.ts.
  * Invariant: events land on instruction boundaries; VMLAUNCH and VMRESUME stop before they execute, everything else
  * that a model executes takes one tick.
- * Not modelled: SMIs, single stepping and breakpoints by DR7, machine-check banks, processor reset by SIPI.
+ * Not modelled: SMIs, single stepping and breakpoints by DR7, what INIT and SIPI do to registers.
  */
 import { VECTOR } from '../../abi/interruption.js';
-import { MSR } from '../../abi/msrs.js';
 import { hex, u64 } from '../../abi/uint.js';
 import { Random, type RandomState } from '../clock/random.js';
 import { VirtualClock, type VirtualClockState } from '../clock/virtual-clock.js';
@@ -16,81 +15,24 @@ import type { EngineStop, TrapSite } from '../cpu/port.js';
 import { REG, type RegisterFile } from '../cpu/registers.js';
 import type { PhysicalBytes } from '../memory/physical-memory.js';
 import type { VmxCapabilities } from './capabilities.js';
+import type { PcpuConfig, PcpuEvents, PcpuPorts } from './pcpu-ports.js';
 import type { Blocking, VmxOperation } from './ports.js';
 import { ActiveAddressSpace } from './root/active-address-space.js';
-import { deliver, type DeliveryEvent, type DeliveryResult } from './root/idt-delivery.js';
+import { deliver, type DeliveryEvent } from './root/idt-delivery.js';
 import { executeInstruction } from './root/instructions/index.js';
-import type { IpiPort } from './root/ipi-bus.js';
-import { LinearMemory, type LinearMemoryEvents } from './root/linear-memory.js';
+import { LinearMemory } from './root/linear-memory.js';
 import { LocalApic, type LocalApicState } from './root/local-apic.js';
 import { MsrFile, type MsrFileState } from './root/msr-file.js';
 import { msrTable } from './root/msr-table.js';
 import { RootMsrs } from './root/msrs.js';
 import { UNDEFINED_OPCODE, fault, unmodelled, type Failure, type Fault } from './root/outcome.js';
+import { takeEvent } from './root/pending-events.js';
 import type { EnginePort, RootCpu, RootFeatures, RootPorts } from './root/root-cpu.js';
 import type { Activity, Finding, StopReason } from './stop-reason.js';
 import type { VmcsStore } from './vmcs-store.js';
 import type { VmxInstruction, VmxResult } from './vmx-instructions.js';
 
-export type {
-  CpuidPort,
-  CpuidResult,
-  EnginePort,
-  PortIoPort,
-  RootFeatures,
-  RootPorts,
-  ShadowStackPort,
-  VmxInstructionPort,
-} from './root/root-cpu.js';
-
-/** Identity and features of a pCPU. */
-export interface PcpuConfig {
-  readonly id: number;
-  readonly apicId: number;
-  /** Seed of RDRAND and RDSEED. */
-  readonly seed: number;
-  readonly features: RootFeatures;
-  /** TSC ticks of one undivided count of the APIC timer. */
-  readonly timerTicksPerCount: number;
-  readonly capabilities: VmxCapabilities;
-}
-
-/** What a pCPU is connected to. */
-export interface PcpuPorts extends RootPorts {
-  readonly memory: PhysicalBytes;
-  readonly ipi: IpiPort;
-  readonly vmcsStore: VmcsStore;
-}
-
-/** What a pCPU tells and asks the machine. */
-export interface PcpuEvents extends LinearMemoryEvents {
-  /** A PAUSE is about to execute; `stop` ends the run past it as `spinning`. Time may be moved in here. */
-  onPause(site: bigint): 'continue' | 'stop';
-  /** An exception is about to go through the IDT; `stop` ends the run before it does. */
-  onException(exception: Fault, address: bigint): 'deliver' | 'stop';
-  /** An event went through the IDT, or did not make it. */
-  onDelivery(event: DeliveryEvent, interrupted: bigint, result: DeliveryResult): void;
-  onFinding(finding: Finding): 'continue' | 'stop';
-  /** A VMX instruction that was not answered in line: a VMfail, a poisoned field, a write of the VMCS. */
-  onVmxInstruction(instruction: VmxInstruction, result: VmxResult): void;
-  /** A physical EOI; `vector` is null when nothing was in service. */
-  onEoi(vector: number | null, isLevel: boolean): void;
-  /** An SIPI arrived while this pCPU waits for one. */
-  onStartup(vector: number): void;
-}
-
-/** Events that do nothing and let everything go on. */
-export const NO_PCPU_EVENTS: PcpuEvents = {
-  onAccess: () => undefined,
-  onImplicitAccess: () => undefined,
-  onPause: () => 'continue',
-  onException: () => 'deliver',
-  onDelivery: () => undefined,
-  onFinding: () => 'continue',
-  onVmxInstruction: () => undefined,
-  onEoi: () => undefined,
-  onStartup: () => undefined,
-};
+export * from './pcpu-ports.js';
 
 /** A pCPU as plain data; `current` is the region of the current VMCS, whose own state the VMCS store keeps. */
 export interface PcpuState {
@@ -110,12 +52,6 @@ export interface PcpuState {
     readonly current: bigint | null;
   };
 }
-
-const MCG_STATUS_RIPV = 1n;
-const MCG_STATUS_MCIP = 4n;
-const CR4_MCE = 1n << 6n;
-/** RFLAGS.IF in the low half of its slot. */
-const IF = 0x200;
 
 export class Pcpu implements RootCpu {
   readonly id: number;
@@ -146,6 +82,9 @@ export class Pcpu implements RootCpu {
   readonly #events: PcpuEvents;
   readonly #now: () => number;
   #requestedStop: StopReason | null = null;
+  /** Exceptions since the last instruction that completed, and the count of instructions then. */
+  #exceptionsInARow = 0;
+  #exceptionsSince = -1;
 
   constructor(config: PcpuConfig, engine: EnginePort, ports: PcpuPorts, events: PcpuEvents) {
     this.id = config.id;
@@ -249,6 +188,7 @@ export class Pcpu implements RootCpu {
         faultAddress: exception.address,
       };
     }
+    if (this.#isStuck()) return this.#stuckInExceptions(exception.vector);
     if (exception.address !== null) this.registers.values[REG.CR2] = exception.address;
     const { vector, errorCode } = exception;
     return this.#deliver({ vector, kind: 'exception', errorCode });
@@ -287,6 +227,7 @@ export class Pcpu implements RootCpu {
     this.pendingInit = state.pendingInit;
     this.pendingMachineCheck = state.pendingMachineCheck;
     this.#requestedStop = null;
+    this.#exceptionsSince = -1;
     const { vmxonPointer, mode, current } = state.vmx;
     Object.assign(this.vmx, {
       vmxonPointer,
@@ -294,6 +235,26 @@ export class Pcpu implements RootCpu {
       current: current === null ? null : vmcsAt(current),
     });
     this.#space.forget();
+  }
+
+  /** Whether exceptions follow each other with no instruction between them: hardware would do so for ever. */
+  #isStuck(): boolean {
+    const { instructions } = this.engine.counters;
+    this.#exceptionsInARow =
+      this.#exceptionsSince === instructions ? this.#exceptionsInARow + 1 : 1;
+    this.#exceptionsSince = instructions;
+    return this.#exceptionsInARow > EXCEPTIONS_IN_A_ROW;
+  }
+
+  #stuckInExceptions(vector: number): StopReason {
+    const address = this.#rip();
+    const finding = {
+      invariant: 'bounded',
+      message: `${EXCEPTIONS_IN_A_ROW} exceptions without an instruction between them, vector ${vector} last`,
+      address,
+      details: { vector, address: hex(address) },
+    } as const;
+    return { kind: 'finding', address, finding };
   }
 
   #takeRequestedStop(reason: StopReason): StopReason {
@@ -311,38 +272,13 @@ export class Pcpu implements RootCpu {
     if (this.pendingInit && this.vmx.mode === 'off') this.#takeInit();
     if (this.vmx.mode === 'aborted') this.activity = 'shutdown';
     if (this.activity === 'active' || this.activity === 'halted') {
-      for (let event = this.#takeEvent(); event !== null; event = this.#takeEvent()) {
+      for (let event = takeEvent(this); event !== null; event = takeEvent(this)) {
         this.activity = 'active';
         const stopped = event === 'shutdown' ? this.#shutDown([]) : this.#deliver(event);
         if (stopped !== null) return stopped;
       }
     }
     return this.activity === 'active' ? null : this.#waiting(this.activity);
-  }
-
-  /** The event of the highest priority that nothing masks, taken from where it waits. */
-  #takeEvent(): DeliveryEvent | 'shutdown' | null {
-    if (this.pendingMachineCheck) {
-      this.pendingMachineCheck = false;
-      return this.#takeMachineCheck();
-    }
-    const { sti, movSs, nmi } = this.blocking;
-    if (this.pendingNmi && !nmi && !movSs && !(sti && this.features.isNmiBlockedBySti)) {
-      this.pendingNmi = false;
-      return { vector: VECTOR.NMI, kind: 'nmi', errorCode: null };
-    }
-    if (sti || movSs || (this.registers.words[REG.RFLAGS * 2]! & IF) === 0) return null;
-    if (this.apic.deliverable < 0) return null;
-    return { vector: this.apic.acknowledge(), kind: 'external', errorCode: null };
-  }
-
-  /** A machine check while one is in progress, or with CR4.MCE clear, shuts the processor down. */
-  #takeMachineCheck(): DeliveryEvent | 'shutdown' {
-    const status = this.msrs.file.read(MSR.IA32_MCG_STATUS) ?? 0n;
-    const isEnabled = (this.registers.values[REG.CR4]! & CR4_MCE) !== 0n;
-    if (!isEnabled || (status & MCG_STATUS_MCIP) !== 0n) return 'shutdown';
-    this.msrs.file.load(MSR.IA32_MCG_STATUS, status | MCG_STATUS_MCIP | MCG_STATUS_RIPV);
-    return { vector: VECTOR.MC, kind: 'exception', errorCode: null };
   }
 
   #takeInit(): void {
@@ -379,7 +315,7 @@ export class Pcpu implements RootCpu {
     const { sti, movSs } = this.blocking;
     if ((sti || movSs) && (this.pendingNmi || this.apic.deliverable >= 0)) return 1;
     const untilTimer = this.apic.nextTsc - this.clock.now();
-    return untilTimer < left ? untilTimer : left;
+    return untilTimer < left ? Math.ceil(untilTimer) : left;
   }
 
   #endShadow(): void {
@@ -474,6 +410,9 @@ export class Pcpu implements RootCpu {
     return unmodelled(`opcode ${hex(opcode, 4)}`, rip, 'unknown to sweep and engine').reason;
   }
 }
+
+/** More than any chain of first-time page faults; a handler that faults at its first instruction never ends. */
+const EXCEPTIONS_IN_A_ROW = 64;
 
 /** 0F 0B, 0F B9 and 0F FF, little-endian. */
 const DELIBERATELY_UNDEFINED: ReadonlySet<number> = new Set([0x0b0f, 0xb90f, 0xff0f]);

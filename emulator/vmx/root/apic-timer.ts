@@ -23,6 +23,8 @@ export interface ApicTimerState {
 const LAST_EXACT_TSC = BigInt(Number.MAX_SAFE_INTEGER);
 
 export class ApicTimer {
+  /** The TSC of the next expiry, Infinity when the timer is stopped; a field, because every run asks. */
+  nextTsc = Infinity;
   readonly #ticksPerCount: number;
   #mode: ApicTimerMode = 'one-shot';
   #divide = 0;
@@ -59,6 +61,7 @@ export class ApicTimer {
   disarm(): void {
     this.#startTsc = null;
     this.#deadline = 0n;
+    this.nextTsc = Infinity;
   }
 
   /** Bits 3, 1 and 0 choose the divisor; a running count goes on from where it is. */
@@ -68,6 +71,7 @@ export class ApicTimer {
       this.#startTsc = now;
     }
     this.#divide = divide;
+    this.#reschedule();
   }
 
   /** A count of 0 stops the timer; the register does nothing in TSC-deadline mode. */
@@ -76,11 +80,14 @@ export class ApicTimer {
     this.#initialCount = count;
     this.#startCount = count;
     this.#startTsc = count === 0 ? null : now;
+    this.#reschedule();
   }
 
   /** Arms the deadline, or disarms it with 0; ignored in the other modes. */
   setDeadline(deadline: bigint): void {
-    if (this.#mode === 'tsc-deadline') this.#deadline = deadline;
+    if (this.#mode !== 'tsc-deadline') return;
+    this.#deadline = deadline;
+    this.#reschedule();
   }
 
   /** What is left of the count, 0 when the timer is stopped or in TSC-deadline mode. */
@@ -88,13 +95,6 @@ export class ApicTimer {
     if (this.#startTsc === null) return 0;
     const elapsed = Math.floor((now - this.#startTsc) / this.#countTicks());
     return Math.max(0, this.#startCount - elapsed);
-  }
-
-  /** The TSC of the next expiry, Infinity when the timer is stopped. */
-  get nextTsc(): number {
-    if (this.#startTsc !== null) return this.#startTsc + this.#startCount * this.#countTicks();
-    if (this.#deadline === 0n || this.#deadline > LAST_EXACT_TSC) return Infinity;
-    return toIndex(this.#deadline);
   }
 
   /** Whether the timer expires by `now`; a periodic one starts over, the others stop. */
@@ -110,6 +110,7 @@ export class ApicTimer {
     } else {
       this.#startTsc = null;
     }
+    this.#reschedule();
     return true;
   }
 
@@ -131,6 +132,17 @@ export class ApicTimer {
     this.#startCount = state.startCount;
     this.#startTsc = state.startTsc;
     this.#deadline = state.deadline;
+    this.#reschedule();
+  }
+
+  #reschedule(): void {
+    if (this.#startTsc !== null) {
+      this.nextTsc = this.#startTsc + this.#startCount * this.#countTicks();
+    } else if (this.#deadline === 0n || this.#deadline > LAST_EXACT_TSC) {
+      this.nextTsc = Infinity;
+    } else {
+      this.nextTsc = toIndex(this.#deadline);
+    }
   }
 
   /** TSC ticks of one count: encodings 0 to 6 divide by 2 to 128, encoding 7 by 1. */

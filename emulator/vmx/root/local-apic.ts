@@ -1,17 +1,17 @@
 /**
  * The local APIC of a pCPU in x2APIC mode: acceptance and priority of interrupts, ICR, EOI, local sources and timer.
  *
- * Source: SDM, "Local APIC", "Extended XAPIC (x2APIC)", "Task and Processor Priorities", "Error Handling".
- * Invariant: a vector is in the IRR at most once and in the ISR from acknowledge() to its EOI.
+ * Source: SDM, "Local APIC", "Extended XAPIC (x2APIC)", "Error Handling".
+ * Invariant: an access that x2APIC mode does not allow changes nothing and says so; time enters only through `now`.
  * Not modelled: xAPIC mode and its memory page, EOI-broadcast suppression, arbitration, remote IRR.
  */
 import { HarnessBug, unreachable } from '../../../abi/errors.js';
 import { ICR, ICR_DELIVERY, LVT, SIVR_ENABLE, X2APIC, x2apicAccess } from '../../../abi/x2apic.js';
 import { high32, joinHalves, low32, u64 } from '../../../abi/uint.js';
 import { ApicTimer, type ApicTimerMode, type ApicTimerState } from './apic-timer.js';
+import { InterruptQueue, type InterruptQueueState } from './interrupt-queue.js';
 import type { IpiMessage, IpiPort, IpiTarget } from './ipi-bus.js';
 import { LocalVectorTable } from './lvt.js';
-import { VectorSet } from './vector-set.js';
 
 /** What a local APIC tells the pCPU it belongs to. */
 export interface LocalApicEvents {
@@ -32,11 +32,8 @@ export interface LocalApicConfig {
 
 /** A local APIC as plain data. */
 export interface LocalApicState {
-  readonly tpr: number;
+  readonly queue: InterruptQueueState;
   readonly sivr: number;
-  readonly isr: readonly number[];
-  readonly tmr: readonly number[];
-  readonly irr: readonly number[];
   readonly errorStatus: number;
   readonly pendingErrors: number;
   readonly icr: bigint;
@@ -75,12 +72,9 @@ export class LocalApic implements IpiTarget {
   readonly #now: () => number;
   readonly #bus: IpiPort;
   readonly #events: LocalApicEvents;
-  readonly #isr = new VectorSet();
-  readonly #tmr = new VectorSet();
-  readonly #irr = new VectorSet();
+  readonly #queue = new InterruptQueue();
   readonly #lvt = new LocalVectorTable();
   readonly #timer: ApicTimer;
-  #tpr = 0;
   #sivr = SIVR_RESET;
   #errorStatus = 0;
   #pendingErrors = 0;
@@ -101,37 +95,34 @@ export class LocalApic implements IpiTarget {
 
   /** The task-priority register; MOV CR8 moves its bits 7:4. */
   get tpr(): number {
-    return this.#tpr;
+    return this.#queue.tpr;
   }
 
   set tpr(value: number) {
-    this.#tpr = value & 0xff;
+    this.#queue.tpr = value & 0xff;
   }
 
   /** The processor-priority register. */
   get priority(): number {
-    const inService = this.#isr.highest();
-    if (inService < 0 || inService >>> 4 <= this.#tpr >>> 4) return this.#tpr;
-    return inService & 0xf0;
+    return this.#queue.priority;
   }
 
   /** The vector the processor would take now if IF allows, or -1. */
   get deliverable(): number {
-    const vector = this.#irr.highest();
-    return vector >= 0 && vector >>> 4 > this.priority >>> 4 ? vector : -1;
+    return this.#queue.deliverable;
   }
 
   /** The highest vector in service, or -1: what an EOI would end. */
   get highestInService(): number {
-    return this.#isr.highest();
+    return this.#queue.isr.highest();
   }
 
   isRequested(vector: number): boolean {
-    return this.#irr.has(vector);
+    return this.#queue.irr.has(vector);
   }
 
   isInService(vector: number): boolean {
-    return this.#isr.has(vector);
+    return this.#queue.isr.has(vector);
   }
 
   /** RDMSR of an index in the x2APIC range; undefined means #GP. */
@@ -199,9 +190,7 @@ export class LocalApic implements IpiTarget {
       this.#error(ESR_RECEIVE_ILLEGAL_VECTOR);
       return;
     }
-    this.#irr.add(vector);
-    if (isLevel) this.#tmr.add(vector);
-    else this.#tmr.delete(vector);
+    this.#queue.request(vector, isLevel);
   }
 
   /** A local source fires, as its LVT register says. */
@@ -216,30 +205,23 @@ export class LocalApic implements IpiTarget {
     else this.receive({ kind: message });
   }
 
-  /** Moves the deliverable vector from the IRR to the ISR; the spurious vector when there is none. */
+  /** Puts the deliverable vector in service; the spurious vector when there is none. */
   acknowledge(): number {
-    const vector = this.deliverable;
-    if (vector < 0) return this.#sivr & 0xff;
-    this.#irr.delete(vector);
-    this.#isr.add(vector);
-    return vector;
+    const vector = this.#queue.acknowledge();
+    return vector < 0 ? this.#sivr & 0xff : vector;
   }
 
   /** Ends the highest interrupt in service. */
   eoi(): void {
-    const vector = this.#isr.highest();
-    if (vector >= 0) this.#isr.delete(vector);
-    this.#events.onEoi(vector < 0 ? null : vector, vector >= 0 && this.#tmr.has(vector));
+    const vector = this.#queue.eoi();
+    this.#events.onEoi(vector < 0 ? null : vector, vector >= 0 && this.#queue.tmr.has(vector));
   }
 
   /** The state after INIT, which keeps the APIC id. */
   reset(): void {
-    this.#isr.clear();
-    this.#tmr.clear();
-    this.#irr.clear();
+    this.#queue.clear();
     this.#lvt.reset();
     this.#timer.restore(new ApicTimer(1).state());
-    this.#tpr = 0;
     this.#sivr = SIVR_RESET;
     this.#errorStatus = 0;
     this.#pendingErrors = 0;
@@ -248,11 +230,8 @@ export class LocalApic implements IpiTarget {
 
   state(): LocalApicState {
     return {
-      tpr: this.#tpr,
+      queue: this.#queue.state(),
       sivr: this.#sivr,
-      isr: this.#isr.state(),
-      tmr: this.#tmr.state(),
-      irr: this.#irr.state(),
       errorStatus: this.#errorStatus,
       pendingErrors: this.#pendingErrors,
       icr: this.#icr,
@@ -262,11 +241,8 @@ export class LocalApic implements IpiTarget {
   }
 
   restore(state: LocalApicState): void {
-    this.#tpr = state.tpr;
+    this.#queue.restore(state.queue);
     this.#sivr = state.sivr;
-    this.#isr.restore(state.isr);
-    this.#tmr.restore(state.tmr);
-    this.#irr.restore(state.irr);
     this.#errorStatus = state.errorStatus;
     this.#pendingErrors = state.pendingErrors;
     this.#icr = state.icr;
@@ -275,16 +251,19 @@ export class LocalApic implements IpiTarget {
   }
 
   #readWord(index: number): number {
-    if (index >= X2APIC.ISR0 && index < X2APIC.TMR0) return this.#isr.word(index - X2APIC.ISR0);
-    if (index >= X2APIC.TMR0 && index < X2APIC.IRR0) return this.#tmr.word(index - X2APIC.TMR0);
-    if (index >= X2APIC.IRR0 && index < X2APIC.ESR) return this.#irr.word(index - X2APIC.IRR0);
+    if (index >= X2APIC.ISR0 && index < X2APIC.TMR0)
+      return this.#queue.isr.word(index - X2APIC.ISR0);
+    if (index >= X2APIC.TMR0 && index < X2APIC.IRR0)
+      return this.#queue.tmr.word(index - X2APIC.TMR0);
+    if (index >= X2APIC.IRR0 && index < X2APIC.ESR)
+      return this.#queue.irr.word(index - X2APIC.IRR0);
     switch (index) {
       case X2APIC.APICID:
         return this.id;
       case X2APIC.VERSION:
         return VERSION;
       case X2APIC.TPR:
-        return this.#tpr;
+        return this.#queue.tpr;
       case X2APIC.PPR:
         return this.priority;
       case X2APIC.LDR:
@@ -308,7 +287,7 @@ export class LocalApic implements IpiTarget {
     switch (index) {
       case X2APIC.TPR:
         if (value > 0xff) return false;
-        this.#tpr = value;
+        this.#queue.tpr = value;
         return true;
       case X2APIC.EOI:
         if (value !== 0) return false;

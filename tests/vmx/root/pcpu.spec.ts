@@ -231,6 +231,13 @@ describe('exceptions', () => {
     expect(f.pcpu.activity).toBe('shutdown');
   });
 
+  it('a handler that faults at its first instruction for ever is a finding', () => {
+    const f = programmed([{ kind: 'exception', vector: 6 }]);
+    writeGate(f.memory, 6, { ist: 1 });
+    f.engine.script.set(handlerOf(6), { kind: 'exception', vector: 6 });
+    expect(f.pcpu.run(1000)).toMatchObject({ kind: 'finding', finding: { invariant: 'bounded' } });
+  });
+
   it('the machine can raise an exception at a boundary', () => {
     const f = programmed([null]);
     expect(f.pcpu.raise(fault(21, 3))).toBeNull();
