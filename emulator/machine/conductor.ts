@@ -305,7 +305,7 @@ export class Conductor {
     this.#follow(step);
     this.#schedule(step.script);
     const begun = this.machine.now();
-    const end = begun + step.seconds * this.machine.tscFrequencyHz;
+    const end = begun + Math.round(step.seconds * this.machine.tscFrequencyHz);
     const gone = rebootKexec(this.kernel);
     if (!gone.ok && gone.errno === step.expect) {
       this.#say(`kexec is refused with -${gone.errno}, as expected`, 3);
@@ -319,7 +319,7 @@ export class Conductor {
     }
     this.#say('the old kernel is gone: its memory is overwritten', 3);
     // A third of the gap passes before the next kernel's first instruction; the rest is its boot and userspace.
-    this.machine.runFor((end - begun) / 3);
+    this.machine.runFor(Math.floor((end - begun) / 3));
     this.kernel = gap.placeNext(this.#kernelConfig());
     this.kernel.boot();
     this.#vmm = this.kernel.spawn('vmm');
@@ -331,7 +331,7 @@ export class Conductor {
   #pass(step: Extract<Step, { gap: unknown }>['gap']): void {
     this.#follow(step);
     this.#schedule(step.script);
-    this.machine.runFor(step.seconds * this.machine.tscFrequencyHz);
+    this.machine.runFor(Math.round(step.seconds * this.machine.tscFrequencyHz));
   }
 
   #retrieve(): void {

@@ -20,7 +20,7 @@ import { EngineMemory } from '../cpu/engine.js';
 import type { Guest } from '../guest/guest.js';
 import type { CallResult, KvmCpu, KvmMachine } from '../host/kvm/ports.js';
 import type { Kvm } from '../host/kvm/kvm.js';
-import { onRoutedExit, saveGuestRegisters } from '../host/kvm/vcpu-run.js';
+import { enterKvm, onRoutedExit } from '../host/kvm/vcpu-run.js';
 import type { KvmVcpu } from '../host/kvm/vcpu.js';
 import type { KvmVm } from '../host/kvm/vm.js';
 import { NOTIFICATION_VECTOR } from '../host/kvm/vm.js';
@@ -298,7 +298,7 @@ export class Machine implements KvmMachine {
   exitsToKvm(lane: Lane): boolean {
     const found = this.kvm?.findVcpu(lane.id);
     if (found?.vm.kernel.routingHandler !== lane.rip) return false;
-    saveGuestRegisters(found.vm, found.vcpu);
+    enterKvm(found.vm, found.vcpu);
     this.count('exitsToKvmDirectly');
     lane.phase = 'payload';
     this.routed(lane);

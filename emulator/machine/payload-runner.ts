@@ -107,7 +107,8 @@ export class PayloadRunner {
     const { entry } = result;
     lane.timerTsc = entry.timer?.expiresAt ?? Infinity;
     if (entry.event !== null) this.#delivered(lane, entry.event.type, entry.event.vector);
-    if (lane.action === null || lane.action.kind === 'wait' || entry.event !== null) machine.guests.plan(lane);
+    if (lane.action === null || lane.action.kind === 'wait' || entry.event !== null)
+      machine.guests.plan(lane);
     return 'over';
   }
 

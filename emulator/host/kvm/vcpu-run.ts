@@ -16,6 +16,7 @@
  */
 import { HarnessBug } from '../../../abi/errors.js';
 import { CARETAKER_REGISTER_ORDER } from '../../../abi/ccb.js';
+import { INTR_INFO } from '../../../abi/interruption.js';
 import { VMCS_FIELDS } from '../../../abi/vmcs-fields.js';
 import { applyDescription, type VmcsDescription } from '../../vmx/description.js';
 import type { Vmcs } from '../../vmx/vmcs.js';
@@ -99,13 +100,24 @@ function peerOf(vm: KvmVm, vcpu: KvmVcpu): ApicPeer {
   };
 }
 
-/** vmx_vmexit: KVM's own entry, where no Caretaker is interposed, saves the guest's registers first. */
-export function saveGuestRegisters(vm: KvmVm, vcpu: KvmVcpu): void {
+/**
+ * vmx_vmexit, KVM's own entry where no Caretaker is interposed: the guest's registers are saved, and the event whose
+ * delivery the exit broke off goes to soft state (__vmx_complete_interrupts()); one that was delivered is over.
+ */
+export function enterKvm(vm: KvmVm, vcpu: KvmVcpu): void {
   const { registers } = vm.machine.cpu(vcpu.pcpu);
   CARETAKER_REGISTER_ORDER.forEach((name, index) => {
     vcpu.ccbView.set(`registers[${index}]`, registers.get(name));
   });
   vcpu.ccbView.set('registers_valid', 1);
+  const vmcs = currentVmcs(vm.machine.cpu(vcpu.pcpu));
+  const info = vmcs.read('IDT_VECTORING_INFO_FIELD');
+  const isValid = (info & BigInt(INTR_INFO.VALID)) !== 0n;
+  const soft = vcpu.softState;
+  soft.set('event_info', isValid ? info & ~BigInt(INTR_INFO.UNBLOCK_NMI) : 0n);
+  if (!isValid) return;
+  soft.set('event_error_code', vmcs.read('IDT_VECTORING_ERROR_CODE'));
+  soft.set('event_instruction_length', vmcs.read('VM_EXIT_INSTRUCTION_LEN'));
 }
 
 /**
