@@ -11,6 +11,7 @@ import { toIndex } from '../../abi/uint.js';
 import type { Conductor, ConductorError, Gap } from '../machine/conductor.js';
 import type { Lane } from '../machine/lane.js';
 import type { InvariantResult } from '../machine/ledger.js';
+import type { TimelineEvent } from '../machine/timeline.js';
 
 /** Exits by first outcome. */
 export interface OutcomeCounts {
@@ -46,11 +47,7 @@ export interface RunReport {
   readonly seed: number;
   readonly tscFrequencyHz: number;
   readonly vcpus: readonly VcpuReport[];
-  readonly timeline: readonly {
-    readonly tsc: number;
-    readonly vcpu: number | null;
-    readonly event: string;
-  }[];
+  readonly timeline: readonly TimelineEvent[];
   readonly invariants: readonly InvariantResult[];
   readonly gap: Gap | null;
   readonly evidence: Readonly<Record<string, number>>;
@@ -70,9 +67,7 @@ export function runReport(
     seed: scenario.seed,
     tscFrequencyHz: machine.tscFrequencyHz,
     vcpus: machine.lanes.map(vcpuReport),
-    timeline: machine.timeline
-      .mostTelling(timelineLength)
-      .map(({ tsc, vcpu, event }) => ({ tsc, vcpu, event })),
+    timeline: machine.timeline.mostTelling(timelineLength),
     invariants: machine.ledger.results(),
     gap,
     evidence: machine.evidence,

@@ -8,7 +8,7 @@ describe('consoleBlocks', () => {
     expect(consoleBlocks(text)).toEqual([
       {
         isRun: true,
-        isVerified: true,
+        comparison: 'loose',
         status: 1,
         commands: [
           { line: 3, command: 'one', output: ['out', ''] },
@@ -41,10 +41,11 @@ describe('outputMatches', () => {
     ['no lines', 'a\n...\nd', 'a\nd', true],
     ['lines at the end', 'a\n...', 'a\nb', true],
     ['any lines but the wrong last', 'a\n...\nd', 'a\nb', false],
-    ['a number', '{n} exits', '1,234.5 exits', true],
-    ['no number', '{n} exits', 'many exits', false],
-    ['a hex number', 'rip {hex}', 'rip 0x1000', true],
-    ['no hex number', 'rip {hex}', 'rip 1000', false],
+    ['another number', '5 exits', '1,234.5 exits', true],
+    ['no number', '5 exits', 'many exits', false],
+    ['another hex number', 'rip 0x1f', 'rip 0x1000', true],
+    ['no hex number', 'rip 0x1f', 'rip 1000', false],
+    ['a number that needs its padding', '  5 exits', '12345 exits', true],
     ['any text', 'a{*}z', 'a(b)z', true],
     ['another run of spaces', 'a  b', 'a     b', true],
     ['no space', 'a b', 'ab', false],
@@ -52,5 +53,14 @@ describe('outputMatches', () => {
   ])('of %s', (_title, shown, printed, verdict) => {
     const lines = (text: string): string[] => (text === '' ? [] : text.split('\n'));
     expect(outputMatches(lines(shown), lines(printed))).toBe(verdict);
+  });
+
+  it.each([
+    ['the same number', '5 exits', '5 exits', true],
+    ['another number', '5 exits', '6 exits', false],
+    ['another hex number', '0x1', '0x2', false],
+    ['any text', 'a {*}', 'a 6', true],
+  ])('when exact, of %s', (_title, shown, printed, verdict) => {
+    expect(outputMatches([shown], [printed], true)).toBe(verdict);
   });
 });

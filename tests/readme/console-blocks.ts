@@ -1,9 +1,9 @@
 /**
  * The ```console blocks of a Markdown text: commands after `$ `, what they print, and how that is compared.
  *
- * After `console` a block may say: `verify` (the output must match), `status=N` (the last command's exit status, 0
- * unless said), `not-run` (shown only). In expected output a line `...` stands for any lines, `{n}` for a number,
- * `{hex}` for a hex number, `{*}` for any text in a line, and a run of spaces for any other.
+ * After `console` a block may say: `verify` (the output must match, numbers apart), `exact` (numbers too), `status=N`
+ * (the last command's exit status, 0 unless said), `not-run` (shown only). In expected output a line `...` stands for
+ * any lines, `{*}` for any text in a line, and a run of spaces for any other.
  */
 
 /** One command of a block and the output shown under it. */
@@ -16,7 +16,8 @@ export interface ConsoleCommand {
 /** A block of commands that run one after the other in one shell's surroundings. */
 export interface ConsoleBlock {
   readonly isRun: boolean;
-  readonly isVerified: boolean;
+  /** How the output is compared, if at all. */
+  readonly comparison: 'none' | 'loose' | 'exact';
   readonly status: number;
   readonly commands: readonly ConsoleCommand[];
 }
@@ -39,7 +40,7 @@ export function consoleBlocks(markdown: string): ConsoleBlock[] {
 function blockOf(info: string, lines: readonly string[], firstLine: number): ConsoleBlock {
   const words = info.split(/\s+/).filter(Boolean);
   const status = words.find((word) => word.startsWith('status='))?.slice('status='.length) ?? '0';
-  const unknown = words.filter((word) => !/^(verify|not-run|status=[0-3])$/.test(word));
+  const unknown = words.filter((word) => !/^(verify|exact|not-run|status=[0-3])$/.test(word));
   if (unknown.length > 0) throw new Error(`line ${firstLine - 1}: ${unknown.join(' ')}?`);
   const commands: { line: number; command: string; output: string[] }[] = [];
   lines.forEach((text, index) => {
@@ -53,39 +54,50 @@ function blockOf(info: string, lines: readonly string[], firstLine: number): Con
   });
   return {
     isRun: !words.includes('not-run'),
-    isVerified: words.includes('verify'),
+    comparison: words.includes('exact') ? 'exact' : words.includes('verify') ? 'loose' : 'none',
     status: Number(status),
     commands,
   };
 }
 
-const HOLES: Readonly<Record<string, string>> = {
-  '{n}': '-?[0-9][0-9,]*(?:\\.[0-9]+)?',
-  '{hex}': '0x[0-9a-f]+',
-  '{*}': '.*',
-};
+const NUMBER = '-?[0-9][0-9,]*(?:\\.[0-9]+)?';
+const HEX = '0x[0-9a-f]+';
 
-function lineMatches(pattern: string, line: string): boolean {
-  const source = pattern
-    .split(/(\{n\}|\{hex\}|\{\*\}| +)/)
-    .map((part) => (/^ +$/.test(part) ? ' +' : (HOLES[part] ?? literal(part))))
+const literal = (text: string): string => text.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&');
+
+function lineMatches(shown: string, printed: string, isExact: boolean): boolean {
+  const holes = isExact ? /(\{\*\}| +)/ : /(\{\*\}| +|0x[0-9a-f]+|-?[0-9][0-9,]*(?:\.[0-9]+)?)/;
+  const source = shown
+    .trimStart()
+    .split(holes)
+    .map((part, index) => (index % 2 === 0 ? literal(part) : patternOf(part)))
     .join('');
-  return new RegExp(`^${source}$`).test(line);
+  return new RegExp(`^ *${source}$`).test(printed);
 }
 
-function literal(text: string): string {
-  return text.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&');
+function patternOf(part: string): string {
+  if (part === '{*}') return '.*';
+  if (part.startsWith(' ')) return ' +';
+  return part.startsWith('0x') ? HEX : NUMBER;
 }
 
-/** Whether what was printed is what is shown. */
-export function outputMatches(shown: readonly string[], printed: readonly string[]): boolean {
+/** Whether what was printed is what is shown; numbers may differ unless `isExact`. */
+export function outputMatches(
+  shown: readonly string[],
+  printed: readonly string[],
+  isExact = false,
+): boolean {
   const [pattern, ...others] = shown;
   if (pattern === undefined) return printed.length === 0;
   if (pattern === '...') {
-    return (
-      printed.some((_, i) => outputMatches(others, printed.slice(i))) || outputMatches(others, [])
+    return Array.from({ length: printed.length + 1 }, (_, skip) => printed.slice(skip)).some(
+      (rest) => outputMatches(others, rest, isExact),
     );
   }
   const [line, ...rest] = printed;
-  return line !== undefined && lineMatches(pattern, line) && outputMatches(others, rest);
+  return (
+    line !== undefined &&
+    lineMatches(pattern, line, isExact) &&
+    outputMatches(others, rest, isExact)
+  );
 }

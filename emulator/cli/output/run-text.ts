@@ -1,14 +1,16 @@
 /** A run report for people: the verdict first, then what each vCPU did, what happened when, and what was checked. */
+import type { Weight } from '../../machine/timeline.js';
 import type { RunReport } from '../../report/run-report.js';
 import { columnsOf } from './table.js';
 import type { Terminal } from './terminal.js';
 
-/** The text of `run`. */
-export function runText(report: RunReport, terminal: Terminal): string {
+/** The text of `run`; events below `leastWeight` are left out. */
+export function runText(report: RunReport, leastWeight: Weight, terminal: Terminal): string {
+  const events = report.timeline.filter(({ weight }) => weight >= leastWeight);
   const sections = [
     headline(report, terminal),
     vcpuTable(report, terminal),
-    timeline(report, terminal),
+    timeline({ ...report, timeline: events }, terminal),
     invariants(report, terminal),
   ];
   return sections.filter((text) => text !== '').join('\n\n');
