@@ -41,6 +41,11 @@ export const CARETAKER_REGISTER_ORDER = [
 ] as const;
 export const CARETAKER_REGISTERS = 15;
 
+/** exit_reason of a stop that left no exit unanswered. */
+export const CARETAKER_NO_EXIT = 0xffff_ffff;
+/** vector when VM entry failed: error_code is the VM-instruction error. */
+export const CARETAKER_VECTOR_VMFAIL = 256;
+
 /** What a payload uses and the next kernel must offer. */
 export const CARETAKER_FEATURE = {
   PREEMPTION_TIMER: 1n << 0n,

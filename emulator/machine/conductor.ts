@@ -31,7 +31,7 @@ import {
 import type { Process } from '../host/process.js';
 import type { Result } from '../host/result.js';
 import { low32 } from '../../abi/uint.js';
-import { Machine } from './machine.js';
+import { Machine, type MachineConfig } from './machine.js';
 import type { Scenario, ScriptedExit, Step } from './scenario/schema.js';
 
 export type ConductorErrorCode = 'HOST_REFUSED' | 'PAYLOAD_REFUSED' | 'STEP_OUT_OF_ORDER';
@@ -78,11 +78,21 @@ export class Conductor {
   #agentFds = { vm: -1, memory: -1, device: -1, vcpus: [] as number[] };
   #load: { mix: MixName; rate: number };
 
-  constructor(scenario: Scenario, payload: Uint8Array, wantsSlices: boolean) {
+  constructor(
+    scenario: Scenario,
+    payload: Uint8Array,
+    wantsSlices: boolean,
+    settings: Pick<MachineConfig, 'pollsEveryTime'> = {},
+  ) {
     this.scenario = scenario;
     this.#payload = payload;
     this.#load = { mix: scenario.mix, rate: scenario.rate };
-    this.machine = new Machine({ vcpus: scenario.vcpus, seed: scenario.seed, wantsSlices });
+    this.machine = new Machine({
+      ...settings,
+      vcpus: scenario.vcpus,
+      seed: scenario.seed,
+      wantsSlices,
+    });
     this.machine.irqRoutes = [DEVICE];
     this.machine.guestOf = (id) => this.#guestOf(id);
     this.kernel = this.#bootOld();
@@ -110,6 +120,7 @@ export class Conductor {
     if ('gap' in step) return this.#pass(step.gap);
     if ('retrieve' in step) return this.#retrieve();
     if ('finish' in step) return this.#finish();
+    if ('stop' in step) return this.#stop(step.stop.vcpu);
     if ('migrate' in step) return this.#migrate(step.migrate);
     return unreachable(step);
   }
@@ -385,6 +396,12 @@ export class Conductor {
     this.#must(this.#kvmOrThrow().migrate(vcpu, pcpu), 'migration');
     this.machine.count('migrations');
     this.#say(`vCPU ${vcpu} moves to core ${pcpu}`, 3);
+  }
+
+  /** "Stop all your work, serialize your state", as the review put it; then the vCPU goes on. */
+  #stop(vcpu: number): void {
+    this.#must(this.#kvmOrThrow().stopAndResume(vcpu), 'stop and serialize');
+    this.#say(`vCPU ${vcpu} was stopped, serialized and resumed`, 3);
   }
 
   // What steps share.

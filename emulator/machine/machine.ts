@@ -17,6 +17,7 @@ import { offsetsOf } from '../../abi/layout.js';
 import { hex, toIndex, u64 } from '../../abi/uint.js';
 import { EventQueue } from '../clock/event-queue.js';
 import { EngineMemory } from '../cpu/engine.js';
+import { REG } from '../cpu/registers.js';
 import type { Guest } from '../guest/guest.js';
 import type { CallResult, KvmCpu, KvmMachine } from '../host/kvm/ports.js';
 import type { Kvm } from '../host/kvm/kvm.js';
@@ -26,6 +27,7 @@ import type { KvmVm } from '../host/kvm/vm.js';
 import { NOTIFICATION_VECTOR } from '../host/kvm/vm.js';
 import { DONE, refuse, type Result } from '../host/result.js';
 import { PhysicalMemory } from '../memory/physical-memory.js';
+import { VMCS_SLOT } from '../../abi/vmcs-fields.js';
 import { DEFAULT_CAPABILITIES } from '../vmx/capabilities.js';
 import type { Pcpu, PcpuEvents } from '../vmx/pcpu.js';
 import { IpiBus } from '../vmx/root/ipi-bus.js';
@@ -64,6 +66,8 @@ export interface MachineConfig {
   readonly seed: number;
   /** Whether the timeline keeps every exit. */
   readonly wantsSlices: boolean;
+  /** Every poll of a waiting payload is executed; only for the proof that skipping them changes nothing. */
+  readonly pollsEveryTime?: boolean;
 }
 
 export class Machine implements KvmMachine {
@@ -248,7 +252,7 @@ export class Machine implements KvmMachine {
       const laneTsc = lane === null ? Infinity : nextTscOf(lane);
       const eventTsc = this.events.nextTsc;
       const tsc = Math.min(laneTsc, eventTsc);
-      if (tsc > limitTsc) {
+      if (tsc >= limitTsc) {
         this.#hostTsc = Math.max(this.#hostTsc, limitTsc);
         return false;
       }
@@ -301,6 +305,7 @@ export class Machine implements KvmMachine {
     enterKvm(found.vm, found.vcpu);
     this.count('exitsToKvmDirectly');
     lane.phase = 'payload';
+    lane.pcpu.registers.words[2 * REG.RDX] = lane.vmcs.low(VMCS_SLOT.VM_EXIT_REASON);
     this.routed(lane);
     if ((lane.phase as string) === 'payload') this.step(lane);
     return true;
@@ -322,7 +327,7 @@ export class Machine implements KvmMachine {
     lane.vcpu = found.vcpu;
     const wasAdopting = found.vcpu.state === 'adopting';
     const before = wasAdopting ? lane.vmcs.values.slice() : null;
-    const verdict = onRoutedExit(found.vm, found.vcpu);
+    const verdict = onRoutedExit(found.vm, found.vcpu, lane.pcpu.registers.words[2 * REG.RDX]!);
     lane.inExit = false;
     lane.pcpu.clock.advance(verdict.kind === 'user' ? KVM_USER_EXIT_TICKS : KVM_EXIT_TICKS);
     this.timeline.add(lane.pcpu.now(), lane.id, `routed to ${kvm.kernel.image.banner}`, 1);

@@ -5,7 +5,7 @@
  * Invariant: an exit's first outcome is set here, once: fastpath at VM entry, routed at the handler, blocked at the first
  * poll while KVM_DETACHED.
  */
-import { CARETAKER_RUN_STATE } from '../../abi/ccb.js';
+import { CARETAKER_NO_EXIT, CARETAKER_RUN_STATE } from '../../abi/ccb.js';
 import { unreachable } from '../../abi/errors.js';
 import { printExitReason } from '../../abi/exit-reasons.js';
 import { INTR_TYPE } from '../../abi/interruption.js';
@@ -124,11 +124,33 @@ export class PayloadRunner {
   #route(lane: Lane): void {
     const machine = this.#machine;
     if (lane.inExit) {
-      if (lane.exit.outcome === null) this.#settle(lane, 'routed');
-      else this.#released(lane);
-      machine.hooks.atRoute(lane, machine.ledger);
+      if (lane.pcpu.registers.words[2 * REG.RDX] !== lane.exit.reasonWord) this.#hostEvent(lane);
+      else if (payloadStateOf(lane) === CARETAKER_RUN_STATE.SERIALIZED) this.#serialized(lane);
+      else {
+        if (lane.exit.outcome === null) this.#settle(lane, 'routed');
+        else this.#released(lane);
+        machine.hooks.atRoute(lane, machine.ledger);
+      }
     }
     machine.routed(lane);
+  }
+
+  /** The exit was answered; what goes to KVM is an NMI or an interrupt of the host's that came meanwhile. */
+  #hostEvent(lane: Lane): void {
+    if (lane.exit.outcome === null) this.#settle(lane, 'fastpath');
+    this.#machine.count('hostEventsHandedOn');
+  }
+
+  /** Stopped on request: the exit at hand was answered, or counts as blocked (CONTRACT, "Stop and serialize"). */
+  #serialized(lane: Lane): void {
+    const isAnswered = lane.vcpu.ccbView.number('exit_reason') === CARETAKER_NO_EXIT;
+    if (lane.exit.outcome === null) {
+      this.#settle(lane, isAnswered ? 'fastpath' : 'blocked');
+      if (!isAnswered) lane.waitBeganTsc = lane.pcpu.now();
+    }
+    if (!isAnswered) this.#released(lane);
+    this.#machine.count('serialized');
+    this.#machine.timeline.add(lane.pcpu.now(), lane.id, 'stopped and serialized', 3);
   }
 
   /** The first poll of an exit makes it a blocked one; an unchanged poll puts the core to sleep until something happens. */
@@ -151,7 +173,7 @@ export class PayloadRunner {
       this.#machine.hooks.atBlock(lane, this.#machine.ledger);
     }
     if (!lane.poll.isVain) return 'go on';
-    lane.phase = 'waiting';
+    if (this.#machine.config.pollsEveryTime !== true) lane.phase = 'waiting';
     return 'over';
   }
 

@@ -240,6 +240,30 @@ export function handleRoutedExit(context: ExitContext): ExitVerdict {
   return verdict;
 }
 
+/**
+ * An event of the host's that the payload took in root operation while attached (CONTRACT, "CR3 policies"): an NMI, whose
+ * IRET the payload has done, or an interrupt that it acknowledged and has not answered.
+ */
+export function handleHostEvent(context: ExitContext, word: number, vector: number): ExitVerdict {
+  switch (decodeExitReason(word).basic) {
+    case EXIT_REASON.EXIT_REASON_EXCEPTION_NMI:
+      return ENTER;
+    case EXIT_REASON.EXIT_REASON_EXTERNAL_INTERRUPT: {
+      context.cpu.msrs.write(X2APIC.EOI, 0n);
+      const guestVector = context.guestVectorOf(vector);
+      if (guestVector !== undefined) {
+        postInterrupt(context.kernel.memory, context.self.softState, guestVector);
+      }
+      return ENTER;
+    }
+    default:
+      return {
+        kind: 'dead',
+        why: `routed with reason ${word}, which is neither the exit's nor a host event`,
+      };
+  }
+}
+
 /** __vmx_complete_interrupts() and the injection of what it queued: soft state carries the event here. */
 function requeueEvent({ kernel, self, vmcs }: ExitContext): void {
   const soft = new StructView(CARETAKER_SOFT_STATE, kernel.memory, self.softState);

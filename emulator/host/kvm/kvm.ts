@@ -15,7 +15,7 @@ import { VcpuFileHandler, VmFileHandler } from './luo-files.js';
 import type { KvmKernel, KvmMachine } from './ports.js';
 import { renderTelemetry } from './telemetry-file.js';
 import type { KvmVcpu } from './vcpu.js';
-import { moveVcpu, startVcpu } from './vcpu-run.js';
+import { moveVcpu, requestStop, startVcpu } from './vcpu-run.js';
 import { KvmVm, type VmSettings } from './vm.js';
 
 /** What this KVM offers a payload; a next kernel may offer less. */
@@ -113,6 +113,17 @@ export class Kvm {
     const stopped = this.machine.stopVcpu(id);
     if (!stopped.ok) return stopped;
     moveVcpu(vm, vcpu, pcpu);
+    return DONE;
+  }
+
+  /** Stop and serialize a vCPU, attached or alone, then let it go on. Errnos: ENOENT; ETIMEDOUT it did not stop. */
+  stopAndResume(id: number): Result<void> {
+    const found = this.findVcpu(id);
+    if (found === undefined) return refuse('ENOENT');
+    requestStop(found.vm, found.vcpu);
+    const stopped = this.machine.stopVcpu(id);
+    if (!stopped.ok) return stopped;
+    startVcpu(found.vm, found.vcpu);
     return DONE;
   }
 

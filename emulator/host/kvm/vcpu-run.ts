@@ -15,13 +15,18 @@
  * Invariant: VMX instructions are executed on the vCPU's core and nowhere else.
  */
 import { HarnessBug } from '../../../abi/errors.js';
-import { CARETAKER_REGISTER_ORDER } from '../../../abi/ccb.js';
+import {
+  CARETAKER_NO_EXIT,
+  CARETAKER_REGISTER_ORDER,
+  CARETAKER_REQUEST,
+} from '../../../abi/ccb.js';
+import { low32 } from '../../../abi/uint.js';
 import { INTR_INFO } from '../../../abi/interruption.js';
 import { VMCS_FIELDS } from '../../../abi/vmcs-fields.js';
 import { applyDescription, type VmcsDescription } from '../../vmx/description.js';
 import type { Vmcs } from '../../vmx/vmcs.js';
 import type { ApicPeer } from './lapic.js';
-import { handleRoutedExit, type ExitVerdict } from './exits.js';
+import { handleHostEvent, handleRoutedExit, type ExitContext, type ExitVerdict } from './exits.js';
 import type { KvmCpu } from './ports.js';
 import type { KvmVcpu } from './vcpu.js';
 import type { KvmVm } from './vm.js';
@@ -66,20 +71,27 @@ export function moveVcpu(vm: KvmVm, vcpu: KvmVcpu, pcpu: number): void {
   startVcpu(vm, vcpu);
 }
 
-/** A routed exit has arrived at kvm_vmexit on the vCPU's core. `leave` when the vCPU stays in KVM. */
-export function onRoutedExit(vm: KvmVm, vcpu: KvmVcpu): ExitVerdict | { readonly kind: 'stay' } {
+/** What came of a jump to kvm_vmexit. */
+export type RoutedVerdict =
+  | ExitVerdict
+  /** The vCPU stays in KVM. */
+  | { readonly kind: 'stay' };
+
+/**
+ * The payload has jumped to kvm_vmexit on the vCPU's core with `word` in RDX. Four things can be behind that: the exit in
+ * the VMCS; a host event that the payload took while attached and hands on; a stop, after VMCLEAR and perhaps VMXOFF;
+ * or a payload that has lost its VMCS, which ends the vCPU.
+ */
+export function onRoutedExit(vm: KvmVm, vcpu: KvmVcpu, word: number): RoutedVerdict {
   const cpu = vm.machine.cpu(vcpu.pcpu);
-  const verdict = handleRoutedExit({
-    kernel: vm.kernel,
-    cpu,
-    vmcs: currentVmcs(cpu),
-    ccb: vcpu.ccb,
-    self: peerOf(vm, vcpu),
-    peers: vm.vcpus.map((peer) => peerOf(vm, peer)),
-    mapped: vcpu.mapped,
-    guestVectorOf: (hostVector) =>
-      vm.settings.irqRoutes.find((route) => route.hostVector === hostVector)?.guestVector,
-  });
+  const isSerialized = vcpu.payloadState === 'SERIALIZED';
+  if (isSerialized) resumeVmx(vcpu, cpu);
+  const vmcs = cpu.vmx.current;
+  if (vmcs?.regionPa !== vcpu.vmcsRegion || cpu.vmx.mode !== 'root') {
+    vcpu.state = 'dead';
+    return { kind: 'dead', why: 'the core has another VMCS current than KVM gave it' };
+  }
+  const verdict = answer(vm, vcpu, cpu, vmcs, { word, isSerialized });
   if (verdict.kind === 'dead') {
     vcpu.state = 'dead';
     return verdict;
@@ -90,6 +102,40 @@ export function onRoutedExit(vm: KvmVm, vcpu: KvmVcpu): ExitVerdict | { readonly
   vcpu.state = 'running';
   enterThroughRun(vm, vcpu);
   return verdict;
+}
+
+/** The vCPU stopped and serialized itself: KVM takes the VMCS up again where VMCLEAR left it. */
+function resumeVmx(vcpu: KvmVcpu, cpu: KvmCpu): void {
+  if (cpu.vmx.mode === 'off') vmxon(cpu, vcpu.memory.at('vmxon'));
+  vmptrld(cpu, vcpu.vmcsRegion);
+  vcpu.ccbView.set('launch_state', 0);
+  vcpu.ccbView.set('request', CARETAKER_REQUEST.NONE);
+}
+
+function answer(
+  vm: KvmVm,
+  vcpu: KvmVcpu,
+  cpu: KvmCpu,
+  vmcs: Vmcs,
+  how: { readonly word: number; readonly isSerialized: boolean },
+): ExitVerdict {
+  const context: ExitContext = {
+    kernel: vm.kernel,
+    cpu,
+    vmcs,
+    ccb: vcpu.ccb,
+    self: peerOf(vm, vcpu),
+    peers: vm.vcpus.map((peer) => peerOf(vm, peer)),
+    mapped: vcpu.mapped,
+    guestVectorOf: (hostVector) =>
+      vm.settings.irqRoutes.find((route) => route.hostVector === hostVector)?.guestVector,
+  };
+  if (how.isSerialized) {
+    const isAnswered = vcpu.ccbView.number('exit_reason') === CARETAKER_NO_EXIT;
+    return isAnswered ? { kind: 'enter' } : handleRoutedExit(context);
+  }
+  if (how.word === low32(vmcs.read('VM_EXIT_REASON'))) return handleRoutedExit(context);
+  return handleHostEvent(context, how.word, vcpu.softState.number('acknowledged_vector'));
 }
 
 function peerOf(vm: KvmVm, vcpu: KvmVcpu): ApicPeer {
@@ -142,6 +188,12 @@ export function isolate(vm: KvmVm, vcpu: KvmVcpu): void {
   vcpu.stopRequested = false;
   enterThroughRun(vm, vcpu);
   vm.machine.vcpuStarted(vcpu.id);
+}
+
+/** Stop and serialize: the request first, then the kick that makes the payload look. */
+export function requestStop(vm: KvmVm, vcpu: KvmVcpu): void {
+  vcpu.ccbView.set('request', CARETAKER_REQUEST.STOP);
+  vm.machine.kick(vcpu.id);
 }
 
 /** KVM is there again: the same in the next kernel and when an update is cancelled. */

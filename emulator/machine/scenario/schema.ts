@@ -84,6 +84,7 @@ const step = z.union([
   z.strictObject({ gap: z.strictObject({ ...load, seconds, script }) }),
   z.strictObject({ retrieve: z.literal(true) }),
   z.strictObject({ finish: z.literal(true) }),
+  z.strictObject({ stop: z.strictObject({ vcpu: count(MAX_VCPUS - 1) }) }),
   z.strictObject({
     migrate: z.strictObject({ vcpu: count(MAX_VCPUS - 1), pcpu: count(2 * MAX_VCPUS) }),
   }),
