@@ -7,6 +7,7 @@
  */
 import { VMCS_FIELDS, VMCS_SLOT } from '../../../abi/vmcs-fields.js';
 import { RULE_SET_WORDS, VMCS_FLAG, type Vmcs } from '../vmcs.js';
+import { APIC_CONTROL_RULES } from './apic-controls.js';
 import { ENTRY_CONTROL_RULES } from './entry-controls.js';
 import { EXECUTION_CONTROL_RULES } from './execution-controls.js';
 import { EXIT_CONTROL_RULES } from './exit-controls.js';
@@ -14,19 +15,26 @@ import { GUEST_NON_REGISTER_RULES } from './guest-non-register.js';
 import { GUEST_REGISTER_RULES } from './guest-registers.js';
 import { GUEST_RIP_RULES } from './guest-rip.js';
 import { GUEST_SEGMENT_RULES } from './guest-segments.js';
+import { GUEST_SYSTEM_SEGMENT_RULES } from './guest-system-segments.js';
+import { GUEST_TABLE_RULES } from './guest-tables.js';
 import { HOST_STATE_RULES } from './host-state.js';
+import { TRANSLATION_CONTROL_RULES } from './translation-controls.js';
 import { limitRules, type EntryCpu, type EntryRule, type VmcsView } from './rule.js';
 
 /** Every check of VM entry, in the order in which this processor makes them. */
 export const ENTRY_RULES: readonly EntryRule[] = limitRules([
   ...EXECUTION_CONTROL_RULES,
+  ...APIC_CONTROL_RULES,
+  ...TRANSLATION_CONTROL_RULES,
   ...EXIT_CONTROL_RULES,
   ...ENTRY_CONTROL_RULES,
   ...HOST_STATE_RULES,
   ...GUEST_REGISTER_RULES,
   ...GUEST_SEGMENT_RULES,
+  ...GUEST_SYSTEM_SEGMENT_RULES,
   ...GUEST_RIP_RULES,
   ...GUEST_NON_REGISTER_RULES,
+  ...GUEST_TABLE_RULES,
 ]);
 
 /** The rules that a change of some bits of a slot's low half, or of any bit of its high half, can affect. */

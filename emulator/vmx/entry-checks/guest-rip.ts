@@ -11,7 +11,7 @@ import { sspRows } from './cet.js';
 import { injectsType } from './entry-controls.js';
 import { protectedModeGuest } from './guest-registers.js';
 import { guestRules, type VmcsView } from './rule.js';
-import { entry, ia32e, isCanonicalField, withBits } from './values.js';
+import { entry, ia32e, withBits } from './values.js';
 
 const { GUEST_CR0, GUEST_CS_AR_BYTES, GUEST_RFLAGS, GUEST_RIP, GUEST_SSP } = VMCS_SLOT;
 
@@ -23,6 +23,7 @@ const CS_L = 0x2000;
 
 /** Whether the guest will execute 64-bit code. */
 const is64Bit = (v: VmcsView): boolean => ia32e(v) && (v.low(GUEST_CS_AR_BYTES) & CS_L) !== 0;
+const hasIdenticalTop = (high: number): boolean => high >>> 16 === 0 || high >>> 16 === 0xffff;
 const loadsCet = (v: VmcsView): boolean => entry(v, ENTRY_CONTROL.LOAD_CET_STATE);
 
 export const GUEST_RIP_RULES = guestRules([
@@ -33,10 +34,11 @@ export const GUEST_RIP_RULES = guestRules([
     breaks: () => ({ GUEST_CS_AR_BYTES: 0xc09bn }),
   },
   {
-    rule: 'if the guest will be in 64-bit mode, GUEST_RIP must be canonical',
+    // Bit 47 may differ: such an address is not canonical, and the guest's first fetch faults instead.
+    rule: 'if the guest will be in 64-bit mode, bits 63:48 of GUEST_RIP must be identical',
     reads: ['VM_ENTRY_CONTROLS', 'GUEST_CS_AR_BYTES', 'GUEST_RIP'],
-    holds: (v) => isCanonicalField(v, GUEST_RIP) || !is64Bit(v),
-    breaks: () => ({ GUEST_RIP: 0x0000_8000_0000_0000n }),
+    holds: (v) => hasIdenticalTop(v.high(GUEST_RIP)) || !is64Bit(v),
+    breaks: () => ({ GUEST_RIP: 0x0001_0000_0000_0000n }),
   },
   {
     rule: 'reserved bits 63:22, 15, 5 and 3 of GUEST_RFLAGS must be 0',

@@ -1,74 +1,50 @@
 /**
- * Checks of VM entry on the guest's segment and descriptor-table registers.
+ * Checks of VM entry on the guest's code and data segment registers, and the selectors and bases of TR and LDTR.
  *
- * Source: SDM, "Checks on Guest Segment Registers", "Checks on Guest Descriptor-Table Registers".
+ * Source: SDM, "Checks on Guest Segment Registers".
  * Invariant: "usable" means bit 16 of the access rights is 0; a virtual-8086 guest has RFLAGS.VM = 1 and CR0.PE is
  * not consulted, as the SDM's term "the guest will be virtual-8086" says.
  */
 import { VMCS_SLOT, type FieldName } from '../../../abi/vmcs-fields.js';
-import { SECONDARY } from '../../../abi/vmx-controls.js';
 import { CR } from '../capabilities.js';
 import type { VmcsDescription } from '../description.js';
 import { protectedModeGuest, unrestrictedGuest } from './guest-registers.js';
-import { guestRules, type Read, type RuleRow, type VmcsView } from './rule.js';
-import { SECONDARY_READS, ia32e, isCanonicalField, secondary, withBits } from './values.js';
+import { guestRules, type RuleRow } from './rule.js';
+import {
+  AR,
+  AR_OF,
+  BASE_OF,
+  CODE_AND_DATA,
+  DATA,
+  LIMIT_OF,
+  SELECTOR_OF,
+  VIRTUAL_8086_FLAG,
+  ar,
+  base,
+  checked,
+  checkedReads,
+  descriptorRows,
+  dpl,
+  limit,
+  selector,
+  unrestricted,
+  v8086,
+  type Segment,
+} from './segment-registers.js';
+import { SECONDARY_READS, ia32e, isCanonicalField } from './values.js';
 
-const F = VMCS_SLOT;
 const {
   GUEST_CR0,
   GUEST_CS_AR_BYTES,
   GUEST_CS_BASE,
   GUEST_CS_SELECTOR,
   GUEST_LDTR_AR_BYTES,
+  GUEST_LDTR_BASE,
   GUEST_LDTR_SELECTOR,
-  GUEST_RFLAGS,
   GUEST_SS_AR_BYTES,
   GUEST_SS_SELECTOR,
-  GUEST_TR_AR_BYTES,
   GUEST_TR_SELECTOR,
 } = VMCS_SLOT;
-
-const CODE_AND_DATA = ['CS', 'SS', 'DS', 'ES', 'FS', 'GS'] as const;
-const DATA = ['DS', 'ES', 'FS', 'GS'] as const;
-type Segment = (typeof CODE_AND_DATA)[number] | 'TR' | 'LDTR';
-
-// prettier-ignore
-/** Bits of a VMCS access-rights field. */
-const AR = {
-  TYPE: 0xf, ACCESSED: 0x1, READABLE: 0x2, CODE: 0x8, S: 0x10, DPL_SHIFT: 5, P: 0x80, L: 0x2000, DB: 0x4000,
-  G: 0x8000, UNUSABLE: 0x1_0000, RESERVED: 0xfffe_0f00,
-} as const;
-
-const VM_FLAG = 0x2_0000;
-const BUSY_16 = 3;
-const BUSY_32 = 11;
-const LDT = 2;
-
-const ar = (segment: Segment) => `GUEST_${segment}_AR_BYTES` as const;
-const selector = (segment: Segment) => `GUEST_${segment}_SELECTOR` as const;
-const base = (segment: Segment) => `GUEST_${segment}_BASE` as const;
-const limit = (segment: Segment) => `GUEST_${segment}_LIMIT` as const;
-
-const ALL = [...CODE_AND_DATA, 'TR', 'LDTR'] as const;
-const slotsOf = (nameOf: (segment: Segment) => FieldName): Readonly<Record<Segment, number>> =>
-  Object.fromEntries(ALL.map((segment) => [segment, F[nameOf(segment)]])) as Record<
-    Segment,
-    number
-  >;
-const AR_OF = slotsOf(ar);
-const SELECTOR_OF = slotsOf(selector);
-const BASE_OF = slotsOf(base);
-const LIMIT_OF = slotsOf(limit);
-
-/** The flag that v8086() reads. */
-const VIRTUAL_8086_FLAG: Read = { field: 'GUEST_RFLAGS', bits: VM_FLAG };
-const v8086 = (v: VmcsView): boolean => (v.low(GUEST_RFLAGS) & VM_FLAG) !== 0;
-const unrestricted = (v: VmcsView): boolean => secondary(v, SECONDARY.UNRESTRICTED_GUEST);
-const dpl = (rights: number): number => (rights >>> AR.DPL_SHIFT) & 3;
-/** Whether a register's descriptor is consulted at all: not in virtual-8086 mode, and not when unusable. */
-const checked = (v: VmcsView, segment: Segment): boolean =>
-  !v8086(v) && (segment === 'CS' || (v.low(AR_OF[segment]) & AR.UNUSABLE) === 0);
-const checkedReads = (segment: Segment): readonly Read[] => [VIRTUAL_8086_FLAG, ar(segment)];
 
 /** A protected-mode guest whose segment registers hold what virtual-8086 mode demands. */
 const virtual8086 = (valid: VmcsDescription): VmcsDescription => ({
@@ -135,7 +111,7 @@ const BASES: RuleRow[] = [
     rule: 'LDTR: if usable, the base must be canonical',
     reads: ['GUEST_LDTR_AR_BYTES', 'GUEST_LDTR_BASE'],
     holds: (v) =>
-      (v.low(GUEST_LDTR_AR_BYTES) & AR.UNUSABLE) !== 0 || isCanonicalField(v, F.GUEST_LDTR_BASE),
+      (v.low(GUEST_LDTR_AR_BYTES) & AR.UNUSABLE) !== 0 || isCanonicalField(v, GUEST_LDTR_BASE),
     breaks: () => ({ GUEST_LDTR_AR_BYTES: 0x82n, GUEST_LDTR_BASE: 0x0000_8000_0000_0000n }),
   },
   {
@@ -272,44 +248,6 @@ const PRIVILEGE: RuleRow[] = [
   })),
 ];
 
-/** Rules on P, reserved bits and granularity that code, data, TR and LDTR share. */
-function descriptorRows(segment: Segment, rights: bigint, isChecked: RuleRow['holds']): RuleRow[] {
-  const name = ar(segment);
-  const slot = F[name];
-  const when = segment === 'CS' || segment === 'TR' ? '' : 'if usable, ';
-  const reads: readonly Read[] = [VIRTUAL_8086_FLAG, name];
-  return [
-    {
-      rule: `${segment}: ${when}P must be 1`,
-      reads,
-      holds: (v, cpu) => !isChecked(v, cpu) || (v.low(slot) & AR.P) !== 0,
-      breaks: () => ({ [name]: rights & ~0x80n }),
-    },
-    {
-      rule: `${segment}: ${when}bits 11:8 and 31:17 of the access rights must be 0`,
-      reads,
-      holds: (v, cpu) => !isChecked(v, cpu) || (v.low(slot) & AR.RESERVED) === 0,
-      breaks: () => ({ [name]: rights | 0x100n }),
-    },
-    {
-      rule: `${segment}: ${when}G must be 0 if any bit of limit[11:0] is 0`,
-      reads: [...reads, limit(segment)],
-      holds: (v, cpu) =>
-        !isChecked(v, cpu) ||
-        (v.low(LIMIT_OF[segment]) & 0xfff) === 0xfff ||
-        (v.low(slot) & AR.G) === 0,
-      breaks: () => ({ [name]: rights | 0x8000n, [limit(segment)]: 0xffff_f000n }),
-    },
-    {
-      rule: `${segment}: ${when}G must be 1 if any bit of limit[31:20] is 1`,
-      reads: [...reads, limit(segment)],
-      holds: (v, cpu) =>
-        !isChecked(v, cpu) || v.low(LIMIT_OF[segment]) >>> 20 === 0 || (v.low(slot) & AR.G) !== 0,
-      breaks: () => ({ [name]: rights & ~0x8000n, [limit(segment)]: 0xffff_ffffn }),
-    },
-  ];
-}
-
 const DESCRIPTORS: RuleRow[] = [
   ...CODE_AND_DATA.flatMap((segment) =>
     descriptorRows(segment, legalRights(segment), (v) => checked(v, segment)),
@@ -325,66 +263,6 @@ const DESCRIPTORS: RuleRow[] = [
   },
 ];
 
-const ldtrUsable = (v: VmcsView): boolean => (v.low(GUEST_LDTR_AR_BYTES) & AR.UNUSABLE) === 0;
-
-const SYSTEM: RuleRow[] = [
-  {
-    rule: 'TR: in IA-32e mode the type must be 11 (64-bit busy TSS), else 3 or 11',
-    reads: ['GUEST_TR_AR_BYTES', 'VM_ENTRY_CONTROLS'],
-    holds: (v) => {
-      const type = v.low(GUEST_TR_AR_BYTES) & AR.TYPE;
-      return type === BUSY_32 || (type === BUSY_16 && !ia32e(v));
-    },
-    breaks: () => ({ GUEST_TR_AR_BYTES: 0x83n }),
-  },
-  {
-    rule: 'TR: S must be 0',
-    reads: ['GUEST_TR_AR_BYTES'],
-    holds: (v) => (v.low(GUEST_TR_AR_BYTES) & AR.S) === 0,
-    breaks: () => ({ GUEST_TR_AR_BYTES: 0x9bn }),
-  },
-  ...descriptorRows('TR', 0x8bn, () => true),
-  {
-    rule: 'TR: it must not be unusable',
-    reads: ['GUEST_TR_AR_BYTES'],
-    holds: (v) => (v.low(GUEST_TR_AR_BYTES) & AR.UNUSABLE) === 0,
-    breaks: (valid) => ({ GUEST_TR_AR_BYTES: withBits(valid, 'GUEST_TR_AR_BYTES', AR.UNUSABLE) }),
-  },
-  {
-    rule: 'LDTR: if usable, the type must be 2 (LDT)',
-    reads: ['GUEST_LDTR_AR_BYTES'],
-    holds: (v) => !ldtrUsable(v) || (v.low(GUEST_LDTR_AR_BYTES) & AR.TYPE) === LDT,
-    breaks: () => ({ GUEST_LDTR_AR_BYTES: 0x83n }),
-  },
-  {
-    rule: 'LDTR: if usable, S must be 0',
-    reads: ['GUEST_LDTR_AR_BYTES'],
-    holds: (v) => !ldtrUsable(v) || (v.low(GUEST_LDTR_AR_BYTES) & AR.S) === 0,
-    breaks: () => ({ GUEST_LDTR_AR_BYTES: 0x92n }),
-  },
-  ...descriptorRows('LDTR', 0x82n, ldtrUsable),
-];
-
-const TABLE_SLOT = {
-  GDTR: { base: F.GUEST_GDTR_BASE, limit: F.GUEST_GDTR_LIMIT },
-  IDTR: { base: F.GUEST_IDTR_BASE, limit: F.GUEST_IDTR_LIMIT },
-} as const;
-
-const TABLES: RuleRow[] = (['GDTR', 'IDTR'] as const).flatMap((table): RuleRow[] => [
-  {
-    rule: `${table}: the base must be canonical`,
-    reads: [`GUEST_${table}_BASE`],
-    holds: (v) => isCanonicalField(v, TABLE_SLOT[table].base),
-    breaks: () => ({ [`GUEST_${table}_BASE`]: 0x0000_8000_0000_0000n }),
-  },
-  {
-    rule: `${table}: bits 31:16 of the limit must be 0`,
-    reads: [`GUEST_${table}_LIMIT`],
-    holds: (v) => v.low(TABLE_SLOT[table].limit) >>> 16 === 0,
-    breaks: () => ({ [`GUEST_${table}_LIMIT`]: 0x1_0000n }),
-  },
-]);
-
 export const GUEST_SEGMENT_RULES = guestRules([
   ...SELECTORS,
   ...BASES,
@@ -393,6 +271,4 @@ export const GUEST_SEGMENT_RULES = guestRules([
   ...SYSTEM_FLAG,
   ...PRIVILEGE,
   ...DESCRIPTORS,
-  ...SYSTEM,
-  ...TABLES,
 ]);
