@@ -143,6 +143,16 @@ export class Machine implements KvmMachine {
       onDelivery: (event) => {
         if (event.kind === 'nmi') this.count('nmisDelivered');
       },
+      onFinding: ({ invariant, address, message, details }) => {
+        const lane = this.laneOn(pcpuId);
+        const where = lane?.inExit === true ? `${lane.describeExit()}: ` : '';
+        this.ledger.fail(invariant, address, where + message, details);
+        return 'continue';
+      },
+      onEoi: (vector) => {
+        const lane = this.laneOn(pcpuId);
+        if (vector === null && lane?.inExit === true) lane.exit.strayEois++;
+      },
     };
   }
 
@@ -249,7 +259,7 @@ export class Machine implements KvmMachine {
   runUntil(done: () => boolean, limitTsc: number): boolean {
     while (!done()) {
       const lane = this.#nextLane();
-      const laneTsc = lane === null ? Infinity : nextTscOf(lane);
+      const laneTsc = lane === null ? Infinity : nextTscOf(lane, this.#hostTsc);
       const eventTsc = this.events.nextTsc;
       const tsc = Math.min(laneTsc, eventTsc);
       if (tsc >= limitTsc) {
@@ -349,7 +359,7 @@ export class Machine implements KvmMachine {
     let best: Lane | null = null;
     let bestTsc = Infinity;
     for (const lane of this.lanes) {
-      const tsc = nextTscOf(lane);
+      const tsc = nextTscOf(lane, this.#hostTsc);
       if (tsc < bestTsc) {
         best = lane;
         bestTsc = tsc;
@@ -358,10 +368,8 @@ export class Machine implements KvmMachine {
     return best;
   }
 
-  /** The wait ends with the first poll after what ended it: time moves by whole polls. */
   #wake(lane: Lane): void {
-    const ahead = this.#hostTsc - lane.pcpu.now();
-    if (ahead > 0) lane.pcpu.clock.advance(Math.ceil(ahead / lane.pollTicks) * lane.pollTicks);
+    lane.pcpu.clock.advanceTo(nextPollTsc(lane, this.#hostTsc));
     lane.phase = 'payload';
   }
 
@@ -421,20 +429,26 @@ export class Machine implements KvmMachine {
 }
 
 /** When a lane does its next thing, Infinity while something else must happen first. */
-function nextTscOf(lane: Lane): number {
+function nextTscOf(lane: Lane, hostTsc: number): number {
   switch (lane.phase) {
     case 'payload':
       return lane.pcpu.now();
     case 'guest':
       return guestTsc(lane);
     case 'waiting':
-      return isWoken(lane) ? lane.pcpu.now() : Infinity;
+      return isWoken(lane) ? nextPollTsc(lane, hostTsc) : Infinity;
     case 'halted':
       return isPending(lane.pcpu) ? lane.pcpu.now() : lane.pcpu.apic.nextTsc;
     case 'in-kvm':
     case 'stopped':
       return Infinity;
   }
+}
+
+/** A wait ends with the first poll after what ended it: time moves by whole polls. */
+function nextPollTsc(lane: Lane, hostTsc: number): number {
+  const now = lane.pcpu.now();
+  return now + Math.max(0, Math.ceil((hostTsc - now) / lane.pollTicks)) * lane.pollTicks;
 }
 
 function guestTsc(lane: Lane): number {
