@@ -1,3 +1,8 @@
+/**
+ * A pCPU without an engine for tests of emulator/vmx: registers, MSRs in a map, memory and a settable TSC.
+ *
+ * Invariant: it models nothing; an MSR that nobody set reads 0, and one in `refusedMsrs` raises #GP.
+ */
 import { EFER, MSR } from '../../abi/msrs.js';
 import { PhysicalMemory } from '../../emulator/memory/physical-memory.js';
 import { RegisterFile } from '../../emulator/cpu/registers.js';
