@@ -267,6 +267,7 @@ export class Engine {
    * @throws EngineError NO_INSTRUCTION_THERE.
    */
   setBreakpoint(address: bigint): void {
+    if (this.#breakpoints.has(address)) return;
     if (!this.#code.isBoundary(address)) {
       throw new EngineError('NO_INSTRUCTION_THERE', `no instruction begins at ${hex(address)}`);
     }
@@ -310,6 +311,7 @@ export class Engine {
 
   /** The watched accesses since the last call, in order. */
   takeAccesses(): LoggedAccess[] {
+    if (this.#words[COUNTER.ACCESSES] === 0) return [];
     const rows = this.#native.takeAccesses();
     const accesses: LoggedAccess[] = [];
     for (let at = 0; at < rows.length; at += 4) {
@@ -366,7 +368,9 @@ export class Engine {
 
   restore(snapshot: EngineSnapshot): void {
     this.registers.values.set(snapshot.registers);
+    const logged = this.#words[COUNTER.ACCESSES]!;
     this.#words.set(snapshot.counters);
+    this.#words[COUNTER.ACCESSES] = logged;
     this.#native.writeVectors(snapshot.vectors);
     this.#native.restoreFlow(snapshot.flow);
   }

@@ -43,8 +43,10 @@ export const COUNTER = {
   RDTSCS: 5,
   TRACE_HEAD: 6,
   TSC_BASE: 7,
+  /** Watched accesses that takeAccesses() would give. */
+  ACCESSES: 8,
 } as const;
-export const COUNTER_WORDS = 8;
+export const COUNTER_WORDS = 9;
 
 /** Bytes of the coverage map and entries of the trace ring. */
 export const COVERAGE_BYTES = 65536;

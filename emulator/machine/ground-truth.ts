@@ -22,12 +22,15 @@ const ROWS = CARETAKER_TELEMETRY_REASONS + 1;
 export class GroundTruth {
   /** Row of a reason; the last row is for reasons past the table. */
   readonly #counts = new Float64Array(ROWS * OUTCOMES.length);
+  /** Exits with an outcome, entry failures apart: the sum of all counts. */
+  exits = 0;
   entryFailures = 0;
   readonly stalls: Stall[] = [];
 
   /** Counts the first outcome of an exit. */
   add(basic: number, outcome: Outcome): void {
     this.#counts[index(basic, outcome)]!++;
+    this.exits++;
   }
 
   count(basic: number, outcome: Outcome): number {
@@ -38,11 +41,6 @@ export class GroundTruth {
     let sum = 0;
     for (let row = 0; row < ROWS; row++) sum += this.count(row, outcome);
     return sum;
-  }
-
-  /** Exits with an outcome, entry failures apart. */
-  get exits(): number {
-    return OUTCOMES.reduce((sum, outcome) => sum + this.total(outcome), 0);
   }
 }
 

@@ -71,7 +71,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     Memory* memory = Memory::Unwrap(info[0].As<Napi::Object>());
     SharedBuffers buffers;
     buffers.registers = shared<uint64_t>(info[1], 20);
-    buffers.counters = shared<double>(info[2], slot::kTscBase + 1);
+    buffers.counters = shared<double>(info[2], slot::kAccesses + 1);
     buffers.info = shared<uint64_t>(info[3], slot::kErrorCode + 1);
     buffers.coverage = shared<uint8_t>(info[4], kCoverageBytes);
     buffers.trace = shared<uint64_t>(info[5], kTraceEntries);

@@ -8,7 +8,6 @@ CodeRange::CodeRange(uint64_t base, uint64_t size, uint32_t ordinal)
     : base(base),
       size(size),
       ordinal(ordinal),
-      allowed(size / kPageSize, 0),
       copy_(size),
       info_(size + 1) {}
 

@@ -62,8 +62,8 @@ class CodeRange {
   const uint64_t base;
   const uint64_t size;
   const uint32_t ordinal;
-  // One byte a page: whether the active address space may execute it.
-  std::vector<uint8_t> allowed;
+  // One byte a page: whether the active address space may execute it. The space's own.
+  const uint8_t* allowed = nullptr;
 
  private:
   void patch(const CodeSite& site);

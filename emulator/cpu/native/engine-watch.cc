@@ -1,9 +1,9 @@
 // Watched pages: their accesses leave the fast path, every other page keeps it.
 //
 // A memory hook would slow down every load and store of the engine. A watched page is mapped as a device instead, whose
-// callbacks are plain memory. From 2.1 on it also lacks permissions in Unicorn's map, whose protection hook comes first
-// and knows RIP.
-// DEVIATION: on 2.0.1 the RIP of a record is its block's first address, and an unaligned access is several records.
+// callbacks are plain memory, and lacks permissions in Unicorn's map, whose protection hook comes first and knows RIP.
+// Before 2.1 that hook does not know RIP and devices split accesses: there it is a memory hook after all.
+// DEVIATION: on 2.0.1 the RIP of a record is its block's first address.
 #include <cstring>
 
 #include "engine-registers.h"
@@ -21,59 +21,70 @@ void Engine::set_watch(uint64_t base, const uint8_t* masks, uint64_t size) {
       watched->engine = this;
       watched->base = page;
       watched->masks.fill(0);
-      map_->watch_page(page, {watched_read, watched_write}, watched.get(), !is_2_0_);
-      if (!is_2_0_) {
-        check(uc_hook_add(uc_, &watched->hook, UC_HOOK_MEM_READ_PROT | UC_HOOK_MEM_WRITE_PROT,
-                          reinterpret_cast<void*>(protected_hook), this, page,
-                          page + kPageSize - 1),
-              "uc_hook_add");
+      int types = UC_HOOK_MEM_READ_PROT | UC_HOOK_MEM_WRITE_PROT;
+      void* callback = reinterpret_cast<void*>(protected_hook);
+      if (is_2_0_) {
+        types = UC_HOOK_MEM_READ | UC_HOOK_MEM_WRITE;
+        callback = reinterpret_cast<void*>(memory_hook);
+      } else {
+        map_->watch_page(page, {watched_read, watched_write}, watched.get());
       }
+      check(uc_hook_add(uc_, &watched->hook, types, callback, this, page, page + kPageSize - 1),
+            "uc_hook_add");
     }
     std::memcpy(watched->masks.data() + (at - page), masks + (at - base), end - at);
     bool is_used = false;
     for (const uint8_t mask : watched->masks) is_used |= mask != 0;
     if (!is_used) {
-      if (!is_2_0_) check(uc_hook_del(uc_, watched->hook), "uc_hook_del");
-      map_->place(page, kPageSize, SegmentKind::kMemory, nullptr);
+      check(uc_hook_del(uc_, watched->hook), "uc_hook_del");
+      if (!is_2_0_) map_->place(page, kPageSize, SegmentKind::kMemory, nullptr);
       watched_.erase(page);
     }
     at = end;
   }
   flush_tlb();
+  // Whether an access asks the hooks is decided when it is translated.
+  if (is_2_0_) {
+    for (const auto& range : ranges_) drop_translations(range->base, range->size);
+  }
 }
 
 std::vector<AccessRecord> Engine::take_accesses() {
   std::vector<AccessRecord> taken;
   taken.swap(accesses_);
+  shared_.counters[slot::kAccesses] = 0;
   return taken;
 }
 
 uint64_t Engine::watched_read(uc_engine*, uint64_t offset, unsigned size, void* user) {
   const WatchedPage* page = static_cast<WatchedPage*>(user);
-  Engine* engine = page->engine;
   uint64_t value = 0;
-  std::memcpy(&value, engine->memory_->bytes() + page->base + offset, size);
-  if (engine->is_2_0_) engine->log_access(kRead, page->base + offset, size, value);
+  std::memcpy(&value, page->engine->memory_->bytes() + page->base + offset, size);
   return value;
 }
 
 void Engine::watched_write(uc_engine*, uint64_t offset, unsigned size, uint64_t value, void* user) {
   const WatchedPage* page = static_cast<WatchedPage*>(user);
-  Engine* engine = page->engine;
-  if (engine->is_2_0_) engine->log_access(kWrite, page->base + offset, size, value);
-  std::memcpy(engine->memory_->bytes() + page->base + offset, &value, size);
+  std::memcpy(page->engine->memory_->bytes() + page->base + offset, &value, size);
 }
 
 bool Engine::protected_hook(uc_engine*, uc_mem_type type, uint64_t address, int size, int64_t value,
                             void* user) {
-  static_cast<Engine*>(user)->on_protected_access(type, address, static_cast<uint64_t>(size),
-                                                  static_cast<uint64_t>(value));
+  static_cast<Engine*>(user)->on_watched_access(type == UC_MEM_READ_PROT, address,
+                                                static_cast<uint64_t>(size),
+                                                static_cast<uint64_t>(value));
   return true;
 }
 
-void Engine::on_protected_access(uc_mem_type type, uint64_t address, uint64_t size,
-                                 uint64_t value) {
-  if (type == UC_MEM_READ_PROT) {
+void Engine::memory_hook(uc_engine*, uc_mem_type type, uint64_t address, int size, int64_t value,
+                         void* user) {
+  static_cast<Engine*>(user)->on_watched_access(type == UC_MEM_READ, address,
+                                                static_cast<uint64_t>(size),
+                                                static_cast<uint64_t>(value));
+}
+
+void Engine::on_watched_access(bool is_read, uint64_t address, uint64_t size, uint64_t value) {
+  if (is_read) {
     uint64_t read = 0;
     if (address + size <= memory_->size()) std::memcpy(&read, memory_->bytes() + address, size);
     log_access(kRead, address, size, read);
@@ -103,6 +114,7 @@ void Engine::log_access(Access kind, uint64_t address, uint64_t size, uint64_t v
                                                           : get_register(UC_X86_REG_RIP);
   if (size < 8) value &= (1ull << (8 * size)) - 1;
   accesses_.push_back({address, value, rip, size | (static_cast<uint64_t>(kind) << 8)});
+  shared_.counters[slot::kAccesses] = static_cast<double>(accesses_.size());
 }
 
 }  // namespace caretaker

@@ -485,11 +485,9 @@ void Engine::activate_space(uint32_t id) {
   PageTables* tables = found == spaces_.end() ? empty_.get() : found->second.get();
   active_ = tables;
   for (const auto& range : ranges_) {
-    for (uint64_t page = 0; page < range->allowed.size(); page++) {
-      range->allowed[page] = tables->is_executable(range->base + page * kPageSize) ? 1 : 0;
-    }
+    range->allowed = tables->executable_pages(range->ordinal, range->base, range->size);
   }
-  flush_tlb();
+  flush_tlb(false);
 }
 
 void Engine::dispose_space(uint32_t id) {
@@ -500,8 +498,8 @@ void Engine::dispose_space(uint32_t id) {
 }
 
 // Writing CR3 flushes from 2.1 on; before that only a change of Unicorn's map does.
-void Engine::flush_tlb() {
-  is_map_changed_ = true;
+void Engine::flush_tlb(bool is_map_changed) {
+  if (is_map_changed || is_2_0_) is_map_changed_ = true;
   set_register(UC_X86_REG_CR3, active_->root());
   if (!is_2_0_) return;
   flush_toggle_ = !flush_toggle_;
@@ -569,9 +567,7 @@ void Engine::define_code(uint64_t base, uint64_t size, const uint8_t* flags,
     last_range_ = nullptr;
     previous_range_ = nullptr;
     flush_tlb();
-    for (uint64_t page = 0; page < same->allowed.size(); page++) {
-      same->allowed[page] = active_->is_executable(base + page * kPageSize) ? 1 : 0;
-    }
+    same->allowed = active_->executable_pages(same->ordinal, base, size);
   }
   same->define(memory_->bytes() + base, flags, std::move(sites));
   apply_breakpoints(*same);

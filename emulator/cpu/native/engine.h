@@ -34,7 +34,8 @@ enum class Stop : int {
 // Slots of the shared buffers; native-binding.ts has the same numbers.
 namespace slot {
 enum Register { kRsp = 4, kRip = 16, kRflags = 17, kFsBase = 18, kGsBase = 19, kHeld = 18 };
-enum Counter { kInstructions, kBlocks, kStores, kVmreads, kVmwrites, kRdtscs, kTraceHead, kTscBase };
+enum Counter { kInstructions, kBlocks, kStores, kVmreads, kVmwrites, kRdtscs, kTraceHead, kTscBase,
+               kAccesses };
 enum Info { kAddress, kAccess, kSize, kVector, kReason, kSite, kErrorCode };
 }  // namespace slot
 
@@ -134,7 +135,8 @@ class Engine {
   void retire_current(uint64_t rip, bool is_whole);
   Outcome memory_stop(Access access, Reason reason, uint64_t address, uint64_t size);
   void forget_exception(int32_t* error_code);
-  void flush_tlb();
+  // `is_map_changed` is false when only the tables that are walked are others.
+  void flush_tlb(bool is_map_changed = true);
   void drop_translations(uint64_t base, uint64_t size);
   CodeRange* code_at(uint64_t address);
   void apply_breakpoints(CodeRange& range);
@@ -162,7 +164,9 @@ class Engine {
   static uint64_t watched_read(uc_engine*, uint64_t offset, unsigned size, void* user);
   static void watched_write(uc_engine*, uint64_t offset, unsigned size, uint64_t value, void* user);
   void log_access(Access kind, uint64_t address, uint64_t size, uint64_t value);
-  void on_protected_access(uc_mem_type type, uint64_t address, uint64_t size, uint64_t value);
+  static void memory_hook(uc_engine*, uc_mem_type, uint64_t address, int size, int64_t value,
+                          void* user);
+  void on_watched_access(bool is_read, uint64_t address, uint64_t size, uint64_t value);
 
   std::shared_ptr<SharedMemory> memory_;
   SharedBuffers shared_;

@@ -97,6 +97,17 @@ bool PageTables::is_executable(uint64_t address) const {
   return range != nullptr && range->executable;
 }
 
+const uint8_t* PageTables::executable_pages(uint32_t ordinal, uint64_t base, uint64_t size) {
+  std::vector<uint8_t>& pages = executable_[ordinal];
+  if (pages.empty()) {
+    pages.resize(size / kPageSize);
+    for (uint64_t page = 0; page < pages.size(); page++) {
+      pages[page] = is_executable(base + page * kPageSize) ? 1 : 0;
+    }
+  }
+  return pages.data();
+}
+
 bool PageTables::take_dirty(const std::function<void(uint64_t)>& found) {
   bool any = false;
   for (const LeafTable& table : leaf_tables_) {

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <unordered_map>
 #include <vector>
 
 #include "shared-memory.h"
@@ -58,6 +59,8 @@ class PageTables {
   void set_guarded(uint64_t base, uint64_t size, bool is_guarded);
   bool is_writable(uint64_t address) const;
   bool is_executable(uint64_t address) const;
+  // One byte a page of a code range: whether it may execute here. Kept for each ordinal, which has one range for ever.
+  const uint8_t* executable_pages(uint32_t ordinal, uint64_t base, uint64_t size);
   const std::vector<LinearRange>& ranges() const { return ranges_; }
   // Calls `found` with each page written since the last call, and forgets them. True when there was one.
   bool take_dirty(const std::function<void(uint64_t)>& found);
@@ -80,6 +83,7 @@ class PageTables {
   };
   std::vector<LeafTable> leaf_tables_;
   std::vector<LinearRange> ranges_;
+  std::unordered_map<uint32_t, std::vector<uint8_t>> executable_;
 };
 
 }  // namespace caretaker
