@@ -21,4 +21,9 @@ export const COMMANDS: readonly CommandEntry[] = [
     describe: 'parses, validates and plans payload files without running them',
     load: async () => (await import('./commands/load.js')).command,
   },
+  {
+    name: 'bench',
+    describe: 'measures the figures of the README on this machine',
+    load: async () => (await import('./commands/bench.js')).command,
+  },
 ];

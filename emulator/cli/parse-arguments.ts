@@ -37,7 +37,6 @@ function parserOf(title: string, describe: string, command: Command, columns: nu
     })
     .options(optionsOf(command))
     .option('help', { type: 'boolean', describe: 'Show this help' });
-  for (const [line, what] of command.examples) parser.example(line, what);
   return parser;
 }
 
@@ -58,7 +57,10 @@ export async function helpText(
   command: Command,
   columns: number,
 ): Promise<string> {
-  return `${await parserOf(title, describe, command, columns).getHelp()}\n`;
+  const help = await parserOf(title, describe, command, columns).getHelp();
+  // Not yargs' own, which wraps the lines that are there to be copied.
+  const examples = command.examples.map(([line, what]) => `  ${line}\n      ${what}`);
+  return [help.trimEnd(), '', 'Examples:', ...examples].join('\n');
 }
 
 /** @throws CliUsageError when the line does not fit the tables. */

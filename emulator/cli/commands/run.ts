@@ -5,10 +5,7 @@
  * then; a payload that is refused before anything ran is a refusal.
  */
 import { writeFileSync } from 'node:fs';
-import { Conductor, ConductorError } from '../../machine/conductor.js';
-import { loadScenario } from '../../machine/scenario/load.js';
-import { runReport } from '../../report/run-report.js';
-import { traceFile } from '../../report/trace-file.js';
+import type { Conductor, ConductorError } from '../../machine/conductor.js';
 import { defineCommand } from '../command.js';
 import { RefusedFileError } from '../errors.js';
 import { EXIT } from '../exit-status.js';
@@ -37,7 +34,14 @@ export const command = defineCommand({
     ['caretaker-emu run my.elf --seed 7', 'the same with yours, drawn anew'],
     ['caretaker-emu run --trace out.json', 'every exit, for a trace viewer'],
   ],
-  run: (args, terminal) => {
+  run: async (args, terminal) => {
+    // Here and not above: --help needs none of it.
+    const [{ Conductor }, { loadScenario }, { runReport }, { traceFile }] = await Promise.all([
+      import('../../machine/conductor.js'),
+      import('../../machine/scenario/load.js'),
+      import('../../report/run-report.js'),
+      import('../../report/trace-file.js'),
+    ]);
     const file = args.payload ?? referencePayload();
     const payload = readPayloadFile(file);
     const loaded = loadScenario(args.scenario);
@@ -61,10 +65,14 @@ function takeAllSteps(conductor: Conductor, file: string): ConductorError | null
     conductor.run();
     return null;
   } catch (error) {
-    if (!(error instanceof ConductorError) || error.code === 'STEP_OUT_OF_ORDER') throw error;
+    if (!isConductorError(error) || error.code === 'STEP_OUT_OF_ORDER') throw error;
     if (error.code === 'HOST_REFUSED') return error;
     const { code, ...details } = error.details;
     const cause = typeof code === 'string' ? code : error.code;
     throw new RefusedFileError(cause, error.message, { ...details, file }, { cause: error });
   }
+}
+
+function isConductorError(error: unknown): error is ConductorError {
+  return error instanceof Error && error.name === 'ConductorError';
 }

@@ -1,5 +1,4 @@
 /** `scenarios`: the built-in scenarios, one line each. */
-import { builtinScenarioNames, loadScenario } from '../../machine/scenario/load.js';
 import { defineCommand } from '../command.js';
 import { EXIT } from '../exit-status.js';
 import { jsonText } from '../output/json.js';
@@ -14,7 +13,9 @@ export const command = defineCommand({
     ['caretaker-emu scenarios', 'what `run --scenario` takes'],
     ['caretaker-emu scenarios --json', 'the same for programs'],
   ],
-  run: ({ json }, terminal) => {
+  run: async ({ json }, terminal) => {
+    // Here and not above: --help needs none of it.
+    const { builtinScenarioNames, loadScenario } = await import('../../machine/scenario/load.js');
     const scenarios = builtinScenarioNames().map((name) => {
       const { description } = loadScenario(name);
       return { name, description };

@@ -1,0 +1,52 @@
+/** How figures are measured, with a clock that a test owns, and that each known one measures something. */
+import { describe, expect, it } from 'vitest';
+import { measureAll, median } from '../../emulator/bench/figure.js';
+import { figuresOf } from '../../emulator/bench/figures.js';
+import { readPayloadFile, referencePayload } from '../../emulator/cli/payload-file.js';
+
+describe('median', () => {
+  it.each([
+    [[3, 1, 2], 2],
+    [[4, 1, 3, 2], 2.5],
+    [[10, 9], 9.5],
+    [[7], 7],
+  ])('of %j is %d', (values, wanted) => {
+    expect(median(values)).toBe(wanted);
+  });
+});
+
+describe('measureAll', () => {
+  it('interleaves the figures, leaves the first round out and keeps the spread', () => {
+    const order: string[] = [];
+    const figure = (name: string, values: number[]) => ({
+      name,
+      unit: 'x',
+      measure: () => {
+        order.push(name);
+        return values.shift()!;
+      },
+    });
+    const measured = measureAll(
+      [figure('a', [99, 3, 1, 2]), figure('b', [0, 5, 5, 8])],
+      3,
+      () => 0,
+    );
+    expect(order.join('')).toBe('abababab');
+    expect(measured).toEqual({
+      a: { value: 2, unit: 'x', min: 1, max: 3 },
+      b: { value: 5, unit: 'x', min: 5, max: 8 },
+    });
+  });
+});
+
+describe('figuresOf', () => {
+  it.each(figuresOf(readPayloadFile(referencePayload())))(
+    '$name measures with the clock it is given',
+    (figure) => {
+      let ms = 0;
+      const value = figure.measure(() => (ms += 500));
+      expect(value).toBeGreaterThan(0);
+      expect(ms).toBe(1000);
+    },
+  );
+});
