@@ -50,6 +50,8 @@ export class ExitRecord {
   waitedInstructions = 0;
   /** The payload was entered here because of a fault, an NMI or an interrupt of its own. */
   interposed = 0;
+  /** Physical EOIs of the handler's that ended nothing. */
+  strayEois = 0;
   readonly registers = new Uint32Array(GENERAL_WORDS);
   readonly #fields = new Uint32Array(2 * SAVED.length);
 
@@ -63,6 +65,7 @@ export class ExitRecord {
     this.stallTicks = 0;
     this.waitedInstructions = 0;
     this.interposed = 0;
+    this.strayEois = 0;
     const words = registers.words;
     for (let i = 0; i < GENERAL_WORDS; i++) this.registers[i] = words[i]!;
     for (let i = 0; i < SLOTS.length; i++) {

@@ -107,6 +107,9 @@ export class Lane {
   get telemetry(): number {
     return this.memory.offset(this.vcpu.memory.at('telemetry'));
   }
+  get config(): number {
+    return this.memory.offset(this.vcpu.memory.at('config'));
+  }
   get softState(): number {
     return this.memory.offset(this.vcpu.memory.at('softState'));
   }

@@ -6,7 +6,7 @@
  * this file counts the exits that ran under those maps and checks what the tables themselves allow.
  */
 import { leafMappings, tablePages } from '../../memory/page-tables.js';
-import { VMCS_SLOT, type FieldName } from '../../../abi/vmcs-fields.js';
+import { VMCS_FIELDS, VMCS_SLOT, type FieldName } from '../../../abi/vmcs-fields.js';
 import { hex, toIndex } from '../../../abi/uint.js';
 import type { Lane } from '../lane.js';
 import type { Ledger } from '../ledger.js';
@@ -29,6 +29,10 @@ const POINTERS: readonly (readonly [FieldName, bigint])[] = [
   ['HOST_RIP', 0n],
   ['HOST_GS_BASE', 0n],
 ];
+
+const POINTER_MASK = new Map(POINTERS.map(([name, mask]) => [VMCS_SLOT[name], { name, mask }]));
+const isPointer = new Uint8Array(VMCS_FIELDS.length);
+for (const slot of POINTER_MASK.keys()) isPointer[slot] = 1;
 
 const isolation: Invariant = {
   id: 'isolation',
@@ -54,7 +58,24 @@ const isolation: Invariant = {
 
 const reachablePreserved: Invariant = {
   id: 'reachable-preserved',
-  holdsWhen: 'everything reachable is KHO-preserved and outside scratch when the gap begins',
+  holdsWhen:
+    'everything reachable is KHO-preserved and outside scratch when the gap begins, and stays so',
+  atResume: (lane: Lane, ledger: Ledger) => {
+    if (lane.exit.wasAttached) return;
+    const { written, writtenCount } = lane.vmcs;
+    for (let i = 0; i < writtenCount[0]!; i++) {
+      const slot = written[i]!;
+      if (isPointer[slot] === 0) continue;
+      const { name, mask } = POINTER_MASK.get(slot)!;
+      const value = lane.vmcs.get(slot) & ~mask;
+      ledger.expect(
+        'reachable-preserved',
+        value === 0n || lane.isPreserved(value),
+        lane.rip,
+        () => `${lane.describeExit()}: ${name} was set to ${hex(value)}, which is not preserved`,
+      );
+    }
+  },
   atGap: (lane: Lane, ledger: Ledger) => {
     const check = (address: bigint, what: string): void =>
       ledger.expect(

@@ -3,13 +3,14 @@
  *
  * Source: DESIGN ("Invariants"); SDM, instruction reference, for each instruction's outputs.
  * Invariant: a routed exit finds every register in the save area, unchanged.
- * Not modelled: the values of outputs beyond CPUID's; `preserved` compares those.
+ * Not modelled: the values of outputs beyond CPUID's.
  */
 import { CARETAKER_CCB, CARETAKER_REGISTER_ORDER } from '../../../abi/ccb.js';
 import { EXIT_REASON } from '../../../abi/exit-reasons.js';
 import { offsetsOf } from '../../../abi/layout.js';
 import { hex } from '../../../abi/uint.js';
 import { REG, type RegisterName } from '../../cpu/registers.js';
+import { wrongCpuidOutput } from './cpuid-outputs.js';
 import { GENERAL_WORDS } from '../exit-record.js';
 import type { Lane } from '../lane.js';
 import type { Ledger } from '../ledger.js';
@@ -26,6 +27,19 @@ outputs(EXIT_REASON.EXIT_REASON_CPUID, 'RAX', 'RBX', 'RCX', 'RDX');
 outputs(EXIT_REASON.EXIT_REASON_MSR_READ, 'RAX', 'RDX');
 outputs(EXIT_REASON.EXIT_REASON_RDTSC, 'RAX', 'RDX');
 outputs(EXIT_REASON.EXIT_REASON_RDTSCP, 'RAX', 'RCX', 'RDX');
+
+function outputsAreKvms(lane: Lane, ledger: Ledger): void {
+  if (lane.injectsFault()) return;
+  const wrong = wrongCpuidOutput(lane);
+  if (wrong === null) return;
+  const { register, wanted } = wrong;
+  ledger.fail(
+    'guest-registers',
+    lane.rip,
+    `${lane.describeExit()}: CPUID leaf ${lane.registerAtExit('RAX')}.${lane.registerAtExit('RCX')} gave ` +
+      `${register} ${hex(lane.pcpu.registers.get(register))}, should be ${hex(wanted)}`,
+  );
+}
 
 const RSP_BIT = 1 << REG.RSP;
 /** Register numbers in the order of the save area. */
@@ -55,6 +69,7 @@ export const guestRegisters: Invariant = {
         return;
       }
     }
+    if (lane.exit.basic === EXIT_REASON.EXIT_REASON_CPUID) outputsAreKvms(lane, ledger);
   },
 
   atRoute(lane: Lane, ledger: Ledger): void {

@@ -1,33 +1,66 @@
 /**
- * interrupts: what was asserted is delivered, at least once after the last assertion and at most once per assertion, and
- * physical interrupts are answered with a physical EOI before the guest goes on.
+ * interrupts: what was asserted is delivered, at least once after the last assertion and at most once per assertion;
+ * a physical interrupt is answered with one physical EOI, and a virtual EOI ends the guest's highest interrupt in service.
  *
- * Source: SDM, "Interrupt Handling with the Local APIC"; CONTRACT ("What the payload handles").
- * Invariant: assertions are counted where they arise: the guest's timer and IPIs, and its devices.
+ * Source: SDM, "Interrupt Handling with the Local APIC", "EOI Virtualization"; CONTRACT ("What the payload handles").
+ * Invariant: assertions are counted where they arise: the guest's timer and IPIs, and its devices. The virtual ISR moves
+ * only by the guest's EOI and by what VM entry delivers.
  */
+import { EXIT_REASON } from '../../../abi/exit-reasons.js';
+import { INTR_TYPE } from '../../../abi/interruption.js';
+import { offsetsOf } from '../../../abi/layout.js';
+import { CARETAKER_SOFT_STATE } from '../../../abi/soft-state.js';
+import { hex } from '../../../abi/uint.js';
+import { VMCS_SLOT } from '../../../abi/vmcs-fields.js';
+import { X2APIC } from '../../../abi/x2apic.js';
+import { REG } from '../../cpu/registers.js';
 import type { Lane } from '../lane.js';
 import type { Ledger } from '../ledger.js';
 import type { Invariant } from './invariant.js';
 
 const ID = 'interrupts';
 const FIRST_VECTOR = 32;
+const ISR_WORDS = 8;
+const ISR = offsetsOf<'isr'>(CARETAKER_SOFT_STATE).isr;
 
 export function interrupts(): Invariant {
+  /** The virtual ISR of each vCPU at its exit. */
+  const inServiceAtExit = new Map<number, Uint32Array>();
+  const expected = new Uint32Array(ISR_WORDS);
   return {
     id: ID,
     holdsWhen:
-      'at least one delivery follows the last assertion, at most one each, and physical EOIs match',
+      'at least one delivery follows the last assertion, at most one each, and physical and virtual EOIs match',
+
+    atExit(lane: Lane): void {
+      let copy = inServiceAtExit.get(lane.id);
+      if (copy === undefined) {
+        copy = new Uint32Array(ISR_WORDS);
+        inServiceAtExit.set(lane.id, copy);
+      }
+      const from = (lane.softState + ISR) >>> 2;
+      for (let i = 0; i < ISR_WORDS; i++) copy[i] = lane.memory.words[from + i]!;
+    },
 
     atResume(lane: Lane, ledger: Ledger): void {
       if (lane.exit.outcome !== 'fastpath') return;
+      ledger.count(ID);
       const inService = lane.pcpu.apic.highestInService;
-      ledger.expect(
-        ID,
-        inService < 0,
-        lane.rip,
-        () =>
-          `${lane.describeExit()}: physical vector ${inService} is still in service at VM entry`,
-      );
+      const fail = (message: string): void =>
+        ledger.fail(ID, lane.rip, `${lane.describeExit()}: ${message}`);
+      if (inService >= 0) fail(`physical vector ${inService} is still in service at VM entry`);
+      if (lane.exit.strayEois > 0) fail('a physical EOI was written with nothing in service');
+      expected.set(inServiceAtExit.get(lane.id)!);
+      expectedInService(lane, expected);
+      const at = (lane.softState + ISR) >>> 2;
+      for (let i = 0; i < ISR_WORDS; i++) {
+        const actual = lane.memory.words[at + i]!;
+        if (actual === expected[i]) continue;
+        const wrong = 31 - Math.clz32((actual ^ expected[i]!) >>> 0) + 32 * i;
+        const is = (actual & ~expected[i]!) !== 0 ? 'is' : 'is not';
+        fail(`virtual vector ${hex(wrong)} ${is} in service at VM entry`);
+        return;
+      }
     },
 
     atDelivery(lane: Lane, ledger: Ledger, vector: number): void {
@@ -55,4 +88,22 @@ export function interrupts(): Invariant {
       ledger.count(ID);
     },
   };
+}
+
+/** The virtual ISR after this exit: a completed EOI takes its highest bit away, the interrupt that VM entry delivers adds one. */
+function expectedInService(lane: Lane, isr: Uint32Array): void {
+  const isEoi =
+    lane.exit.basic === EXIT_REASON.EXIT_REASON_MSR_WRITE &&
+    lane.exit.registers[2 * REG.RCX] === X2APIC.EOI &&
+    !lane.injectsFault();
+  for (let i = ISR_WORDS - 1; isEoi && i >= 0; i--) {
+    if (isr[i] === 0) continue;
+    isr[i]! ^= (1 << (31 - Math.clz32(isr[i]!))) >>> 0;
+    break;
+  }
+  const event = lane.vmcs.words[2 * VMCS_SLOT.VM_ENTRY_INTR_INFO_FIELD]!;
+  if (event >>> 31 === 1 && ((event >>> 8) & 7) === INTR_TYPE.EXT_INTR) {
+    const vector = event & 0xff;
+    isr[vector >>> 5]! |= 1 << (vector & 31);
+  }
 }

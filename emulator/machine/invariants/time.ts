@@ -1,11 +1,16 @@
 /**
- * time: the guest's clock never goes backwards, and its timer interrupt comes not before its deadline and not long after.
+ * time: the guest's clock never goes backwards, its deadline is kept until it is due, and then becomes its interrupt.
  *
  * Source: SDM, "TSC-Deadline Mode", "VMX-Preemption Timer"; DESIGN ("Invariants").
  * Invariant: lateness is measured from the deadline, or from when the guest could take the interrupt, to VM entry.
  * Not modelled: PV clock pages.
  */
 import { EXIT_REASON } from '../../../abi/exit-reasons.js';
+import { offsetsOf } from '../../../abi/layout.js';
+import { MSR } from '../../../abi/msrs.js';
+import { CARETAKER_SOFT_STATE } from '../../../abi/soft-state.js';
+import { X2APIC } from '../../../abi/x2apic.js';
+import { VMCS_SLOT } from '../../../abi/vmcs-fields.js';
 import { REG } from '../../cpu/registers.js';
 import { joinHalves } from '../../../abi/uint.js';
 import type { Lane } from '../lane.js';
@@ -13,13 +18,22 @@ import type { Ledger } from '../ledger.js';
 import type { Invariant } from './invariant.js';
 
 const ID = 'time';
+const SOFT = offsetsOf<'irr' | 'lvt_timer'>(CARETAKER_SOFT_STATE);
+const LVT_MASKED = 1 << 16;
+const FIRST_LEGAL_VECTOR = 16;
 
 export function time(): Invariant {
   const lastSeen = new Map<number, bigint>();
+  /** Host TSC of each vCPU's deadline at its exit, null for none. */
+  const deadlineAtExit = new Map<number, number | null>();
   return {
     id: ID,
     holdsWhen:
       "the guest's TSC never goes backwards, and VM entry never forgets a deadline that it holds",
+
+    atExit(lane: Lane): void {
+      deadlineAtExit.set(lane.id, lane.deadlineTsc());
+    },
 
     atResume(lane: Lane, ledger: Ledger): void {
       if (lane.exit.outcome !== 'fastpath') return;
@@ -39,6 +53,8 @@ export function time(): Invariant {
         lastSeen.set(lane.id, seen);
       }
       const deadline = lane.deadlineTsc();
+      const wanted = wantedDeadline(lane, deadlineAtExit.get(lane.id) ?? null);
+      if (deadline !== wanted) deadlineMoved(lane, ledger, wanted, deadline);
       if (deadline === null) return;
       const expiry = lane.timerAtEntry();
       ledger.expect(
@@ -50,4 +66,55 @@ export function time(): Invariant {
       );
     },
   };
+}
+
+/** The deadline that the guest has after this exit: what it wrote now, or what it had; `undefined` when it may lose it. */
+function wantedDeadline(lane: Lane, before: number | null): number | null | undefined {
+  if (lane.exit.basic !== EXIT_REASON.EXIT_REASON_MSR_WRITE || lane.injectsFault()) return before;
+  const { registers } = lane.exit;
+  switch (registers[2 * REG.RCX]) {
+    case MSR.IA32_TSC_DEADLINE: {
+      const low = registers[2 * REG.RAX]!;
+      const high = registers[2 * REG.RDX]!;
+      return low === 0 && high === 0 ? null : low + high * 0x1_0000_0000 - lane.tscOffset;
+    }
+    // A change of the timer's mode disarms it.
+    case X2APIC.LVT_TIMER:
+      return undefined;
+    default:
+      return before;
+  }
+}
+
+/** A deadline goes away only when it is due, and leaves its interrupt behind unless the timer is masked. */
+function deadlineMoved(
+  lane: Lane,
+  ledger: Ledger,
+  wanted: number | null | undefined,
+  actual: number | null,
+): void {
+  if (wanted === undefined) return;
+  const say = (what: string): void =>
+    ledger.expect(ID, false, lane.rip, () => `${lane.describeExit()}: ${what}`);
+  if (wanted === null || actual !== null) {
+    say(
+      `the guest's deadline is TSC ${actual ?? 'none'} at VM entry, should be ${wanted ?? 'none'}`,
+    );
+    return;
+  }
+  if (wanted > lane.pcpu.now()) {
+    say(`the guest's deadline at TSC ${wanted} was dropped before it was due`);
+    return;
+  }
+  ledger.count(ID);
+  const { words } = lane.memory;
+  const lvt = words[(lane.softState + SOFT.lvt_timer) >>> 2]!;
+  const vector = lvt & 0xff;
+  if ((lvt & LVT_MASKED) !== 0 || vector < FIRST_LEGAL_VECTOR) return;
+  const irr = words[((lane.softState + SOFT.irr) >>> 2) + (vector >>> 5)]!;
+  const event = lane.vmcs.words[2 * VMCS_SLOT.VM_ENTRY_INTR_INFO_FIELD]!;
+  const isInjected = event >>> 31 === 1 && (event & 0xff) === vector;
+  if (!isInjected && ((irr >>> (vector & 31)) & 1) === 0) {
+    say(`the guest's deadline at TSC ${wanted} passed without its interrupt, vector ${vector}`);
+  }
 }
