@@ -1,0 +1,82 @@
+/**
+ * Runs Bochs, an independent machine with real VMX, on a ROM image and returns what it printed.
+ *
+ * Source: Bochs' own documentation of its configuration file and of the port 0xe9 and 0x8900 devices.
+ * Invariant: nothing is left behind; two runs of the same image print the same bytes.
+ * Not modelled: disks, firmware, a screen: the image is all that runs.
+ */
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ConformError } from './errors.js';
+import { MEMORY_BYTES } from './layout.js';
+
+/** Names under which distributions install it. */
+const PROGRAMS = ['bochs-bin', 'bochs'] as const;
+const TIMEOUT_MS = 120_000;
+const OUTPUT_LIMIT = 256 * 1024 * 1024;
+const MODEL = 'tigerlake';
+
+/** The program's name, undefined where it is not installed. */
+export function findBochs(): string | undefined {
+  return PROGRAMS.find((name) => {
+    const { stdout, stderr, error } = spawnSync(name, ['--help'], { stdio: 'pipe' });
+    return error === undefined && /Bochs/.test(`${stdout.toString()}${stderr.toString()}`);
+  });
+}
+
+/** What a run left: the bytes of port 0xe9 and the log, which names each failed check of VM entry in words. */
+export interface BochsRun {
+  readonly output: string;
+  readonly log: string;
+}
+
+/** Boots an image. @throws ConformError BOCHS_MISSING, BOCHS_TIMEOUT. */
+export function runBochs(image: Uint8Array, timeoutMs = TIMEOUT_MS): BochsRun {
+  const program = findBochs();
+  if (program === undefined) {
+    const message = 'bochs is not installed: `apt install bochs bochs-term` on Debian and Ubuntu';
+    throw new ConformError('BOCHS_MISSING', message);
+  }
+  const folder = mkdtempSync(join(tmpdir(), 'conform-'));
+  const file = (name: string): string => join(folder, name);
+  try {
+    writeFileSync(file('rom'), image);
+    writeFileSync(file('bochsrc'), configuration(file('rom'), file('log')));
+    writeFileSync(file('commands'), 'c\n');
+    const options = ['-q', '-unlock', '-f', file('bochsrc'), '-rc', file('commands')];
+    const run = spawnSync('env', ['TERM=dumb', program, ...options], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      timeout: timeoutMs,
+      killSignal: 'SIGKILL',
+      maxBuffer: OUTPUT_LIMIT,
+    });
+    if (run.error !== undefined) {
+      const message = `the second machine did not end within ${timeoutMs} ms`;
+      throw new ConformError('BOCHS_TIMEOUT', message, { timeoutMs }, { cause: run.error });
+    }
+    return { output: run.stdout.toString('latin1'), log: readFileSync(file('log'), 'latin1') };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function configuration(rom: string, log: string): string {
+  return `${[
+    'config_interface: textconfig',
+    'display_library: term',
+    `megs: ${MEMORY_BYTES / 1024 / 1024}`,
+    `cpu: model=${MODEL}, count=1, ips=100000000, reset_on_triple_fault=0, ignore_bad_msrs=0`,
+    `romimage: file="${rom}"`,
+    'vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest',
+    'clock: sync=none, time0=1700000000',
+    'port_e9_hack: enabled=1',
+    'panic: action=fatal',
+    'error: action=report',
+    'info: action=report',
+    'debug: action=ignore',
+    `log: "${log}"`,
+    'speaker: enabled=0',
+  ].join('\n')}\n`;
+}

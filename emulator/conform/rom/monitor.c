@@ -1,0 +1,493 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The monitor: executes a program of operations and prints what happened.
+ *
+ * A program is a list of 32-bit words behind this code in the ROM; 64-bit
+ * values are two words, low first. Every answer is one line of hexadecimal
+ * words behind a letter, to port 0xe9. The last line is the sentinel.
+ */
+#include "layout.h"
+#include "monitor.h"
+
+#define MSR_APIC_BASE 0x1b
+#define MSR_FEATURE_CONTROL 0x3a
+#define MSR_VMX_BASIC 0x480
+#define MSR_S_CET 0x6a2
+#define MSR_X2APIC_ICR 0x830
+#define VM_INSTRUCTION_ERROR 0x4400
+#define MAX_FIELDS 128
+
+static u32 fields[MAX_FIELDS];
+static u32 field_count;
+static struct registers guest;
+/* Field values that every fresh VMCS begins with: a count, then pairs. */
+static const u32 *base;
+
+static void out8(u16 port, u8 value)
+{
+	asm volatile("outb %0, %1" : : "a"(value), "d"(port));
+}
+
+static void put(char c)
+{
+	out8(0xe9, c);
+}
+
+static void print(const char *text)
+{
+	while (*text)
+		put(*text++);
+}
+
+static void hex(u64 value)
+{
+	int shift = 60;
+
+	put(' ');
+	while (shift > 0 && !(value >> shift))
+		shift -= 4;
+	for (; shift >= 0; shift -= 4)
+		put("0123456789abcdef"[value >> shift & 15]);
+}
+
+static void hex_byte(u8 value)
+{
+	put("0123456789abcdef"[value >> 4]);
+	put("0123456789abcdef"[value & 15]);
+}
+
+static void __attribute__((noreturn)) shut_down(const char *last)
+{
+	const char *word = "Shutdown";
+
+	print(last);
+	while (*word)
+		out8(0x8900, *word++);
+	for (;;)
+		asm volatile("cli; hlt");
+}
+
+void unexpected_exception(u64 vector, u64 code, u64 rip)
+{
+	put('X');
+	hex(vector);
+	hex(code);
+	hex(rip);
+	print("\n");
+	shut_down("BROKEN\n");
+}
+
+static int read_msr(u32 index, u64 *value)
+{
+	u32 low, high, failed;
+
+	asm volatile("movq $1f, fixup_rip\n\tmovl $1, %0\n\trdmsr\n\t"
+		     "xorl %0, %0\n1:\tmovq $0, fixup_rip"
+		     : "=&r"(failed), "=a"(low), "=d"(high)
+		     : "c"(index)
+		     : "memory");
+	*value = (u64)high << 32 | low;
+	return !failed;
+}
+
+static int write_msr(u32 index, u64 value)
+{
+	u32 failed;
+
+	asm volatile("movq $1f, fixup_rip\n\tmovl $1, %0\n\twrmsr\n\t"
+		     "xorl %0, %0\n1:\tmovq $0, fixup_rip"
+		     : "=&r"(failed)
+		     : "c"(index), "a"((u32)value), "d"((u32)(value >> 32))
+		     : "memory");
+	return !failed;
+}
+
+static u64 msr_or_zero(u32 index)
+{
+	u64 value;
+
+	return read_msr(index, &value) ? value : 0;
+}
+
+/* 0 success, 1 VMfailInvalid, 2 VMfailValid, 3 an exception. */
+#define VMX_INSTRUCTION(text, constraints...)                               \
+	({                                                                  \
+		u32 result_;                                                \
+		asm volatile("movq $1f, fixup_rip\n\tmovl $3, %0\n\t" text  \
+			     "\n\tmovl $1, %0\n\tjc 1f\n\tmovl $2, %0\n\t"  \
+			     "jz 1f\n\tmovl $0, %0\n1:\tmovq $0, fixup_rip" \
+			     : "=&r"(result_)                               \
+			     : constraints                                  \
+			     : "memory", "cc");                             \
+		result_;                                                    \
+	})
+
+static u32 vmwrite(u64 field, u64 value)
+{
+	return VMX_INSTRUCTION("vmwrite %2, %1", "r"(field), "r"(value));
+}
+
+static u64 vmread(u64 field)
+{
+	u64 value = 0;
+
+	asm volatile("vmread %1, %0" : "=rm"(value) : "r"(field) : "cc");
+	return value;
+}
+
+static u32 vmclear(u64 address)
+{
+	return VMX_INSTRUCTION("vmclear %1", "m"(address));
+}
+
+static u32 vmptrld(u64 address)
+{
+	return VMX_INSTRUCTION("vmptrld %1", "m"(address));
+}
+
+static u32 vmxon(u64 address)
+{
+	return VMX_INSTRUCTION("vmxon %1", "m"(address));
+}
+
+struct table_pointer {
+	u16 limit;
+	u64 base;
+} __attribute__((packed));
+
+static void load_idt(void)
+{
+	u64 *idt = (u64 *)LAYOUT_IDT;
+	struct table_pointer pointer = { 0xfff, LAYOUT_IDT };
+	int vector;
+
+	for (vector = 0; vector < 256; vector++) {
+		u64 stub = (u64)exception_stubs + vector * 16;
+
+		idt[vector * 2] = (stub & 0xffff) | SELECTOR_CODE64 << 16 |
+				  0x8e0000000000 | (stub >> 16) << 48;
+		idt[vector * 2 + 1] = stub >> 32;
+	}
+	asm volatile("lidt %0" : : "m"(pointer));
+}
+
+/* The state in which operations execute, whatever the last VM exit loaded. */
+static void take_baseline(void)
+{
+	struct table_pointer gdt = { 0x4f, LAYOUT_GDT };
+	struct table_pointer idt = { 0xfff, LAYOUT_IDT };
+	u64 cr4;
+
+	asm volatile("mov %%cr4, %0" : "=r"(cr4));
+	if (cr4 & 0x800000)
+		write_msr(MSR_S_CET, 0);
+	asm volatile("mov %0, %%cr4" : : "r"((u64)(BOOT_CR4 | CR4_VMXE)));
+	asm volatile("mov %0, %%cr0" : : "r"((u64)BOOT_CR0));
+	asm volatile("lgdt %0" : : "m"(gdt));
+	asm volatile("lidt %0" : : "m"(idt));
+	asm volatile("mov %0, %%ds\n\tmov %0, %%es\n\tmov %0, %%ss\n\t"
+		     "mov %0, %%fs\n\tmov %0, %%gs"
+		     : : "r"(SELECTOR_DATA));
+	((u64 *)LAYOUT_GDT)[SELECTOR_TSS / 8] &= ~0x20000000000;
+	asm volatile("ltr %w0" : : "r"(SELECTOR_TSS));
+	write_msr(MSR_EFER, 0xd01);
+}
+
+static void report_host(void)
+{
+	struct table_pointer gdt, idt;
+	u64 value;
+	u32 selector;
+
+#define PRINT_REGISTER(name)                                  \
+	do {                                                  \
+		asm volatile("mov %%" name ", %0" : "=r"(value)); \
+		hex(value);                                   \
+	} while (0)
+#define PRINT_SELECTOR(text)                                      \
+	do {                                                      \
+		asm volatile("xorl %0, %0\n\t" text : "=&r"(selector)); \
+		hex(selector);                                    \
+	} while (0)
+	asm volatile("sgdt %0" : "=m"(gdt));
+	asm volatile("sidt %0" : "=m"(idt));
+	put('H');
+	PRINT_REGISTER("cr0");
+	PRINT_REGISTER("cr3");
+	PRINT_REGISTER("cr4");
+	PRINT_REGISTER("dr7");
+	PRINT_SELECTOR("movl %%cs, %0");
+	PRINT_SELECTOR("movl %%ss, %0");
+	PRINT_SELECTOR("movl %%ds, %0");
+	PRINT_SELECTOR("movl %%es, %0");
+	PRINT_SELECTOR("movl %%fs, %0");
+	PRINT_SELECTOR("movl %%gs, %0");
+	PRINT_SELECTOR("str %0");
+	PRINT_SELECTOR("sldt %0");
+	hex(gdt.base);
+	hex(gdt.limit);
+	hex(idt.base);
+	hex(idt.limit);
+	hex(msr_or_zero(0xc0000080));
+	hex(msr_or_zero(0xc0000100));
+	hex(msr_or_zero(0xc0000101));
+	hex(msr_or_zero(0x174));
+	hex(msr_or_zero(0x175));
+	hex(msr_or_zero(0x176));
+	hex(msr_or_zero(0x277));
+	hex(msr_or_zero(MSR_S_CET));
+	hex(msr_or_zero(0x6a8));
+	PRINT_REGISTER("cr2");
+	PRINT_REGISTER("cr8");
+	PRINT_REGISTER("dr0");
+	PRINT_REGISTER("dr6");
+	hex(nmi_count);
+	hex(interrupt_count);
+	print("\n");
+}
+
+static void report_registers(const struct registers *registers)
+{
+	const u64 *value = (const u64 *)registers;
+	u32 i;
+
+	put('R');
+	for (i = 0; i < sizeof(*registers) / 8; i++)
+		hex(value[i]);
+	print("\n");
+}
+
+static void enter(u32 how, u32 flags)
+{
+	const struct registers *at_exit =
+		(const void *)(LAYOUT_EXIT_STACK - sizeof(struct registers));
+	u32 kind = enter_guest(&guest, how);
+	u32 i;
+
+	if (kind == 0) {
+		if (flags & ENTER_REPORTS_HOST)
+			report_host();
+		take_baseline();
+	}
+	put('E');
+	hex(kind);
+	hex(kind == 2 ? vmread(VM_INSTRUCTION_ERROR) : 0);
+	for (i = 0; i < field_count; i++)
+		hex(kind == 1 ? 0 : vmread(fields[i]));
+	print("\n");
+	if (kind == 0) {
+		guest = *at_exit;
+		if (flags & ENTER_REPORTS_REGISTERS)
+			report_registers(&guest);
+	}
+}
+
+/* Whether a non-maskable interrupt sent to itself arrives: before an IRET, and after one. */
+static void probe_nmi(void)
+{
+	u64 before = nmi_count, between;
+	u32 i;
+
+	write_msr(MSR_X2APIC_ICR, 0x40400);
+	for (i = 0; i < 1000; i++)
+		asm volatile("pause");
+	between = nmi_count;
+	asm volatile("movq %%rsp, %%rax\n\tpushq %0\n\tpushq %%rax\n\tpushfq\n\tpushq %1\n\t"
+		     "pushq $1f\n\tiretq\n1:"
+		     : : "i"(SELECTOR_DATA), "i"(SELECTOR_CODE64) : "rax", "memory");
+	for (i = 0; i < 1000; i++)
+		asm volatile("pause");
+	put('N');
+	hex(between - before);
+	hex(nmi_count - between);
+	print("\n");
+}
+
+static void vmx_instruction(u32 kind, u64 first, u64 second)
+{
+	struct {
+		u64 low, high;
+	} descriptor = { first, second };
+	u32 result = 4;
+
+	switch (kind) {
+	case 0: result = vmxon(first); break;
+	case 1: result = vmclear(first); break;
+	case 2: result = vmptrld(first); break;
+	case 3: result = vmwrite(first, second); break;
+	case 4: result = VMX_INSTRUCTION("vmread %1, %%rax", "r"(first), "a"(0ul)); break;
+	case 5: result = VMX_INSTRUCTION("vmxoff", "r"(0ul)); break;
+	case 6:
+		descriptor.low = first;
+		descriptor.high = 0;
+		result = VMX_INSTRUCTION("invept %1, %2", "m"(descriptor), "r"(second));
+		break;
+	case 7:
+		descriptor.low = first & 0xffff;
+		descriptor.high = first >> 16;
+		result = VMX_INSTRUCTION("invvpid %1, %2", "m"(descriptor), "r"(second));
+		break;
+	}
+	put('V');
+	hex(result);
+	hex(result == 2 ? vmread(VM_INSTRUCTION_ERROR) : 0);
+	print("\n");
+}
+
+static void fresh_region(void)
+{
+	u64 *region = (u64 *)LAYOUT_VMCS_REGION;
+	u64 basic = msr_or_zero(MSR_VMX_BASIC);
+	u32 i;
+
+	vmclear(LAYOUT_VMCS_REGION);
+	for (i = 0; i < 512; i++)
+		region[i] = 0;
+	region[0] = basic & 0x7fffffff;
+	if (vmclear(LAYOUT_VMCS_REGION) || vmptrld(LAYOUT_VMCS_REGION))
+		shut_down("BROKEN region\n");
+}
+
+static u64 take64(const u32 **at)
+{
+	u64 low = *(*at)++;
+	u64 high = *(*at)++;
+
+	return high << 32 | low;
+}
+
+static void dump(u64 address, u32 length)
+{
+	put('D');
+	hex(address);
+	put(' ');
+	while (length--)
+		hex_byte(*(u8 *)address++);
+	print("\n");
+}
+
+static const u32 *write_fields(const u32 *at)
+{
+	u32 count, field;
+
+	for (count = *at++; count; count--) {
+		field = *at++;
+		if (vmwrite(field, take64(&at))) {
+			put('W');
+			hex(field);
+			print("\n");
+		}
+	}
+	return at;
+}
+
+void monitor(const u32 *at)
+{
+	u64 value, *registers = (u64 *)&guest;
+	u32 count, i, word;
+
+	load_idt();
+	write_msr(MSR_FEATURE_CONTROL, 5);
+	write_msr(MSR_APIC_BASE, msr_or_zero(MSR_APIC_BASE) | 0xc00);
+	asm volatile("mov %0, %%cr4" : : "r"((u64)(BOOT_CR4 | CR4_VMXE)));
+	*(u32 *)LAYOUT_VMXON_REGION = msr_or_zero(MSR_VMX_BASIC) & 0x7fffffff;
+	take_baseline();
+	if (vmxon(LAYOUT_VMXON_REGION))
+		shut_down("BROKEN vmxon\n");
+	for (;;) {
+		switch (*at++) {
+		case OP_END:
+			shut_down("DONE\n");
+		case OP_MEMORY: {
+			u8 *to = (u8 *)take64(&at);
+
+			count = *at++;
+			for (i = 0; i < count; i++)
+				to[i] = ((const u8 *)at)[i];
+			at += (count + 3) / 4;
+			break;
+		}
+		case OP_FILL: {
+			u8 *to = (u8 *)take64(&at);
+
+			count = *at++;
+			word = *at++;
+			for (i = 0; i < count; i++)
+				to[i] = word;
+			break;
+		}
+		case OP_REGION:
+			fresh_region();
+			if (base)
+				write_fields(base);
+			break;
+		case OP_VMWRITE:
+			at = write_fields(at);
+			break;
+		case OP_BASE:
+			base = at;
+			at += 1 + 3 * *at;
+			break;
+		case OP_REGISTERS:
+			for (i = 0; i < 15; i++)
+				registers[i] = take64(&at);
+			break;
+		case OP_ENTER:
+			word = *at++;
+			enter(word, *at++);
+			break;
+		case OP_WRMSR:
+			word = *at++;
+			put('w');
+			hex(!write_msr(word, take64(&at)));
+			print("\n");
+			break;
+		case OP_RDMSR:
+			for (count = *at++; count; count--) {
+				word = *at++;
+				put('M');
+				hex(word);
+				if (read_msr(word, &value))
+					hex(value);
+				print("\n");
+			}
+			break;
+		case OP_FIELDS:
+			field_count = *at++;
+			for (i = 0; i < field_count; i++)
+				fields[i] = *at++;
+			break;
+		case OP_DUMP:
+			value = take64(&at);
+			dump(value, *at++);
+			break;
+		case OP_LABEL:
+			put('L');
+			hex(*at++);
+			print("\n");
+			break;
+		case OP_VMX:
+			word = *at++;
+			value = take64(&at);
+			vmx_instruction(word, value, take64(&at));
+			break;
+		case OP_NMI_PROBE:
+			probe_nmi();
+			break;
+		case OP_CPUID: {
+			u32 a = *at++, b, c = *at++, d;
+
+			asm volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+			put('C');
+			hex(a);
+			hex(b);
+			hex(c);
+			hex(d);
+			print("\n");
+			break;
+		}
+		default:
+			shut_down("BROKEN program\n");
+		}
+	}
+}

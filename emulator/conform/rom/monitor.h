@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the monitor's program consists of, and what entry.S hands to C. */
+#ifndef CONFORM_MONITOR_H
+#define CONFORM_MONITOR_H
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long u64;
+
+/* In the order in which exit_stub pushes them, lowest first. */
+struct registers {
+	u64 rax, rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15;
+	u64 rflags;
+};
+
+/* Operations of a program; emulator/conform/program.ts writes them. */
+enum operation {
+	OP_END = 0,
+	OP_MEMORY = 1,
+	OP_FILL = 2,
+	OP_REGION = 3,
+	OP_VMWRITE = 4,
+	OP_REGISTERS = 5,
+	OP_ENTER = 6,
+	OP_WRMSR = 7,
+	OP_RDMSR = 8,
+	OP_FIELDS = 9,
+	OP_DUMP = 10,
+	OP_LABEL = 11,
+	OP_VMX = 12,
+	OP_NMI_PROBE = 13,
+	OP_CPUID = 14,
+	OP_BASE = 15,
+};
+
+/* Flags of OP_ENTER. */
+enum {
+	ENTER_REPORTS_REGISTERS = 1,
+	ENTER_REPORTS_HOST = 2,
+};
+
+int enter_guest(const struct registers *guest, int how);
+void exit_stub(void);
+void monitor(const u32 *program);
+void unexpected_exception(u64 vector, u64 code, u64 rip);
+
+extern u8 exception_stubs[];
+extern u64 fixup_rip, nmi_count, interrupt_count;
+
+#endif
