@@ -6,7 +6,7 @@
  * is a pure function of memory, registers, the bound VMCS and the TSC base.
  * Not modelled: everything of the CPU that registers.ts leaves to the models; interrupts.
  */
-import { hex, isCanonical, toIndex, u64 } from '../../abi/uint.js';
+import { hex, isCanonical, low32, toIndex, u64 } from '../../abi/uint.js';
 import { AddressSpace, checkMappings, mappingRows } from './address-space.js';
 import { EngineError } from './engine-error.js';
 import { accessSize, nonCanonicalAccess } from './faulting-access.js';
@@ -389,7 +389,7 @@ export class Engine {
   #stop(stop: number): EngineStop {
     switch (stop) {
       case NATIVE_STOP.SITE:
-        return this.#code.stopOf(Number(this.#info[INFO.SITE]));
+        return this.#code.stopOf(low32(this.#info[INFO.SITE]!));
       case NATIVE_STOP.EXCEPTION:
         return this.#exception(toIndex(this.#info[INFO.VECTOR]!));
       case NATIVE_STOP.MEMORY:

@@ -25,7 +25,7 @@ const LEGACY_0F: Readonly<Record<number, string>> = {
   0x66: 'PCMPGTD', 0x67: 'PACKUSWB', 0x68: 'PUNPCKHBW', 0x69: 'PUNPCKHWD', 0x6a: 'PUNPCKHDQ', 0x6b: 'PACKSSDW',
   0x6c: 'PUNPCKLQDQ', 0x6d: 'PUNPCKHQDQ', 0x6e: 'MOVD', 0x6f: 'MOVQ.MOVDQA.MOVDQU',
   0x70: 'PSHUFW.PSHUFD.PSHUFHW.PSHUFLW', 0x71: 'PSHIFTW', 0x72: 'PSHIFTD', 0x73: 'PSHIFTQ',
-  0x74: 'PCMPEQB', 0x75: 'PCMPEQW', 0x76: 'PCMPEQD', 0x77: 'EMMS', 0x78: '-.EXTRQ.-.INSERTQ', 0x79: '-.EXTRQ.-.INSERTQ',
+  0x74: 'PCMPEQB', 0x75: 'PCMPEQW', 0x76: 'PCMPEQD', 0x77: 'EMMS',
   0x7c: '-.HADDPD.-.HADDPS', 0x7d: '-.HSUBPD.-.HSUBPS', 0x7e: 'MOVD.MOVD.MOVQ', 0x7f: 'MOVQ.MOVDQA.MOVDQU',
   0xc2: 'CMPPS.CMPPD.CMPSS.CMPSD', 0xc4: 'PINSRW', 0xc5: 'PEXTRW', 0xc6: 'SHUFPS.SHUFPD',
   0xd0: '-.ADDSUBPD.-.ADDSUBPS', 0xd1: 'PSRLW', 0xd2: 'PSRLD', 0xd3: 'PSRLQ', 0xd4: 'PADDQ', 0xd5: 'PMULLW',
@@ -85,9 +85,7 @@ function legacyName(form: InstructionForm): string | null {
       const columns = names.split('.');
       const name =
         columns.length === 1 ? columns[0]! : (columns[PREFIX_COLUMN[form.mandatory]] ?? '-');
-      if (name !== '-') return name;
-      // VMREAD and VMWRITE share two opcodes with AMD's bit fields.
-      return form.opcode === 0x78 || form.opcode === 0x79 ? null : 'UNDEFINED_SSE';
+      return name === '-' ? 'UNDEFINED_SSE' : name;
     }
     case '0f38':
       if (form.opcode >= 0xf0 || (form.opcode >= 0x80 && form.opcode <= 0x8b)) return null;

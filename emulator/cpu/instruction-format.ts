@@ -3,7 +3,7 @@
  *
  * Source: SDM, "Instruction Format" and "Opcode Map".
  * Invariant: `length` is the CPU's for every instruction that 64-bit mode defines, at most 15.
- * Not modelled: XOP; near branches with an operand-size prefix, which CPUs disagree about. Both count as undefined.
+ * Not modelled: XOP and SSE4a; near branches with an operand-size prefix, which CPUs disagree about. Both count as undefined.
  */
 import type { MemoryOperand } from './decode.js';
 
@@ -142,6 +142,9 @@ export function readForm(bytes: Uint8Array, start: number, end: number): Instruc
     follows = ONE_BYTE[opcode >> 4]![opcode & 15]!;
   }
   if (follows === '-') return null;
+  // VMREAD and VMWRITE share their opcodes with AMD's bit fields, which Intel CPUs do not have.
+  const isVmcsAccess = encoding === 'legacy' && map === '0f' && (opcode & 0xfe) === 0x78;
+  if (isVmcsAccess && mandatory !== 0) return null;
 
   const rexW = (rex & 8) !== 0;
   const rexB = (rex & 1) !== 0;

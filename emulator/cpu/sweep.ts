@@ -101,16 +101,21 @@ function formFlags(form: InstructionForm, site: string | null): number {
     if (isString && form.hasRepeat) flags |= BYTE_FLAG.REPEAT;
     if (form.opcode === 0x9c) flags |= BYTE_FLAG.PUSH_FLAGS;
   }
-  if (form.map === '0f' && form.opcode === 0x0b) flags |= BYTE_FLAG.UNDEFINED;
+  if (isUd(form)) flags |= BYTE_FLAG.UNDEFINED;
   if (writesMemory(form)) flags |= BYTE_FLAG.STORE;
   return flags;
+}
+
+/** UD0, UD1, UD2: undefined by definition. */
+function isUd({ map, opcode }: InstructionForm): boolean {
+  return map === '0f' && (opcode === 0x0b || opcode === 0xb9 || opcode === 0xff);
 }
 
 /** Whether the instruction transfers control, so that what follows is reached some other way or by a fall-through. */
 function endsBlock(form: InstructionForm, site: string | null): boolean {
   if (site !== null) return BRANCHING_SITES.test(site);
   const { map, opcode } = form;
-  if (map === '0f') return (opcode >= 0x80 && opcode <= 0x8f) || opcode === 0x0b;
+  if (map === '0f') return (opcode >= 0x80 && opcode <= 0x8f) || isUd(form);
   if (map !== 'one') return false;
   if (opcode >= 0x70 && opcode <= 0x7f) return true;
   if (opcode >= 0xe0 && opcode <= 0xe3) return true;
@@ -121,7 +126,7 @@ function endsBlock(form: InstructionForm, site: string | null): boolean {
 }
 
 const BRANCHING_SITES =
-  /^(VMLAUNCH|VMRESUME|IRET.|RETF.|CALL_FAR|JMP_FAR|INT|INT1|INT3|SYS(CALL|RETQ?|ENTER|EXITQ?)|UIRET|ERET[SU]|XBEGIN|XABORT|RSM|UD[01])$/;
+  /^(VMLAUNCH|VMRESUME|IRET.|RETF.|CALL_FAR|JMP_FAR|INT|INT1|INT3|SYS(CALL|RETQ?|ENTER|EXITQ?)|UIRET|ERET[SU]|XBEGIN|XABORT|RSM)$/;
 
 // Opcodes of the one-byte map that write their ModRM operand.
 const ALU_STORES = new Set([0x00, 0x08, 0x10, 0x18, 0x20, 0x28, 0x30]);

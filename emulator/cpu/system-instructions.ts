@@ -57,7 +57,7 @@ const TWO_BYTE: Table = {
   '34': row('SYSENTER'), '35': row('SYSEXIT', 'none', 8, 'Q'), '37': row('GETSEC'),
   '78 np': row('VMREAD', 'rm,reg'), '79 np': row('VMWRITE', 'reg,rm'),
   'a2': row('CPUID'), 'aa': row('RSM'), 'b2': row('LSS', 'reg,m', 'y'), 'b4': row('LFS', 'reg,m', 'y'),
-  'b5': row('LGS', 'reg,m', 'y'), 'ff': row('UD0', 'reg,rm', 'y'), 'b9': row('UD1', 'reg,rm', 'y'),
+  'b5': row('LGS', 'reg,m', 'y'),
   '1e f3/1r': row('RDSSPD', 'r', 'y', 'Q'),
   'ae np/0m': row('FXSAVE', 'm', 8, '64'), 'ae np/1m': row('FXRSTOR', 'm', 8, '64'),
   'ae np/2m': row('LDMXCSR', 'm'), 'ae np/3m': row('STMXCSR', 'm'),

@@ -39,8 +39,8 @@ class PhysicalMap {
 
   // Puts `host` behind [base, base + size), or model memory again when kind is kMemory.
   void place(uint64_t base, uint64_t size, SegmentKind kind, uint8_t* host);
-  // One page whose accesses go through the callbacks. With `exact_rip`, Unicorn's protection hooks come first.
-  void watch_page(uint64_t base, const WatchCallbacks& callbacks, void* user, bool exact_rip);
+  // One page whose accesses go through the callbacks, after Unicorn's protection hooks.
+  void watch_page(uint64_t base, const WatchCallbacks& callbacks, void* user);
 
  private:
   struct Segment {

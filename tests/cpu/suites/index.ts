@@ -1,4 +1,7 @@
 /** Every suite that must hold on each libunicorn. */
+import { exactCount } from './exact-count.js';
+import { inlineSites } from './inline-sites.js';
 import { unicornTraps } from './unicorn-traps.js';
+import { watchAndBreak } from './watch-and-break.js';
 
-export const all = [unicornTraps];
+export const all = [unicornTraps, exactCount, inlineSites, watchAndBreak];

@@ -1,0 +1,3 @@
+import { exactCount } from './suites/exact-count.js';
+
+exactCount();

@@ -1,0 +1,3 @@
+import { inlineSites } from './suites/inline-sites.js';
+
+inlineSites();

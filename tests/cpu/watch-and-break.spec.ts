@@ -1,0 +1,3 @@
+import { watchAndBreak } from './suites/watch-and-break.js';
+
+watchAndBreak();
