@@ -13,7 +13,8 @@ export function referencePayload(): Uint8Array {
     if (!existsSync(file)) {
       execFileSync('make', ['-C', join(root, 'caretaker-payload'), '-f', 'build.mk'], { stdio: 'ignore' });
     }
-    bytes = readFileSync(file);
+    // A plain array: slice() of a Buffer would share its bytes.
+    bytes = new Uint8Array(readFileSync(file));
   }
   return bytes;
 }
