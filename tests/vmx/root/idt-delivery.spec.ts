@@ -98,6 +98,22 @@ describe('the handler', () => {
     expect(get(REG.RFLAGS)).toBe(after);
   });
 
+  it('has RPL 0 in CS whatever the gate says', () => {
+    const { get } = delivered(EXTERNAL, ({ memory }) => {
+      writeGate(memory, 0x60, { selector: CS | 3 });
+    });
+    expect(get(REG.CS)).toBe(BigInt(CS));
+  });
+
+  it('is reached through the last gate and the last IST entry that the limits allow', () => {
+    const { result } = delivered(EXTERNAL, ({ memory, pcpu }) => {
+      writeGate(memory, 0x60, { ist: 1 });
+      pcpu.registers.set('IDTR_LIMIT', 0x60fn);
+      pcpu.registers.set('TR_LIMIT', 0x2bn);
+    });
+    expect(result).toMatchObject({ kind: 'delivered', vector: 0x60, ist: 1 });
+  });
+
   it('ends the shadow of STI and MOV SS; only an NMI blocks NMIs', () => {
     const arrange = ({ pcpu }: Fixture) => Object.assign(pcpu.blocking, { sti: true, movSs: true });
     expect(delivered(NMI, arrange).f.pcpu.blocking).toEqual({

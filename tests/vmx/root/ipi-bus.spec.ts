@@ -45,6 +45,12 @@ describe('ICR destinations', () => {
       to: [16, 17],
     },
     {
+      rule: 'logical: only the members that are named',
+      low: LOGICAL | 0x30,
+      destination: 0x1_0002,
+      to: [17],
+    },
+    {
       rule: 'logical: another cluster stays out',
       low: LOGICAL | 0x30,
       destination: 0x0_0003,

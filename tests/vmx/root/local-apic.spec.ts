@@ -114,6 +114,8 @@ describe('interrupt priority', () => {
     apic.request(0x45);
     apic.acknowledge();
     expect(apic.read(X2APIC.PPR)).toBe(0x40n);
+    apic.write(X2APIC.TPR, 0x43n);
+    expect(apic.read(X2APIC.PPR)).toBe(0x43n);
   });
 
   it('EOI ends the highest vector in service, and reports a level-triggered one', () => {
