@@ -160,7 +160,7 @@ export class Engine {
 
   /**
    * Executes the one instruction at RIP natively though it be a site, as for x87 and SSE; `limit` when it completed.
-   * Only for sites where the engine is right: see facts of each instruction's model.
+   * Only for instructions whose every effect the engine holds: vector and x87 state.
    */
   stepOverNative(): EngineStop {
     this.#alive();
@@ -282,11 +282,17 @@ export class Engine {
 
   /**
    * Logs accesses to [base, base + sizeBytes): a byte whose mask is not 0 is watched for reads or writes. Other loads and
-   * stores keep their speed; those to a page with a watched byte take some fifty nanoseconds more.
+   * stores keep their speed; those to a page with a watched byte take some fifty nanoseconds more, and reads that are
+   * logged with the RIP of their own instruction, not their block's, several hundred.
    *
    * @throws EngineError WATCH_ON_CODE, WATCH_OUTSIDE_MEMORY.
    */
-  setWatch(base: bigint, readMask: Uint8Array, writeMask: Uint8Array): void {
+  setWatch(
+    base: bigint,
+    readMask: Uint8Array,
+    writeMask: Uint8Array,
+    readRip: 'exact' | 'block' = 'exact',
+  ): void {
     this.#alive();
     const start = toIndex(base);
     const sizeBytes = Math.max(readMask.length, writeMask.length);
@@ -301,7 +307,7 @@ export class Engine {
     for (let at = 0; at < sizeBytes; at++) {
       masks[at] = ((readMask[at] ?? 0) !== 0 ? 1 : 0) | ((writeMask[at] ?? 0) !== 0 ? 2 : 0);
     }
-    this.#native.setWatch(start, masks);
+    this.#native.setWatch(start, masks, readRip === 'exact');
   }
 
   /** Stops watching [base, base + sizeBytes). */
@@ -312,6 +318,8 @@ export class Engine {
   /** The watched accesses since the last call, in order. */
   takeAccesses(): LoggedAccess[] {
     if (this.#words[COUNTER.ACCESSES] === 0) return [];
+    if (this.#words[COUNTER.ACCESSES] === 0) return [];
+    this.#words[COUNTER.ACCESSES] = 0;
     const rows = this.#native.takeAccesses();
     const accesses: LoggedAccess[] = [];
     for (let at = 0; at < rows.length; at += 4) {
@@ -325,6 +333,17 @@ export class Engine {
       });
     }
     return accesses;
+  }
+
+  /** Whether a watched write was logged since forgetAccesses(), taken or not. */
+  get hasLoggedWrite(): boolean {
+    return this.#words[COUNTER.LOGGED_WRITES] !== 0;
+  }
+
+  /** Empties the log. */
+  forgetAccesses(): void {
+    this.#words[COUNTER.ACCESSES] = 0;
+    this.#words[COUNTER.LOGGED_WRITES] = 0;
   }
 
   /** Sets the byte of each page that this engine has written since the last call; the others are left alone. */
@@ -366,7 +385,9 @@ export class Engine {
     };
   }
 
+  /** Goes back to a snapshot; code that memory no longer holds as it was needs invalidateCode(). */
   restore(snapshot: EngineSnapshot): void {
+    this.takeAccesses();
     this.registers.values.set(snapshot.registers);
     const logged = this.#words[COUNTER.ACCESSES]!;
     this.#words.set(snapshot.counters);

@@ -43,6 +43,7 @@ export const COUNTER = {
   RDTSCS: 5,
   TRACE_HEAD: 6,
   TSC_BASE: 7,
+  ACCESSES: 8,
   /** Watched accesses that takeAccesses() would give. */
   ACCESSES: 8,
 } as const;
@@ -73,7 +74,7 @@ export interface NativeEngine {
   ): void;
   unbindVmcs(): void;
   setSlotTable(table: Uint16Array): void;
-  setWatch(base: number, masks: Uint8Array): void;
+  setWatch(base: number, masks: Uint8Array, exactReads: boolean): void;
   takeAccesses(): BigUint64Array;
   takeDirty(pages: Uint8Array): void;
   readVectors(bytes: Uint8Array): void;

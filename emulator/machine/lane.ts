@@ -38,6 +38,8 @@ export type LanePhase =
   /** The payload parked the core, or the vCPU cannot go on. */
   | 'stopped';
 
+const NO_ACCESSES: readonly LoggedAccess[] = [];
+
 export class Lane {
   readonly id: number;
   readonly memory: MachineMemory;
@@ -143,8 +145,8 @@ export class Lane {
 
   /** Forgets the watched accesses of the exit before. */
   beginAccesses(): void {
-    this.engine.takeAccesses();
-    this.#accesses.length = 0;
+    this.engine.forgetAccesses();
+    if (this.#accesses.length > 0) this.#accesses.length = 0;
   }
 
   /** Reads of KVM's page since the exit, in program order. */
@@ -154,6 +156,7 @@ export class Lane {
 
   /** Stores of the payload since the exit into bytes that are not its own. */
   foreignStores(): readonly LoggedAccess[] {
+    if (!this.engine.hasLoggedWrite) return NO_ACCESSES;
     return this.#takeAccesses().filter((access) => access.kind === 'write');
   }
 
@@ -226,6 +229,14 @@ export class Lane {
     return injected >>> 31 === 1 && (injected & 0xff) === vector;
   }
 
+  /** Whether another vCPU or a device has posted something that this one has not taken over yet. */
+  get hasPosted(): boolean {
+    const { words } = this.memory;
+    const at = (this.softState + POSTED) >>> 2;
+    for (let word = 0; word < POSTED_WORDS; word++) if (words[at + word] !== 0) return true;
+    return false;
+  }
+
   /** Host TSC of the guest's armed deadline, or null. */
   deadlineTsc(): number | null {
     const at = (this.softState + TSC_DEADLINE) >>> 2;
@@ -259,6 +270,8 @@ export class Lane {
   tscOffset = 0;
   /** The guest wrote 0 to its TSC deadline last. */
   isTimerDisarmed = false;
+  /** All vCPUs of the machine. */
+  peers: () => readonly Lane[] = () => [];
   /** Whether an address is KHO-preserved and outside scratch; the machine knows. */
   isPreserved: (address: bigint) => boolean = () => false;
   readonly #accesses: LoggedAccess[] = [];
@@ -272,6 +285,10 @@ export class Lane {
   readonly #deliveredTsc = new Float64Array(256);
 }
 
-const TSC_DEADLINE = offsetsOf<'tsc_deadline'>(CARETAKER_SOFT_STATE).tsc_deadline;
+const { tsc_deadline: TSC_DEADLINE, posted: POSTED } = offsetsOf<'tsc_deadline' | 'posted'>(
+  CARETAKER_SOFT_STATE,
+);
+/** posted[4] and posted_nmi behind it. */
+const POSTED_WORDS = 9;
 /** A payload computes the timer's value before it restores the guest's registers. */
 const INSTRUCTIONS_AFTER_TIMER = 400;

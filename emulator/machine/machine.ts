@@ -49,6 +49,9 @@ const KVM_USER_EXIT_TICKS = 12_000;
 /** Longest time that a stopped vCPU may take to arrive in KVM. */
 const STOP_TIMEOUT_TICKS = TSC_FREQUENCY_HZ;
 
+/** More than any scenario of reasonable length needs. */
+const MAX_STEPS = 20_000_000;
+
 const MIB = 1 << 20;
 const ATTACH_STATE = offsetsOf<'attach_state' | 'request' | 'state'>(CARETAKER_CCB);
 
@@ -66,6 +69,8 @@ export interface MachineConfig {
   readonly seed: number;
   /** Whether the timeline keeps every exit. */
   readonly wantsSlices: boolean;
+  /** Steps of all vCPUs together, after which a run that makes no progress ends with a finding. */
+  readonly maxSteps?: number;
   /** Every poll of a waiting payload is executed; only for the proof that skipping them changes nothing. */
   readonly pollsEveryTime?: boolean;
 }
@@ -97,6 +102,7 @@ export class Machine implements KvmMachine {
   readonly guests: GuestRunner;
   readonly #payload: PayloadRunner;
   #hostTsc = 0;
+  #steps = 0;
 
   constructor(config: MachineConfig) {
     this.config = config;
@@ -287,6 +293,10 @@ export class Machine implements KvmMachine {
 
   /** Lets one vCPU do its next thing: exit and handle, go on polling, or take an event. */
   step(lane: Lane): void {
+    if (++this.#steps > (this.config.maxSteps ?? MAX_STEPS)) {
+      this.#giveUp(lane);
+      return;
+    }
     switch (lane.phase) {
       case 'guest':
         this.guests.step(lane);
@@ -319,6 +329,16 @@ export class Machine implements KvmMachine {
     this.routed(lane);
     if ((lane.phase as string) === 'payload') this.step(lane);
     return true;
+  }
+
+  /** Exits follow each other without end: nothing more is learnt from going on. */
+  #giveUp(lane: Lane): void {
+    this.ledger.fail(
+      'bounded',
+      lane.rip,
+      `${lane.describeExit()}: no end after ${this.#steps - 1} steps of all vCPUs`,
+    );
+    for (const one of this.lanes) one.phase = 'stopped';
   }
 
   /** The payload is at a routing handler: KVM, if there is one at that address, takes over. */
@@ -384,6 +404,7 @@ export class Machine implements KvmMachine {
       this.config.vcpus,
     );
     lane.tscOffset = toIndex(vm.settings.tscOffset);
+    lane.peers = () => this.lanes;
     lane.isPreserved = (address) => this.isPreserved(address);
     this.lanes.push(lane);
     this.lanes.sort((a, b) => a.id - b.id);
@@ -397,7 +418,8 @@ export class Machine implements KvmMachine {
     lane.engine = core.engine;
     if (core.watched === lane.vcpu.ccb) return;
     core.watched = lane.vcpu.ccb;
-    core.engine.setWatch(lane.vcpu.ccb + BigInt(CARETAKER_KVM_PAGE), WATCHED_READS, WATCHED_WRITES);
+    const page = lane.vcpu.ccb + BigInt(CARETAKER_KVM_PAGE);
+    core.engine.setWatch(page, WATCHED_READS, WATCHED_WRITES, 'block');
   }
 
   #core(id: number): Core {

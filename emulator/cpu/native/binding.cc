@@ -71,7 +71,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     Memory* memory = Memory::Unwrap(info[0].As<Napi::Object>());
     SharedBuffers buffers;
     buffers.registers = shared<uint64_t>(info[1], 20);
-    buffers.counters = shared<double>(info[2], slot::kAccesses + 1);
+    buffers.counters = shared<double>(info[2], slot::kLoggedWrites + 1);
     buffers.info = shared<uint64_t>(info[3], slot::kErrorCode + 1);
     buffers.coverage = shared<uint8_t>(info[4], kCoverageBytes);
     buffers.trace = shared<uint64_t>(info[5], kTraceEntries);
@@ -198,10 +198,13 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     kept_.push_back(Napi::Persistent(table.As<Napi::Object>()));
     guard([&] { engine().set_slot_table(table.Data()); });
   }
-  // (base, masks: Uint8Array, one a byte).
+  // (base, masks: Uint8Array, one a byte, whether reads are logged with their own RIP).
   void set_watch(const Napi::CallbackInfo& info) {
     const auto masks = info[1].As<Napi::Uint8Array>();
-    guard([&] { engine().set_watch(address(info[0]), masks.Data(), masks.ElementLength()); });
+    const bool exact_reads = info[2].As<Napi::Boolean>().Value();
+    guard([&] {
+      engine().set_watch(address(info[0]), masks.Data(), masks.ElementLength(), exact_reads);
+    });
   }
   // BigUint64Array of [address, value, rip, size | kind << 8] for each access.
   Napi::Value take_accesses(const Napi::CallbackInfo&) {

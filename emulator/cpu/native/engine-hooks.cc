@@ -50,56 +50,80 @@ void Engine::halt(Pending why, uint64_t address) {
   uc_emu_stop(uc_);
 }
 
-void Engine::on_block(uint64_t address, uint32_t size) {
+const Engine::KnownBlock* Engine::known_block(uint64_t address, uint32_t size) {
+  KnownBlock& known = known_blocks_[(address ^ (address >> 11)) % kKnownBlocks];
+  if (known.address == address && known.size == size) return &known;
   CodeRange* range = code_at(address);
+  if (range == nullptr) return nullptr;
+  known.address = address;
+  known.size = size;
+  known.range = range;
+  known.offset = address - range->base;
+  known.end = known.offset + size < range->size ? known.offset + size : range->size;
+  const ByteInfo& first = range->at(known.offset);
+  known.instructions = range->at(known.end).instructions - first.instructions;
+  known.stores = range->at(known.end).stores - first.stores;
+  known.flags = first.flags;
+  const uint32_t mixed = static_cast<uint32_t>(known.offset) + range->ordinal * 0x10001u;
+  known.location = static_cast<uint16_t>((mixed * 0x9e3779b1u) >> 16);
+  return &known;
+}
+
+void Engine::forget_blocks() {
+  for (KnownBlock& known : known_blocks_) known.address = UINT64_MAX;
+}
+
+void Engine::on_block(uint64_t address, uint32_t size) {
+  const KnownBlock* known = known_block(address, size);
   if (block_.range != nullptr) {
     // Another iteration of a repeated string instruction: the instruction has not ended yet.
     const bool is_iteration =
-        range == block_.range && (range->at(address - range->base).flags & kRepeat) != 0 &&
-        address - range->base >= block_.start && address - range->base < block_.end &&
-        range->at(block_.end).instructions == range->at(address - range->base).instructions + 1;
+        known != nullptr && known->range == block_.range && (known->flags & kRepeat) != 0 &&
+        known->offset >= block_.start && known->offset < block_.end &&
+        block_.range->at(block_.end).instructions ==
+            block_.range->at(known->offset).instructions + 1;
     if (is_iteration) {
-      const uint64_t offset = address - range->base;
-      executed_ += range->at(offset).instructions - range->at(block_.start).instructions;
-      stores_ += range->at(offset).stores - range->at(block_.start).stores;
-      block_.start = offset;
+      const CodeRange& range = *known->range;
+      const ByteInfo& first = range.at(known->offset);
+      executed_ += first.instructions - range.at(block_.start).instructions;
+      stores_ += first.stores - range.at(block_.start).stores;
+      block_.start = known->offset;
+      block_.instructions = range.at(block_.end).instructions - first.instructions;
+      block_.stores = range.at(block_.end).stores - first.stores;
       return;
     }
     retire_current(address, true);
   }
-  if (range == nullptr || range->allowed[(address - range->base) / kPageSize] == 0) {
+  if (known == nullptr || known->range->allowed[known->offset / kPageSize] == 0) {
     halt(Pending::kNotExecutable, address);
     return;
   }
-  const uint64_t offset = address - range->base;
-  const uint8_t flags = range->at(offset).flags;
-  if ((flags & kBoundary) == 0 && address != inline_resume_) {
+  if ((known->flags & kBoundary) == 0 && address != inline_resume_) {
     halt(Pending::kMisaligned, address);
     return;
   }
-  const uint64_t end = offset + size < range->size ? offset + size : range->size;
-  const uint64_t count = range->at(end).instructions - range->at(offset).instructions;
-  if (executed_ + count > limit_) {
+  if (executed_ + known->instructions > limit_) {
     halt(Pending::kNear, address);
     return;
   }
   // A block that begins after a site or where Unicorn split one is no new block of the program.
-  const bool is_continuation = range == previous_range_ && (flags & kAfterBranch) == 0 &&
-                               (offset == previous_end_ || offset == previous_resume_);
-  block_.range = range;
-  block_.start = offset;
-  block_.end = end;
-  if (!is_continuation) cover(*range, offset);
+  const bool is_continuation =
+      known->range == previous_range_ && (known->flags & kAfterBranch) == 0 &&
+      (known->offset == previous_end_ || known->offset == previous_resume_);
+  block_.range = known->range;
+  block_.start = known->offset;
+  block_.end = known->end;
+  block_.instructions = known->instructions;
+  block_.stores = known->stores;
+  if (!is_continuation) cover(*known);
 }
 
-void Engine::cover(CodeRange& range, uint64_t offset) {
+void Engine::cover(const KnownBlock& block) {
   blocks_++;
-  const uint32_t mixed = (static_cast<uint32_t>(offset) + range.ordinal * 0x10001u) * 0x9e3779b1u;
-  const uint32_t location = mixed >> 16;
-  uint8_t& seen = shared_.coverage[(location ^ previous_location_) & (kCoverageBytes - 1)];
+  uint8_t& seen = shared_.coverage[(block.location ^ previous_location_) & (kCoverageBytes - 1)];
   if (seen != 255) seen++;
-  previous_location_ = location >> 1;
-  shared_.trace[trace_head_] = range.base + offset;
+  previous_location_ = block.location >> 1;
+  shared_.trace[trace_head_] = block.address;
   trace_head_ = (trace_head_ + 1) % kTraceEntries;
 }
 

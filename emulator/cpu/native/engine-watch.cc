@@ -11,15 +11,22 @@
 
 namespace caretaker {
 
-void Engine::set_watch(uint64_t base, const uint8_t* masks, uint64_t size) {
+void Engine::set_watch(uint64_t base, const uint8_t* masks, uint64_t size, bool exact_reads) {
+  const bool logs_reads = !is_2_0_ && !exact_reads;
   for (uint64_t at = base; at < base + size;) {
     const uint64_t page = at & ~kPageMask;
     const uint64_t end = page + kPageSize < base + size ? page + kPageSize : base + size;
     auto& watched = watched_[page];
+    if (watched != nullptr && watched->logs_reads && !logs_reads) {
+      // The stricter wish holds for the whole page.
+      check(uc_mem_protect(uc_, page, kPageSize, UC_PROT_NONE), "uc_mem_protect");
+      watched->logs_reads = false;
+    }
     if (watched == nullptr) {
       watched = std::make_unique<WatchedPage>();
       watched->engine = this;
       watched->base = page;
+      watched->logs_reads = logs_reads;
       watched->masks.fill(0);
       int types = UC_HOOK_MEM_READ_PROT | UC_HOOK_MEM_WRITE_PROT;
       void* callback = reinterpret_cast<void*>(protected_hook);
@@ -27,7 +34,8 @@ void Engine::set_watch(uint64_t base, const uint8_t* masks, uint64_t size) {
         types = UC_HOOK_MEM_READ | UC_HOOK_MEM_WRITE;
         callback = reinterpret_cast<void*>(memory_hook);
       } else {
-        map_->watch_page(page, {watched_read, watched_write}, watched.get());
+        map_->watch_page(page, {watched_read, watched_write}, watched.get(),
+                         logs_reads ? UC_PROT_READ : UC_PROT_NONE);
       }
       check(uc_hook_add(uc_, &watched->hook, types, callback, this, page, page + kPageSize - 1),
             "uc_hook_add");
@@ -51,6 +59,7 @@ void Engine::set_watch(uint64_t base, const uint8_t* masks, uint64_t size) {
 
 std::vector<AccessRecord> Engine::take_accesses() {
   std::vector<AccessRecord> taken;
+  if (shared_.counters[slot::kAccesses] == 0) accesses_.clear();
   taken.swap(accesses_);
   shared_.counters[slot::kAccesses] = 0;
   return taken;
@@ -60,6 +69,7 @@ uint64_t Engine::watched_read(uc_engine*, uint64_t offset, unsigned size, void* 
   const WatchedPage* page = static_cast<WatchedPage*>(user);
   uint64_t value = 0;
   std::memcpy(&value, page->engine->memory_->bytes() + page->base + offset, size);
+  if (page->logs_reads) page->engine->log_access(kRead, page->base + offset, size, value);
   return value;
 }
 
@@ -110,11 +120,16 @@ void Engine::log_access(Access kind, uint64_t address, uint64_t size, uint64_t v
     is_hit |= (found->second->masks[at] & wanted) != 0;
   }
   if (!is_hit) return;
-  const uint64_t rip = is_2_0_ && block_.range != nullptr ? block_.range->base + block_.start
-                                                          : get_register(UC_X86_REG_RIP);
+  const bool has_exact_rip = !is_2_0_ && !(kind == kRead && found->second->logs_reads);
+  const uint64_t rip = !has_exact_rip && block_.range != nullptr
+                           ? block_.range->base + block_.start
+                           : get_register(UC_X86_REG_RIP);
   if (size < 8) value &= (1ull << (8 * size)) - 1;
+  // JavaScript forgets all by setting the count to 0.
+  if (shared_.counters[slot::kAccesses] == 0) accesses_.clear();
   accesses_.push_back({address, value, rip, size | (static_cast<uint64_t>(kind) << 8)});
   shared_.counters[slot::kAccesses] = static_cast<double>(accesses_.size());
+  if (kind == kWrite) shared_.counters[slot::kLoggedWrites]++;
 }
 
 }  // namespace caretaker

@@ -34,6 +34,10 @@ Engine::Engine(std::shared_ptr<SharedMemory> memory, const SharedBuffers& buffer
   check(uc_open(UC_ARCH_X86, UC_MODE_64, &uc_), "uc_open");
   // A CPU with the instructions that compilers emit for today's machines; CPUID itself is the model's.
   check(uc_ctl_set_cpu_model(uc_, UC_CPU_X86_HASWELL), "uc_ctl_set_cpu_model");
+#if UC_API_MINOR >= 1
+  // A payload is small; the default reserves a gibibyte for each engine.
+  check(uc_ctl_set_tcg_buffer_size(uc_, 32u << 20), "uc_ctl_set_tcg_buffer_size");
+#endif
   map_ = std::make_unique<PhysicalMap>(uc_, memory_->bytes(), memory_->size());
   check(uc_mem_map_ptr(uc_, TableArena::kBase, TableArena::kSize, UC_PROT_READ | UC_PROT_WRITE,
                        arena_.bytes()),
@@ -171,6 +175,7 @@ Stop Engine::finish(Stop stop) {
   shared_.counters[slot::kBlocks] = static_cast<double>(blocks_);
   shared_.counters[slot::kStores] = static_cast<double>(stores_);
   shared_.counters[slot::kTraceHead] = trace_head_;
+  shared_.counters[slot::kAccesses] = static_cast<double>(accesses_.size());
   return stop;
 }
 
@@ -384,8 +389,13 @@ void Engine::retire_current(uint64_t rip, bool is_whole) {
   if (!is_whole && rip - range->base >= block_.start && rip - range->base < end) {
     end = rip - range->base;
   }
-  executed_ += range->at(end).instructions - range->at(block_.start).instructions;
-  stores_ += range->at(end).stores - range->at(block_.start).stores;
+  if (end == block_.end) {
+    executed_ += block_.instructions;
+    stores_ += block_.stores;
+  } else {
+    executed_ += range->at(end).instructions - range->at(block_.start).instructions;
+    stores_ += range->at(end).stores - range->at(block_.start).stores;
+  }
   previous_range_ = range;
   previous_end_ = end;
   // The model may execute the instruction at RIP itself and go on behind it.
@@ -494,6 +504,7 @@ void Engine::dispose_space(uint32_t id) {
   const auto found = spaces_.find(id);
   if (found == spaces_.end()) return;
   if (active_ == found->second.get()) activate_space(0);
+  found->second->take_dirty([&](uint64_t page) { written_elsewhere_.push_back(page); });
   spaces_.erase(found);
 }
 
@@ -524,6 +535,8 @@ void Engine::drop_translations(uint64_t base, uint64_t size) {
 }
 
 void Engine::take_dirty(uint8_t* page_flags) {
+  for (const uint64_t page : written_elsewhere_) page_flags[page / kPageSize] = 1;
+  written_elsewhere_.clear();
   bool any = false;
   for (const auto& [id, tables] : spaces_) {
     any |= tables->take_dirty([&](uint64_t page) { page_flags[page / kPageSize] = 1; });
@@ -543,6 +556,7 @@ CodeRange* Engine::code_at(uint64_t address) {
 
 void Engine::define_code(uint64_t base, uint64_t size, const uint8_t* flags,
                          std::vector<CodeSite> sites) {
+  forget_blocks();
   CodeRange* same = nullptr;
   for (const auto& range : ranges_) {
     if (range->base == base && range->size == size) same = range.get();
@@ -579,6 +593,7 @@ void Engine::remove_code(uint64_t base, uint64_t size) {
     return range->base == base && range->size == size;
   });
   if (found == ranges_.end()) return;
+  forget_blocks();
   drop_translations(base, size);
   map_->place(base, size, SegmentKind::kMemory, nullptr);
   for (const auto& [id, tables] : spaces_) tables->set_guarded(base, size, false);

@@ -12,13 +12,14 @@ void PhysicalMap::place(uint64_t base, uint64_t size, SegmentKind kind, uint8_t*
   add(base, {size, kind, kind == SegmentKind::kMemory ? memory_ + base : host});
 }
 
-void PhysicalMap::watch_page(uint64_t base, const WatchCallbacks& callbacks, void* user) {
+void PhysicalMap::watch_page(uint64_t base, const WatchCallbacks& callbacks, void* user,
+                             uint32_t permissions) {
   constexpr uint64_t kSize = 4096;
   carve(base, kSize);
   segments_[base] = {kSize, SegmentKind::kWatched, memory_ + base};
   check(uc_mmio_map(uc_, base, kSize, callbacks.read, user, callbacks.write, user),
         "uc_mmio_map");
-  check(uc_mem_protect(uc_, base, kSize, UC_PROT_NONE), "uc_mem_protect");
+  check(uc_mem_protect(uc_, base, kSize, permissions), "uc_mem_protect");
 }
 
 void PhysicalMap::carve(uint64_t base, uint64_t size) {

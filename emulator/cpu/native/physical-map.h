@@ -39,8 +39,8 @@ class PhysicalMap {
 
   // Puts `host` behind [base, base + size), or model memory again when kind is kMemory.
   void place(uint64_t base, uint64_t size, SegmentKind kind, uint8_t* host);
-  // One page whose accesses go through the callbacks, after Unicorn's protection hooks.
-  void watch_page(uint64_t base, const WatchCallbacks& callbacks, void* user);
+  // One page whose accesses go through the callbacks; those that `permissions` refuses to Unicorn's protection hooks first.
+  void watch_page(uint64_t base, const WatchCallbacks& callbacks, void* user, uint32_t permissions);
 
  private:
   struct Segment {

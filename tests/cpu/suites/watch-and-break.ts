@@ -30,6 +30,51 @@ export function watchAndBreak(): void {
       expect(engine.takeAccesses()).toEqual([]);
     });
 
+    it('reads that need only their block are logged the same but for RIP, stores with their own', () => {
+      const { engine, memory } = fixture('90 90 8b03 48ffc0 488903 f4');
+      memory.writeU64(DATA, 0x41n);
+      engine.setWatch(DATA, ONE, ONE, 'block');
+      engine.registers.set('RBX', DATA);
+      engine.run();
+      expect(engine.hasLoggedWrite).toBe(true);
+      expect(engine.takeAccesses()).toEqual([
+        { kind: 'read', address: DATA, sizeBytes: 4, value: 0x41n, rip: CODE },
+        {
+          kind: 'write',
+          address: DATA,
+          sizeBytes: 8,
+          value: 0x42n,
+          rip: isExact ? CODE + 7n : CODE,
+        },
+      ]);
+    });
+
+    it('a page asked for exactly and by block is exact, whichever came first', () => {
+      for (const wishes of [
+        ['block', 'exact'],
+        ['exact', 'block'],
+      ] as const) {
+        const { engine } = fixture('90 488b03 f4');
+        for (const wish of wishes) engine.setWatch(DATA, ONE, NONE, wish);
+        engine.registers.set('RBX', DATA);
+        engine.run();
+        expect(engine.takeAccesses().map(({ rip }) => rip)).toEqual([isExact ? CODE + 1n : CODE]);
+      }
+    });
+
+    it('forgetAccesses() empties the log and what comes next is logged anew', () => {
+      const { engine } = fixture('488903 f4 488b03 f4');
+      engine.setWatch(DATA, ONE, ONE);
+      engine.registers.set('RBX', DATA);
+      engine.run();
+      engine.forgetAccesses();
+      expect(engine.hasLoggedWrite).toBe(false);
+      expect(engine.takeAccesses()).toEqual([]);
+      engine.registers.set('RIP', CODE + 4n);
+      engine.run();
+      expect(engine.takeAccesses().map(({ kind }) => kind)).toEqual(['read']);
+    });
+
     it.each([
       { what: 'a read', code: '8a03', kind: 'read' }, // mov al,[rbx]
       { what: 'a store', code: '8803', kind: 'write' }, // mov [rbx],al
