@@ -33,6 +33,7 @@ import type { Result } from '../host/result.js';
 import { low32 } from '../../abi/uint.js';
 import { Machine, type MachineConfig } from './machine.js';
 import type { Scenario, ScriptedExit, Step } from './scenario/schema.js';
+import type { PhaseName } from './timeline.js';
 
 export type ConductorErrorCode = 'HOST_REFUSED' | 'PAYLOAD_REFUSED' | 'STEP_OUT_OF_ORDER';
 /** A step that could not be taken: `details` has the step, the call and the errno. */
@@ -145,7 +146,7 @@ export class Conductor {
     return {
       cpus: this.machine.cores.map(({ id }) => ({ cpu: id, apicId: id })),
       events: hostEvents({
-        onStage: (stage) => this.#say(stage, 2),
+        onStage: (stage) => this.#say(stage, 1),
         onWarn: (where, message) => this.#say(`warning: ${where}: ${message}`, 3),
         onInit: (apicId) => this.#onInit(apicId),
         onOffline: (apicId) => this.#say(`core ${apicId} goes offline: VMXOFF, evacuated`, 2),
@@ -195,6 +196,7 @@ export class Conductor {
       this.#setCaretaker(kvm, fd);
     }
     for (const fd of this.#fds.vcpus) this.#must(kvm.run(this.#vmm, fd), 'KVM_RUN');
+    this.#enter('attached');
     this.#say(`VM with ${scenario.vcpus} vCPUs runs, Caretaker on each vcpufd`, 3);
   }
 
@@ -275,6 +277,7 @@ export class Conductor {
     }
     this.machine.gapBegins();
     this.gap = { tscStart: begun, tscEnd: begun };
+    this.#enter('detached');
     this.#say('all vCPUs preserved: KVM_DETACHED, their cores run alone', 3);
   }
 
@@ -288,6 +291,7 @@ export class Conductor {
     if (this.#agent === null) throw this.#outOfOrder('close-session', 'no session was created');
     this.#must(this.#agent.close(this.#session), 'close of the session');
     if (this.gap !== null) this.gap.tscEnd = this.machine.now();
+    this.#enter('attached');
     this.#say('session closed: the update is cancelled, KVM_ATTACHED in the same kernel', 3);
     if (this.#vmm.exited) this.#restartVmm();
   }
@@ -328,6 +332,7 @@ export class Conductor {
     for (const range of gap.overwritten) {
       this.machine.codePlaced(BigInt(range.start * 4096), range.count * 4096);
     }
+    this.#enter('no-kernel');
     this.#say('the old kernel is gone: its memory is overwritten', 3);
     // A third of the gap passes before the next kernel's first instruction; the rest is its boot and userspace.
     this.machine.runFor(Math.floor((end - begun) / 3));
@@ -335,6 +340,7 @@ export class Conductor {
     this.kernel.boot();
     this.#vmm = this.kernel.spawn('vmm');
     this.#agent = null;
+    this.#enter('next-kernel');
     this.#say(`${this.kernel.image.banner} is up; smp_init() skipped the preserved cores`, 3);
     this.machine.runFor(Math.max(0, end - this.machine.now()));
   }
@@ -364,6 +370,7 @@ export class Conductor {
         take(TOKEN.vcpu + BigInt(id), `vcpufd ${id}`),
       ),
     };
+    this.#enter('attached');
     const limit = this.machine.now() + this.machine.tscFrequencyHz;
     const adopted = this.machine.runUntil(
       () => this.machine.lanes.every((lane) => lane.vcpu.state !== 'adopting'),
@@ -429,6 +436,10 @@ export class Conductor {
   #exits(): number {
     const throughPayload = this.machine.lanes.reduce((sum, lane) => sum + lane.truth.exits, 0);
     return throughPayload + (this.machine.evidence['exitsToKvmDirectly'] ?? 0);
+  }
+
+  #enter(phase: PhaseName): void {
+    this.machine.timeline.enter(this.machine.now(), phase);
   }
 
   #say(event: string, weight: 1 | 2 | 3): void {

@@ -26,8 +26,19 @@ export interface ExitSlice {
   readonly sequence: number;
 }
 
+/** Who holds the vCPUs: KVM with the Caretaker, the Caretaker alone, and meanwhile no kernel or the next one. */
+export type PhaseName = 'attached' | 'detached' | 'no-kernel' | 'next-kernel';
+
+/** A stretch of a run in which that does not change. */
+export interface Phase {
+  readonly name: PhaseName;
+  readonly tscStart: number;
+  readonly tscEnd: number;
+}
+
 export class Timeline {
   readonly #events: TimelineEvent[] = [];
+  readonly #phases: { readonly name: PhaseName; readonly tsc: number }[] = [];
   readonly #slices: ExitSlice[] | null;
 
   /** With `wantsSlices` every exit is kept too. */
@@ -41,6 +52,25 @@ export class Timeline {
 
   addSlice(slice: ExitSlice): void {
     this.#slices?.push(slice);
+  }
+
+  /** A phase begins; it lasts until the next one does. */
+  enter(tsc: number, name: PhaseName): void {
+    this.#phases.push({ name, tsc });
+  }
+
+  /** Phases that lasted, in order, the last one until `tscEnd`. */
+  phases(tscEnd: number): readonly Phase[] {
+    return this.#phases
+      .map(({ name, tsc }, index) => {
+        return { name, tscStart: tsc, tscEnd: this.#phases[index + 1]?.tsc ?? tscEnd };
+      })
+      .filter((phase) => phase.tscEnd > phase.tscStart);
+  }
+
+  /** How many events there are. */
+  get eventCount(): number {
+    return this.#events.length;
   }
 
   get wantsSlices(): boolean {
@@ -59,7 +89,10 @@ export class Timeline {
     const kept = new Set(
       sorted
         .map((event, index) => ({ event, index }))
-        .sort((a, b) => b.event.weight - a.event.weight || a.index - b.index)
+        .sort((a, b) => {
+          const byWeight = b.event.weight - a.event.weight;
+          return byWeight === 0 ? a.index - b.index : byWeight;
+        })
         .slice(0, count)
         .map(({ index }) => index),
     );

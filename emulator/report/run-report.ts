@@ -4,111 +4,117 @@
  * Source: CLI ("run"). Counters come from the payload's own telemetry pages beside the machine's ground truth.
  * Invariant: `result` is "pass" only when the scenario was taken to its end and every invariant held.
  */
-import { printExitReason } from '../../abi/exit-reasons.js';
-import { StructView } from '../../abi/layout.js';
-import { CARETAKER_TELEMETRY, CARETAKER_TELEMETRY_REASONS } from '../../abi/telemetry.js';
-import { toIndex } from '../../abi/uint.js';
+import { hex } from '../../abi/uint.js';
 import type { Conductor, ConductorError, Gap } from '../machine/conductor.js';
+import { deepestUse } from '../machine/invariants/stack.js';
 import type { Lane } from '../machine/lane.js';
 import type { InvariantResult } from '../machine/ledger.js';
-import type { TimelineEvent } from '../machine/timeline.js';
-
-/** Exits by first outcome. */
-export interface OutcomeCounts {
-  readonly fastpath: number;
-  readonly routed: number;
-  readonly blocked: number;
-}
-
-/** A payload's telemetry pages, read as KVM would. */
-export interface TelemetryReport {
-  readonly reasons: Readonly<Record<string, OutcomeCounts>>;
-  readonly entryFailures: number;
-  readonly strayInterrupts: number;
-  readonly nmis: number;
-  readonly machineChecks: number;
-  readonly stalls: number;
-  readonly stallsDropped: number;
-  readonly stallTsc: number;
-  readonly isParked: boolean;
-}
+import type { Phase, TimelineEvent } from '../machine/timeline.js';
+import type { Finding } from '../vmx/stop-reason.js';
+import { STACK_BYTES } from '../host/kvm/vcpu-memory.js';
+import { payloadSymbols, type PayloadSymbols } from './payload-symbols.js';
+import { telemetryReport, type OutcomeCounts, type TelemetryReport } from './telemetry-report.js';
 
 /** One vCPU at the end of a run. */
 export interface VcpuReport {
   readonly id: number;
+  /** The core that runs it. */
+  readonly pcpu: number;
   readonly exits: OutcomeCounts & { readonly total: number };
+  /** What the payload says of itself: RUNNING, SPINNING, SERIALIZED, PARKED. */
+  readonly payloadState: string;
+  /** Deepest use of the payload's stack, and its size. */
+  readonly stack: { readonly usedBytes: number; readonly sizeBytes: number };
   readonly telemetry: TelemetryReport;
+}
+
+/** A broken invariant, with the payload's symbol where the address lies in an instance of it. */
+export interface FindingReport {
+  readonly invariant: string;
+  readonly message: string;
+  readonly address: string;
+  readonly symbol: string | null;
+  readonly details: Finding['details'];
 }
 
 /** The whole document. */
 export interface RunReport {
   readonly result: 'pass' | 'fail';
   readonly scenario: string;
+  readonly description: string;
   readonly seed: number;
+  readonly payload: { readonly sha256: string };
   readonly tscFrequencyHz: number;
+  readonly tscEnd: number;
+  readonly phases: readonly Phase[];
   readonly vcpus: readonly VcpuReport[];
+  /** The most telling events, and how many there were. */
   readonly timeline: readonly TimelineEvent[];
+  readonly eventCount: number;
   readonly invariants: readonly InvariantResult[];
+  /** Evaluations, over all invariants. */
+  readonly checks: number;
+  readonly findings: readonly FindingReport[];
   readonly gap: Gap | null;
   readonly evidence: Readonly<Record<string, number>>;
   /** The step that the host refused, when the scenario could not be taken to its end. */
   readonly stopped: { readonly code: string; readonly message: string } | null;
 }
 
-/** Reports on a run; `stopped` is what ended it early, if anything did. */
-export function runReport(
-  { machine, scenario, gap }: Conductor,
-  stopped: ConductorError | null,
-  timelineLength: number,
-): RunReport {
+/** What a report needs beside the machine. */
+export interface RunSettings {
+  readonly payload: Uint8Array;
+  readonly payloadSha256: string;
+  /** What ended the run early, if anything did. */
+  readonly stopped: ConductorError | null;
+  /** How many events are kept. */
+  readonly timelineLength: number;
+}
+
+/** Reports on a run. */
+export function runReport(conductor: Conductor, settings: RunSettings): RunReport {
+  const { machine, scenario, gap } = conductor;
+  const { stopped } = settings;
+  const symbols = payloadSymbols(settings.payload, machine.lanes);
   return {
     result: stopped === null && machine.ledger.clean ? 'pass' : 'fail',
     scenario: scenario.name,
+    description: scenario.description.trim(),
     seed: scenario.seed,
+    payload: { sha256: settings.payloadSha256 },
     tscFrequencyHz: machine.tscFrequencyHz,
+    tscEnd: machine.now(),
+    phases: machine.timeline.phases(machine.now()),
     vcpus: machine.lanes.map(vcpuReport),
-    timeline: machine.timeline.mostTelling(timelineLength),
+    timeline: machine.timeline.mostTelling(settings.timelineLength),
+    eventCount: machine.timeline.eventCount,
     invariants: machine.ledger.results(),
+    checks: machine.ledger.totalChecked,
+    findings: machine.ledger.findings.map((finding) => findingReport(finding, symbols)),
     gap,
     evidence: machine.evidence,
     stopped: stopped === null ? null : { code: stopped.code, message: stopped.message },
   };
 }
 
-function vcpuReport(lane: Lane): VcpuReport {
-  const { truth, id } = lane;
-  const exits = {
-    total: truth.exits,
-    fastpath: truth.total('fastpath'),
-    routed: truth.total('routed'),
-    blocked: truth.total('blocked'),
-  };
-  return { id, exits, telemetry: telemetryReport(lane) };
+function findingReport(finding: Finding, symbols: PayloadSymbols): FindingReport {
+  const { invariant, message, address, details } = finding;
+  return { invariant, message, address: hex(address), symbol: symbols(address), details };
 }
 
-function telemetryReport({ memory, vcpu }: Lane): TelemetryReport {
-  const view = new StructView(CARETAKER_TELEMETRY, memory.bytes, vcpu.memory.at('telemetry'));
-  const count = (path: string): number => toIndex(view.get(path));
-  const outcomes = (path: string): OutcomeCounts => ({
-    fastpath: count(`${path}.fastpath`),
-    routed: count(`${path}.routed`),
-    blocked: count(`${path}.blocked`),
-  });
-  const rows = Array.from({ length: CARETAKER_TELEMETRY_REASONS }, (_, basic) => {
-    return [printExitReason(basic), outcomes(`reason[${basic}]`)] as const;
-  });
-  const seen = [...rows, ['OTHER', outcomes('other')] as const].filter(
-    ([, { fastpath, routed, blocked }]) => fastpath + routed + blocked > 0,
-  );
+function vcpuReport(lane: Lane): VcpuReport {
+  const { truth, id, pcpu, vcpu } = lane;
   return {
-    reasons: Object.fromEntries(seen),
-    entryFailures: count('entry_failures'),
-    strayInterrupts: count('stray_interrupts'),
-    nmis: count('nmis'),
-    machineChecks: count('machine_checks'),
-    stalls: count('stall_head'),
-    stallsDropped: count('stall_dropped'),
-    stallTsc: count('stall_tsc'),
-    isParked: count('park_valid') === 1,
+    id,
+    pcpu: pcpu.id,
+    exits: {
+      total: truth.exits,
+      fastpath: truth.total('fastpath'),
+      routed: truth.total('routed'),
+      blocked: truth.total('blocked'),
+    },
+    payloadState: vcpu.payloadState,
+    stack: { usedBytes: deepestUse(lane), sizeBytes: STACK_BYTES },
+    telemetry: telemetryReport(vcpu.telemetry),
   };
 }

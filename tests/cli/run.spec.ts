@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { COMMANDS } from '../../emulator/cli/commands.js';
 import { referencePayload } from '../../emulator/cli/payload-file.js';
 import type { RunReport } from '../../emulator/report/run-report.js';
+import type { TraceEvent } from '../../emulator/report/trace-file.js';
 import { INVARIANT_IDS } from '../../emulator/vmx/stop-reason.js';
 import { runWith } from './buffers.js';
 import type { Outcome } from './buffers.js';
@@ -71,27 +72,28 @@ describe('run --json', () => {
 });
 
 describe('run', () => {
-  it('says the verdict first and names every invariant', async () => {
+  it('says what runs first and the verdict last, and names every invariant', async () => {
     const { stdout } = await moment();
-    expect(stdout.startsWith('pass  moment, seed 5, 2 vCPUs\n')).toBe(true);
+    const lines = stdout.trimEnd().split('\n');
+    expect(lines[0]).toMatch(/^moment {2}2 vCPUs, seed 5, payload [0-9a-f]{12}$/);
+    expect(lines.at(-1)).toMatch(/^PASS {2}moment: /);
     for (const id of INVARIANT_IDS) expect(stdout).toContain(`\n${id} `);
+  });
+
+  it('shows as many events as it is told, and says how many are left out', async () => {
+    const { stdout } = await moment('--timeline', '2');
+    expect(stdout).toMatch(/\n\d+ less telling events? left out; --timeline \d+ shows all\n/);
   });
 
   it('--trace writes a line that says what the run depends on, and a slice an exit', async () => {
     const { stdout } = await moment('--json', '--trace', at('trace.json'));
     const text = readFileSync(at('trace.json'), 'utf8');
-    const trace = JSON.parse(text) as {
-      otherData: object;
-      traceEvents: { ph: string; dur?: number }[];
-    };
-    expect(text.split('\n', 1)[0]).toMatch(/"image":"[0-9a-f]{64}","scenario":"moment","seed":5/);
-    const slices = trace.traceEvents.filter(({ ph }) => ph === 'X');
-    const exits = (JSON.parse(stdout) as RunReport).vcpus.reduce(
-      (sum, vcpu) => sum + vcpu.exits.total,
-      0,
-    );
-    expect(slices).toHaveLength(exits);
-    expect(slices.every(({ dur = -1 }) => dur >= 0)).toBe(true);
+    const report = JSON.parse(stdout) as RunReport;
+    const origin = `"payloadSha256":"${report.payload.sha256}","scenario":"moment","seed":5`;
+    expect(text.split('\n', 1)[0]).toContain(origin);
+    const trace = JSON.parse(text) as TraceEvent[];
+    const exits = trace.filter(({ cat }) => cat === 'exit');
+    expect(exits).toHaveLength(report.vcpus.reduce((sum, vcpu) => sum + vcpu.exits.total, 0));
   });
 
   it.each([

@@ -4,17 +4,30 @@
  * Source: CLI ("run"). A step that the host refuses ends the run and is a finding, told with all that was seen until
  * then; a payload that is refused before anything ran is a refusal.
  */
+import { createHash } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
-import type { Conductor, ConductorError } from '../../machine/conductor.js';
+import { Conductor, ConductorError } from '../../machine/conductor.js';
+import { loadScenario } from '../../machine/scenario/load.js';
+import { laneCells } from '../../report/lane-cells.js';
+import { runReport, type RunReport } from '../../report/run-report.js';
+import { timeAxis } from '../../report/time-axis.js';
+import { traceFile } from '../../report/trace-file.js';
+import { waitsOf } from '../../report/waits.js';
 import { defineCommand } from '../command.js';
 import { RefusedFileError } from '../errors.js';
 import { EXIT } from '../exit-status.js';
 import { jsonText } from '../output/json.js';
-import { runText } from '../output/run-text.js';
+import { laneColumns, type Picture } from '../output/run/picture.js';
+import { runText } from '../output/run/run-text.js';
 import { PAYLOAD_ARGUMENT, readPayloadFile, referencePayload } from '../payload-file.js';
 
-/** How many events a run tells when nobody says how many. */
+/** How many events the document has when nobody says how many. */
 const TIMELINE_LENGTH = 200;
+/** A picture is drawn no wider and no narrower than this. */
+const WIDEST = 200;
+const NARROWEST = 40;
+/** Weight of the events that the picture marks. */
+const MARKED_WEIGHT = 3;
 
 /** The command. */
 export const command = defineCommand({
@@ -32,29 +45,32 @@ export const command = defineCommand({
   examples: [
     ['caretaker-emu run', 'a live update with the reference payload'],
     ['caretaker-emu run my.elf --seed 7', 'the same with yours, drawn anew'],
+    ['caretaker-emu run --scenario examples/scenario.yaml', 'a scenario of your own'],
     ['caretaker-emu run --trace out.json', 'every exit, for a trace viewer'],
   ],
-  run: async (args, terminal) => {
-    // Here and not above: --help needs none of it.
-    const [{ Conductor }, { loadScenario }, { runReport }, { traceFile }] = await Promise.all([
-      import('../../machine/conductor.js'),
-      import('../../machine/scenario/load.js'),
-      import('../../report/run-report.js'),
-      import('../../report/trace-file.js'),
-    ]);
+  run: (args, terminal) => {
     const file = args.payload ?? referencePayload();
     const payload = readPayloadFile(file);
     const loaded = loadScenario(args.scenario);
     const scenario = args.seed === undefined ? loaded : { ...loaded, seed: args.seed };
-    const conductor = new Conductor(scenario, payload, args.trace !== undefined);
     terminal.progress(`${scenario.name} ...`);
+    const conductor = new Conductor(scenario, payload, true);
     const stopped = takeAllSteps(conductor, file);
     terminal.progress('');
-    if (args.trace !== undefined) writeFileSync(args.trace, traceFile(conductor, payload));
-    const report = runReport(conductor, stopped, args.timeline ?? TIMELINE_LENGTH);
-    // On a screen an exit that took its usual course is noise, unless somebody asks for events by number.
-    const leastWeight = args.timeline === undefined ? 2 : 1;
-    terminal.print(args.json ? jsonText(report) : runText(report, leastWeight, terminal));
+    const payloadSha256 = createHash('sha256').update(payload).digest('hex');
+    if (args.trace !== undefined) writeFileSync(args.trace, traceFile(conductor, payloadSha256));
+    const timelineLength = args.timeline ?? TIMELINE_LENGTH;
+    const report = runReport(conductor, { payload, payloadSha256, stopped, timelineLength });
+    if (args.json) terminal.print(jsonText(report));
+    else {
+      const columns = Math.min(WIDEST, Math.max(NARROWEST, terminal.columns));
+      const page = {
+        report,
+        picture: pictureOf(conductor, report, columns),
+        mostEvents: args.timeline ?? null,
+      };
+      terminal.print(runText(page, { ...terminal, columns }));
+    }
     return report.result === 'pass' ? EXIT.OK : EXIT.FINDING;
   },
 });
@@ -65,7 +81,7 @@ function takeAllSteps(conductor: Conductor, file: string): ConductorError | null
     conductor.run();
     return null;
   } catch (error) {
-    if (!isConductorError(error) || error.code === 'STEP_OUT_OF_ORDER') throw error;
+    if (!(error instanceof ConductorError) || error.code === 'STEP_OUT_OF_ORDER') throw error;
     if (error.code === 'HOST_REFUSED') return error;
     const { code, ...details } = error.details;
     const cause = typeof code === 'string' ? code : error.code;
@@ -73,6 +89,21 @@ function takeAllSteps(conductor: Conductor, file: string): ConductorError | null
   }
 }
 
-function isConductorError(error: unknown): error is ConductorError {
-  return error instanceof Error && error.name === 'ConductorError';
+/** The picture of a run that got as far as running a vCPU. */
+function pictureOf(
+  { machine }: Conductor,
+  { phases, vcpus, tscFrequencyHz }: RunReport,
+  columns: number,
+): Picture | null {
+  if (phases.length === 0 || vcpus.length === 0) return null;
+  const ids = vcpus.map(({ id }) => id);
+  const { stretches } = timeAxis(phases, columns);
+  const axis = timeAxis(phases, laneColumns(columns, ids, stretches.length));
+  const { slices } = machine.timeline;
+  const cells = laneCells(axis, { vcpus: ids, slices, waits: waitsOf(machine), tscFrequencyHz });
+  const hostEvents = machine.timeline
+    .mostTelling(machine.timeline.eventCount)
+    .filter(({ vcpu, weight }) => vcpu === null && weight === MARKED_WEIGHT)
+    .map(({ tsc }) => tsc);
+  return { axis, cells, hostEvents, tscFrequencyHz };
 }

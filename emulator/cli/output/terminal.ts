@@ -12,6 +12,8 @@ export type Style = 'bold' | 'dim' | 'red' | 'green' | 'yellow' | 'cyan';
 export interface Terminal {
   /** Columns of stdout, 80 when it is not a terminal. */
   readonly columns: number;
+  /** Whether the locale's characters are UTF-8; without it only ASCII is drawn. */
+  readonly isUnicode: boolean;
   /** A result: one or more lines to stdout. */
   print(text: string): void;
   /** A remark: one or more lines to stderr. */
@@ -20,6 +22,12 @@ export interface Terminal {
   progress(text: string): void;
   /** The text in a style, where stdout shows styles. */
   style(style: Style, text: string): string;
+}
+
+/** The locale of characters: the first of the three variables that is set and not empty. */
+function localeOf(environment: Readonly<Record<string, string | undefined>>): string {
+  const names = ['LC_ALL', 'LC_CTYPE', 'LANG'];
+  return names.map((name) => environment[name] ?? '').find((value) => value !== '') ?? '';
 }
 
 interface Stream {
@@ -40,6 +48,7 @@ export function terminalOf(
     environment['TERM'] !== 'dumb';
   return {
     columns: stdout.isTTY === true ? (stdout.columns ?? 80) : 80,
+    isUnicode: /utf-?8/i.test(localeOf(environment)),
     print: (text) => void stdout.write(`${text}\n`),
     note: (text) => void stderr.write(`${text}\n`),
     progress: (text) => {
