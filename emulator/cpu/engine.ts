@@ -318,8 +318,6 @@ export class Engine {
   /** The watched accesses since the last call, in order. */
   takeAccesses(): LoggedAccess[] {
     if (this.#words[COUNTER.ACCESSES] === 0) return [];
-    if (this.#words[COUNTER.ACCESSES] === 0) return [];
-    this.#words[COUNTER.ACCESSES] = 0;
     const rows = this.#native.takeAccesses();
     const accesses: LoggedAccess[] = [];
     for (let at = 0; at < rows.length; at += 4) {
@@ -387,11 +385,9 @@ export class Engine {
 
   /** Goes back to a snapshot; code that memory no longer holds as it was needs invalidateCode(). */
   restore(snapshot: EngineSnapshot): void {
-    this.takeAccesses();
     this.registers.values.set(snapshot.registers);
-    const logged = this.#words[COUNTER.ACCESSES]!;
     this.#words.set(snapshot.counters);
-    this.#words[COUNTER.ACCESSES] = logged;
+    this.forgetAccesses();
     this.#native.writeVectors(snapshot.vectors);
     this.#native.restoreFlow(snapshot.flow);
   }

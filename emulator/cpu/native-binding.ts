@@ -43,11 +43,12 @@ export const COUNTER = {
   RDTSCS: 5,
   TRACE_HEAD: 6,
   TSC_BASE: 7,
-  ACCESSES: 8,
   /** Watched accesses that takeAccesses() would give. */
   ACCESSES: 8,
+  /** Writes among the accesses logged since all were forgotten. */
+  LOGGED_WRITES: 9,
 } as const;
-export const COUNTER_WORDS = 9;
+export const COUNTER_WORDS = 10;
 
 /** Bytes of the coverage map and entries of the trace ring. */
 export const COVERAGE_BYTES = 65536;

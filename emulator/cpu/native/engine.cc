@@ -175,7 +175,6 @@ Stop Engine::finish(Stop stop) {
   shared_.counters[slot::kBlocks] = static_cast<double>(blocks_);
   shared_.counters[slot::kStores] = static_cast<double>(stores_);
   shared_.counters[slot::kTraceHead] = trace_head_;
-  shared_.counters[slot::kAccesses] = static_cast<double>(accesses_.size());
   return stop;
 }
 
