@@ -11,7 +11,18 @@ const libraries = [
 const without = (name) => libraries.filter((library) => library.name !== name);
 
 export default tseslint.config(
-  { ignores: ['dist', 'build', '.unicorn', 'coverage', 'caretaker-payload', 'bin', '**/*.mjs', '*.config.js'] },
+  {
+    ignores: [
+      'dist',
+      'build',
+      '.unicorn',
+      'coverage',
+      'caretaker-payload',
+      'bin',
+      '**/*.mjs',
+      '*.config.js',
+    ],
+  },
   js.configs.recommended,
   tseslint.configs.strictTypeChecked,
   {

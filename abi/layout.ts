@@ -148,14 +148,22 @@ export class StructView {
     const { type, offset } = locate(this.layout, path);
     const at = this.address + BigInt(offset);
     switch (type) {
-      case 'u8':
-        { this.#bytes.writeU8(at, Number.parseInt(value.toString(), 10)); return; }
-      case 'u16':
-        { this.#bytes.writeU16(at, Number.parseInt(value.toString(), 10)); return; }
-      case 'u32':
-        { this.#bytes.writeU32(at, Number.parseInt(value.toString(), 10)); return; }
-      case 'u64':
-        { this.#bytes.writeU64(at, BigInt(value)); return; }
+      case 'u8': {
+        this.#bytes.writeU8(at, Number.parseInt(value.toString(), 10));
+        return;
+      }
+      case 'u16': {
+        this.#bytes.writeU16(at, Number.parseInt(value.toString(), 10));
+        return;
+      }
+      case 'u32': {
+        this.#bytes.writeU32(at, Number.parseInt(value.toString(), 10));
+        return;
+      }
+      case 'u64': {
+        this.#bytes.writeU64(at, BigInt(value));
+        return;
+      }
     }
   }
 }

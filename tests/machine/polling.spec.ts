@@ -24,7 +24,9 @@ steps:
 `;
 
 const outcome = (text: string, pollsEveryTime: boolean) => {
-  const conductor = new Conductor(parseScenario(text, 'short-wait'), referencePayload(), true, { pollsEveryTime });
+  const conductor = new Conductor(parseScenario(text, 'short-wait'), referencePayload(), true, {
+    pollsEveryTime,
+  });
   conductor.run();
   const { machine } = conductor;
   return {

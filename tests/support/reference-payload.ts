@@ -11,7 +11,9 @@ let bytes: Uint8Array | undefined;
 export function referencePayload(): Uint8Array {
   if (bytes === undefined) {
     if (!existsSync(file)) {
-      execFileSync('make', ['-C', join(root, 'caretaker-payload'), '-f', 'build.mk'], { stdio: 'ignore' });
+      execFileSync('make', ['-C', join(root, 'caretaker-payload'), '-f', 'build.mk'], {
+        stdio: 'ignore',
+      });
     }
     // A plain array: slice() of a Buffer would share its bytes.
     bytes = new Uint8Array(readFileSync(file));

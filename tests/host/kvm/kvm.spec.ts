@@ -13,7 +13,12 @@ const scenario = parseScenario(
   'name: calls\ndescription: none runs\nvcpus: 2\nsteps: [{ run: { exits: 0 } }]\n',
   'calls.yaml',
 );
-const settings = { lifecycle: 'interpose', cr3: 'isolated', hltPolicy: 'ACTIVITY', tscOffset: 0n } as const;
+const settings = {
+  lifecycle: 'interpose',
+  cr3: 'isolated',
+  hltPolicy: 'ACTIVITY',
+  tscOffset: 0n,
+} as const;
 
 let conductor: Conductor;
 let kvm: Kvm;
@@ -22,7 +27,13 @@ let vmm: Process;
 beforeEach(() => {
   conductor = new Conductor(scenario, referencePayload(), false);
   conductor.machine.guestOf = (id) =>
-    new MixGuest({ mix: IDLE, seed: id + 1, meanTicks: 1e6, otherApicIds: [], deviceVectors: [0xef] });
+    new MixGuest({
+      mix: IDLE,
+      seed: id + 1,
+      meanTicks: 1e6,
+      otherApicIds: [],
+      deviceVectors: [0xef],
+    });
   kvm = conductor.machine.kvm!;
   vmm = conductor.kernel.spawn('vmm');
 });
@@ -67,7 +78,7 @@ describe('KVM_SET_CARETAKER', () => {
     expect(kvm.findVcpu(1)?.vcpu.hasCaretaker).toBe(true);
   });
 
-  it('of a file that the loader refuses is ENOEXEC, with the loader\'s code, and nothing is allocated', () => {
+  it("of a file that the loader refuses is ENOEXEC, with the loader's code, and nothing is allocated", () => {
     const { vcpu } = vmWithVcpu();
     const free = conductor.kernel.allocator.freePages();
     const file = referencePayload().slice();
