@@ -67,7 +67,9 @@ export function fpuName(form: InstructionForm): string | null {
       (form.map === '0f3a' && form.opcode === 0xf0);
     if (isInteger) return null;
     const legacy = legacyName(form);
-    return legacy === null ? `VEX_${form.map.toUpperCase()}_${hexByte(form.opcode)}` : `V${legacy}`;
+    return legacy === null || legacy === 'UNDEFINED_SSE'
+      ? `VEX_${form.map.toUpperCase()}_${hexByte(form.opcode)}`
+      : `V${legacy}`;
   }
   return legacyName(form);
 }

@@ -411,6 +411,9 @@ export function unicornTraps(): void {
       expect(dirty()).toEqual([]);
       runWith(engine, DATA);
       expect(dirty()).toEqual([0x20]);
+      runWith(engine, DATA + 0x1000n);
+      engine.disposeAddressSpace(engine.active!);
+      expect(dirty()).toEqual([0x21]);
     });
   });
 
