@@ -83,7 +83,7 @@ export class Conductor {
     scenario: Scenario,
     payload: Uint8Array,
     wantsSlices: boolean,
-    settings: Pick<MachineConfig, 'pollsEveryTime'> = {},
+    settings: Pick<MachineConfig, 'pollsEveryTime' | 'maxSteps'> = {},
   ) {
     this.scenario = scenario;
     this.#payload = payload;
@@ -112,18 +112,18 @@ export class Conductor {
   }
 
   #take(step: Step): void {
-    if ('run' in step) return this.#run(step.run);
-    if ('pause-devices' in step) return this.#pauseDevices();
-    if ('preserve' in step) return this.#preserve(step.preserve);
-    if ('close-session' in step) return this.#closeSession();
-    if ('vmm-exit' in step) return this.#vmmExit();
-    if ('kexec' in step) return this.#kexec(step.kexec);
-    if ('gap' in step) return this.#pass(step.gap);
-    if ('retrieve' in step) return this.#retrieve();
-    if ('finish' in step) return this.#finish();
-    if ('stop' in step) return this.#stop(step.stop.vcpu);
-    if ('migrate' in step) return this.#migrate(step.migrate);
-    return unreachable(step);
+    if ('run' in step) this.#run(step.run);
+    else if ('pause-devices' in step) this.#pauseDevices();
+    else if ('preserve' in step) this.#preserve(step.preserve);
+    else if ('close-session' in step) this.#closeSession();
+    else if ('vmm-exit' in step) this.#vmmExit();
+    else if ('kexec' in step) this.#kexec(step.kexec);
+    else if ('gap' in step) this.#pass(step.gap);
+    else if ('retrieve' in step) this.#retrieve();
+    else if ('finish' in step) this.#finish();
+    else if ('stop' in step) this.#stop(step.stop.vcpu);
+    else if ('migrate' in step) this.#migrate(step.migrate);
+    else unreachable(step);
   }
 
   // Boot and set-up.

@@ -47,9 +47,19 @@ export class GuestRunner {
   script(lane: Lane, action: GuestAction): void {
     lane.scripted.push(action);
     if (lane.phase !== 'guest') return;
+    if (hasOwnPlan(lane)) {
+      const after = Math.max(0, lane.actionTsc - this.#machine.now());
+      lane.scripted.push({ ...lane.action, after });
+    }
     lane.vmcs.setLow(VMCS_SLOT.GUEST_ACTIVITY_STATE, ACTIVITY.ACTIVE);
     lane.pcpu.clock.advanceTo(this.#machine.now());
     this.plan(lane);
+  }
+
+  /** The guest has been entered: it goes on with what it was about to do, unless that was to wait for an event. */
+  entered(lane: Lane, isInterrupted: boolean): void {
+    if (lane.action === null || lane.action.kind === 'wait') this.plan(lane);
+    else if (isInterrupted && !hasOwnPlan(lane)) this.plan(lane);
   }
 
   /** The guest was entered, or did something without an exit: asks it what comes next. */
@@ -173,7 +183,7 @@ export class GuestRunner {
     if (exit.basic !== EXIT_REASON.EXIT_REASON_MSR_WRITE) return;
     const { words } = lane.pcpu.registers;
     const value = joinHalves(words[2 * REG.RDX]!, words[2 * REG.RAX]!);
-    switch (words[2 * REG.RCX]) {
+    switch (words[2 * REG.RCX]!) {
       case MSR.IA32_TSC_DEADLINE:
         lane.isTimerDisarmed = value === 0n;
         if (value !== 0n)
@@ -189,6 +199,7 @@ export class GuestRunner {
             target.assertInterrupt(words[2 * REG.RAX]! & 0xff, lane.pcpu.now());
         }
         return;
+      default:
     }
   }
 
@@ -210,4 +221,11 @@ export class GuestRunner {
       hasDeadline: lane.deadlineTsc() !== null,
     };
   }
+}
+
+/** Whether the guest means to do something of its own, which an event or a script delays and never takes away. */
+function hasOwnPlan(
+  lane: Lane,
+): lane is Lane & { action: Extract<GuestAction, { kind: 'exit' | 'interrupt' }> } {
+  return lane.action?.kind === 'exit' || lane.action?.kind === 'interrupt';
 }
