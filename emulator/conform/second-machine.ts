@@ -9,6 +9,7 @@ import type { FieldName } from '../../abi/vmcs-fields.js';
 import type { VmxCapabilities } from '../vmx/capabilities.js';
 import { byLabel, endedWell, readAnswers, type Answer } from './answers.js';
 import { runBochs } from './bochs.js';
+import { ConformError } from './errors.js';
 import { askCapabilities, capabilitiesOf } from './capabilities.js';
 import { MonitorProgram } from './program.js';
 import { buildMonitor, romImage } from './rom-image.js';
@@ -22,6 +23,9 @@ export interface CaseAnswers {
 /** Adds the operations of case `index` to a program. */
 export type AddCase = (program: MonitorProgram, index: number) => void;
 
+/** What a run of many cases may take; a guest that nothing ends takes all of it. */
+const CASES_TIMEOUT_MS = 20_000;
+
 /** Bochs with the monitor. */
 export class SecondMachine {
   readonly #monitor = buildMonitor();
@@ -32,7 +36,9 @@ export class SecondMachine {
   /** Executes a program to its end. @throws ConformError */
   run(program: MonitorProgram, fields: readonly FieldName[] = []): Answer[] {
     this.boots++;
-    return readAnswers(runBochs(romImage(program, this.#monitor)).output, fields);
+    const { output, timedOut } = runBochs(romImage(program, this.#monitor));
+    if (timedOut) throw new ConformError('BOCHS_TIMEOUT', 'the second machine did not end');
+    return readAnswers(output, fields);
   }
 
   /** Executes cases, each behind its label; `begin` adds what comes before them. @throws ConformError */
@@ -48,15 +54,18 @@ export class SecondMachine {
       begin(program);
       for (let index = cases.length; index < count; index++) add(program.label(index), index);
       this.boots++;
-      const { output, log } = runBochs(romImage(program, this.#monitor));
+      const { output, log, timedOut } = runBochs(
+        romImage(program, this.#monitor),
+        CASES_TIMEOUT_MS,
+      );
       const whole = endedWell(output);
+      const end = timedOut ? 'it went on for ever' : panicOf(log);
       const groups = byLabel(readAnswers(output, fields, whole));
       const from = cases.length;
       const last = whole ? count - 1 : Math.max(-1, ...groups.keys());
-      if (last < from)
-        throw new HarnessBug(`the second machine stopped before a case: ${panicOf(log)}`);
+      if (last < from) throw new HarnessBug(`the second machine stopped before a case: ${end}`);
       for (let index = from; index <= last; index++) {
-        const stopped = !whole && index === last ? panicOf(log) : null;
+        const stopped = !whole && index === last ? end : null;
         cases.push({ answers: groups.get(index) ?? [], stopped });
       }
     }

@@ -288,7 +288,7 @@ static void probe_nmi(void)
 	u64 before = nmi_count, between;
 	u32 i;
 
-	write_msr(MSR_X2APIC_ICR, 0x40400);
+	write_msr(MSR_X2APIC_ICR, 0x4400);
 	for (i = 0; i < 1000; i++)
 		asm volatile("pause");
 	between = nmi_count;

@@ -1,0 +1,236 @@
+/**
+ * VM exits that guest code makes for real, on the second machine, and what the model delivers for the same exit.
+ *
+ * Source: SDM, "VM Exits"; the model is deliverExit() of emulator/vmx.
+ * Invariant: a field that the architecture leaves undefined (poison in the model) is not compared; every other one is,
+ * with the guest state, the host state and the general registers.
+ */
+import { hex, u64 } from '../../abi/uint.js';
+import { VMCS_SLOT, type FieldName } from '../../abi/vmcs-fields.js';
+import { GENERAL_REGISTERS } from '../cpu/registers.js';
+import type { VmxCapabilities } from '../vmx/capabilities.js';
+import type { VmcsDescription } from '../vmx/description.js';
+import { vmEntry } from '../vmx/vm-entry.js';
+import { deliverExit } from '../vmx/vm-exit.js';
+import type { Answer, HostRegister } from './answers.js';
+import { EVENT_CASES } from './event-cases.js';
+import { INSTRUCTION_CASES, type ExitCase } from './exit-cases.js';
+import { GUEST, guestVmcs, layOutGuest } from './guest-area.js';
+import { knownExitDifference, type KnownExitDifference } from './known-exit-differences.js';
+import { modelPcpu, withVmcs, type ModelPcpu } from './model.js';
+import { ANSWERS } from './program.js';
+import type { SecondMachine } from './second-machine.js';
+
+const INFORMATION = [
+  'VM_EXIT_REASON',
+  'EXIT_QUALIFICATION',
+  'VM_EXIT_INTR_INFO',
+  'VM_EXIT_INTR_ERROR_CODE',
+  'IDT_VECTORING_INFO_FIELD',
+  'IDT_VECTORING_ERROR_CODE',
+  'VM_EXIT_INSTRUCTION_LEN',
+  'VMX_INSTRUCTION_INFO',
+  'GUEST_LINEAR_ADDRESS',
+  'GUEST_PHYSICAL_ADDRESS',
+] as const satisfies readonly FieldName[];
+
+const GUEST_STATE = [
+  'GUEST_RIP',
+  'GUEST_RSP',
+  'GUEST_RFLAGS',
+  'GUEST_CR0',
+  'GUEST_CR3',
+  'GUEST_CR4',
+  'GUEST_DR7',
+  'GUEST_CS_SELECTOR',
+  'GUEST_CS_AR_BYTES',
+  'GUEST_SS_SELECTOR',
+  'GUEST_SS_AR_BYTES',
+  'GUEST_TR_SELECTOR',
+  'GUEST_GDTR_LIMIT',
+  'GUEST_IDTR_LIMIT',
+  'GUEST_GS_BASE',
+  'GUEST_INTERRUPTIBILITY_INFO',
+  'GUEST_ACTIVITY_STATE',
+  'GUEST_PENDING_DBG_EXCEPTIONS',
+  'GUEST_IA32_EFER',
+  'VM_ENTRY_CONTROLS',
+  'VM_ENTRY_INTR_INFO_FIELD',
+] as const satisfies readonly FieldName[];
+
+const FIELDS: readonly FieldName[] = [...INFORMATION, ...GUEST_STATE, 'VMX_PREEMPTION_TIMER_VALUE'];
+
+/** Where the model keeps what the monitor answers of the host. */
+// prettier-ignore
+const HOST_MSR: Readonly<Partial<Record<HostRegister, number>>> = {
+  SYSENTER_CS: 0x174, SYSENTER_ESP: 0x175, SYSENTER_EIP: 0x176, PAT: 0x277, S_CET: 0x6a2, INTR_SSP_TABLE: 0x6a8,
+};
+const HOST_REGISTER = [
+  ...(['CR0', 'CR3', 'CR4', 'DR7', 'CS', 'SS', 'DS', 'ES', 'FS', 'GS', 'TR', 'LDTR'] as const),
+  ...([
+    'GDTR_BASE',
+    'GDTR_LIMIT',
+    'IDTR_BASE',
+    'IDTR_LIMIT',
+    'EFER',
+    'FS_BASE',
+    'GS_BASE',
+  ] as const),
+];
+
+/** One value that differs. */
+export interface Difference {
+  readonly what: string;
+  readonly model: string;
+  readonly second: string;
+  readonly known: KnownExitDifference | null;
+}
+
+/** A case on both machines. */
+export interface ExitResult {
+  readonly title: string;
+  readonly compared: number;
+  readonly differences: readonly Difference[];
+}
+
+/** Every case, instructions before events. */
+export const EXIT_CASES: readonly ExitCase[] = [...INSTRUCTION_CASES, ...EVENT_CASES];
+
+/** Pages of ones and of zeroes as MSR bitmaps. */
+const INTERCEPT_ALL = 0x1_0000n;
+const INTERCEPT_NONE = 0x1_7000n;
+
+/** Lets the guests of all cases exit on both machines. */
+export function compareExits(machine: SecondMachine, cases = EXIT_CASES): ExitResult[] {
+  const { capabilities } = machine;
+  const together = cases.filter(({ isolated }) => isolated === undefined);
+  const alone = cases.filter(({ isolated }) => isolated === true);
+  return [together, ...alone.map((one) => [one])].flatMap((group) =>
+    compareGroup(machine, capabilities, group),
+  );
+}
+
+function compareGroup(
+  machine: SecondMachine,
+  capabilities: VmxCapabilities,
+  cases: readonly ExitCase[],
+): ExitResult[] {
+  const answers = machine.runCases(
+    cases.length,
+    FIELDS,
+    (program, index) => {
+      const one = cases[index]!;
+      for (const [msr, value] of one.msrs ?? []) program.wrmsr(msr, value);
+      program
+        .fill(GUEST.CODE, 64, 0x90)
+        .memory(GUEST.CODE, bytesOf(one.code))
+        .region()
+        .vmwrite(descriptionOf(capabilities, one))
+        .registers(registersOf(one))
+        .enter('launch', ANSWERS.registers | ANSWERS.host);
+      if (one.blocksNmi !== undefined) program.probeNmi();
+    },
+    (program) => {
+      program.fill(INTERCEPT_ALL, 4096, 0xff).fill(INTERCEPT_NONE, 4096, 0);
+      layOutGuest(program);
+    },
+  );
+  return cases.map((one, index) => {
+    const { answers: given, stopped } = answers[index]!;
+    return compareCase(capabilities, one, given, stopped);
+  });
+}
+
+function bytesOf(code: string): Uint8Array {
+  return Uint8Array.from(Buffer.from(code.replaceAll(' ', ''), 'hex'));
+}
+
+/** Values that no case sets itself, so that a lost register shows. */
+function registersOf(one: ExitCase): Readonly<Record<(typeof GENERAL_REGISTERS)[number], bigint>> {
+  const values = GENERAL_REGISTERS.map((name, i) => [name, BigInt(i) * 0x0101n] as const);
+  return {
+    ...(Object.fromEntries(values) as Record<(typeof GENERAL_REGISTERS)[number], bigint>),
+    RBX: 0n,
+    ...one.registers,
+  };
+}
+
+function descriptionOf(capabilities: VmxCapabilities, one: ExitCase): VmcsDescription {
+  const description: Partial<Record<FieldName, bigint>> = {
+    ...guestVmcs(capabilities, one.fields),
+  };
+  for (const [name, bits] of Object.entries(one.controls ?? {}) as [FieldName, number][]) {
+    description[name] = description[name]! | BigInt(bits >>> 0);
+  }
+  for (const [name, bits] of Object.entries(one.without ?? {}) as [FieldName, number][]) {
+    description[name] = description[name]! & ~BigInt(bits >>> 0);
+  }
+  return description;
+}
+
+function compareCase(
+  capabilities: VmxCapabilities,
+  one: ExitCase,
+  answers: readonly Answer[],
+  stopped: string | null,
+): ExitResult {
+  const differences: Difference[] = [];
+  let compared = 0;
+  const compare = (what: string, model: bigint, second: bigint | undefined): void => {
+    compared++;
+    if (model === second) return;
+    const known = second === undefined ? null : knownExitDifference(what, model, second);
+    const text = second === undefined ? 'none' : hex(second);
+    differences.push({ what, model: hex(model), second: text, known });
+  };
+  const entry = answers.find((answer) => answer.kind === 'entry')?.entry;
+  if (stopped !== null || entry?.kind !== 'exit') {
+    const second = stopped ?? `${entry?.kind ?? 'no answer'} ${entry?.error ?? ''}`;
+    return {
+      title: one.title,
+      compared: 1,
+      differences: [{ what: 'exit', model: 'exit', second, known: null }],
+    };
+  }
+  const { pcpu, expected } = exitInModel(capabilities, one);
+  for (const [name, value] of expected) {
+    const mask = one.defined?.[name] ?? u64(-1n);
+    compare(name, value & mask, (entry.fields.get(name) ?? 0n) & mask);
+  }
+  const registers = answers.find((answer) => answer.kind === 'registers')!.values;
+  const before = { ...registersOf(one), ...one.registersAfter };
+  GENERAL_REGISTERS.forEach((name, i) => compare(name, before[name], registers[i]));
+  compare('RFLAGS at HOST_RIP', pcpu.registers.get('RFLAGS'), registers[GENERAL_REGISTERS.length]);
+  const host = answers.find((answer) => answer.kind === 'host')!.values;
+  for (const name of HOST_REGISTER)
+    compare(`host ${name}`, pcpu.registers.get(name), host.get(name));
+  for (const [name, index] of Object.entries(HOST_MSR) as [HostRegister, number][]) {
+    compare(`host ${name}`, pcpu.msrs.read(index) ?? 0n, host.get(name));
+  }
+  const probe = answers.find((answer) => answer.kind === 'nmi');
+  if (probe !== undefined) {
+    compare('NMIs before IRET', pcpu.blocking.nmi ? 0n : 1n, BigInt(probe.before));
+    compare('NMIs after IRET', pcpu.blocking.nmi ? 1n : 0n, BigInt(probe.after));
+  }
+  return { title: one.title, compared, differences };
+}
+
+/** Enters and exits in the model; `expected` holds every field that is defined. */
+function exitInModel(
+  capabilities: VmxCapabilities,
+  one: ExitCase,
+): { pcpu: ModelPcpu; expected: ReadonlyMap<FieldName, bigint> } {
+  const pcpu = modelPcpu(capabilities);
+  const description = descriptionOf(capabilities, one);
+  const vmcs = withVmcs(pcpu, description);
+  vmEntry(pcpu, vmcs, 'launch');
+  const rip = description.GUEST_RIP! + BigInt(one.rip ?? 0);
+  const live: VmcsDescription = { GUEST_RIP: rip, ...one.after };
+  for (const [name, value] of Object.entries(live) as [FieldName, bigint][])
+    vmcs.write(name, value);
+  deliverExit(pcpu, vmcs, one.exit);
+  const names: FieldName[] = [...INFORMATION, ...GUEST_STATE];
+  if (one.after?.VMX_PREEMPTION_TIMER_VALUE !== undefined) names.push('VMX_PREEMPTION_TIMER_VALUE');
+  const defined = names.filter((name) => !vmcs.isPoison(VMCS_SLOT[name]));
+  return { pcpu, expected: new Map(defined.map((name) => [name, vmcs.read(name)])) };
+}

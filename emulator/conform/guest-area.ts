@@ -1,0 +1,122 @@
+/**
+ * The second machine's guest: its page tables, EPT, descriptors and code pages, and the VMCS that runs code in them.
+ *
+ * Source: SDM, "4-Level Paging", "EPT Translation Mechanism", "Segment Descriptors"; all translations are identities.
+ * Invariant: HOLE has no EPT translation, MISCONFIGURED an illegal one, and UNMAPPED none in the guest's own tables.
+ */
+import type { VmxCapabilities } from '../vmx/capabilities.js';
+import type { VmcsDescription } from '../vmx/description.js';
+import { baseVmcs } from './base-vmcs.js';
+import { MEMORY_BYTES } from './layout.js';
+import type { MonitorProgram } from './program.js';
+
+// prettier-ignore
+/** Guest-physical and guest-linear addresses. */
+export const GUEST = {
+  EPT_PML4:      0x10_0000n,
+  EPT_PDPT:      0x10_1000n,
+  EPT_PD:        0x10_2000n,
+  PML4:          0x10_3000n,
+  PDPT:          0x10_4000n,
+  PD:            0x10_5000n,
+  GDT:           0x10_6000n,
+  TSS:           0x10_7000n,
+  IDT:           0x10_8000n,
+  TASK:          0x10_9000n,
+  CODE:          0x11_0000n,
+  DATA:          0x11_8000n,
+  STACK:         0x12_0000n,
+  /** 2 MiB without EPT translation. */
+  HOLE:          0x100_0000n,
+  /** 2 MiB whose EPT entry is writable and not readable. */
+  MISCONFIGURED: 0x120_0000n,
+  APIC_ACCESS:   0x140_0000n,
+  /** 2 MiB that the guest's own tables do not map. */
+  UNMAPPED:      0x160_0000n,
+  NON_CANONICAL: 0x8000_0000_0000_0000n,
+} as const;
+
+// prettier-ignore
+/** Selectors of the guest's GDT. */
+export const GUEST_SELECTOR = { CODE: 0x10, DATA: 0x18, NOT_PRESENT: 0x28, TASK: 0x30, TR: 0x40, CODE32: 0x50 } as const;
+
+const LARGE_PAGE = 0x20_0000n;
+const PRESENT = 0x3n;
+const LARGE = 0x83n;
+const EPT_ALL = 0x7n;
+const EPT_LARGE = 0xb7n; // read, write, execute, write-back, page
+const EPT_WRITE_ONLY = 0xb2n;
+
+const GDT_SIZE_BYTES = 0x58;
+const IDT_SIZE_BYTES = 0x200;
+
+function systemDescriptor(base: bigint, limit: bigint, type: bigint): bigint {
+  const low = (limit & 0xffffn) | ((base & 0xff_ffffn) << 16n);
+  return low | ((0x80n | type) << 40n) | ((base >> 24n) << 56n);
+}
+
+/** Puts the guest's tables in memory. */
+export function layOutGuest(program: MonitorProgram): void {
+  const pages = BigInt(MEMORY_BYTES) / LARGE_PAGE;
+  const all = Array.from(
+    { length: Number.parseInt(pages.toString()) },
+    (_, i) => BigInt(i) * LARGE_PAGE,
+  );
+  program
+    .values(GUEST.EPT_PML4, GUEST.EPT_PDPT | EPT_ALL)
+    .values(GUEST.EPT_PDPT, GUEST.EPT_PD | EPT_ALL)
+    .values(GUEST.EPT_PD, ...all.map(eptEntry))
+    .values(GUEST.PML4, GUEST.PDPT | PRESENT)
+    .values(GUEST.PDPT, GUEST.PD | PRESENT)
+    .values(GUEST.PD, ...all.map((page) => (page === GUEST.UNMAPPED ? 0n : page | LARGE)))
+    .values(
+      GUEST.GDT,
+      0n,
+      0n,
+      0x00af_9b00_0000_ffffn,
+      0x00cf_9300_0000_ffffn,
+      0n,
+      0x00cf_1300_0000_ffffn,
+      systemDescriptor(GUEST.TASK, 0x67n, 0x9n),
+      0n,
+      systemDescriptor(GUEST.TSS, 0x67n, 0xbn),
+      0n,
+      0x00cf_9b00_0000_ffffn,
+    );
+}
+
+function eptEntry(page: bigint): bigint {
+  if (page === GUEST.HOLE) return 0n;
+  return page | (page === GUEST.MISCONFIGURED ? EPT_WRITE_ONLY : EPT_LARGE);
+}
+
+/** The VMCS of a 64-bit guest at CODE, with interrupts off. */
+export function guestVmcs(
+  capabilities: VmxCapabilities,
+  overrides: VmcsDescription = {},
+): VmcsDescription {
+  return baseVmcs(capabilities, {
+    EPT_POINTER: GUEST.EPT_PML4 | 0x1en,
+    GUEST_CR3: GUEST.PML4,
+    GUEST_GDTR_BASE: GUEST.GDT,
+    GUEST_GDTR_LIMIT: BigInt(GDT_SIZE_BYTES - 1),
+    GUEST_IDTR_BASE: GUEST.IDT,
+    GUEST_IDTR_LIMIT: BigInt(IDT_SIZE_BYTES - 1),
+    GUEST_TR_BASE: GUEST.TSS,
+    GUEST_GS_BASE: GUEST.DATA,
+    GUEST_FS_BASE: GUEST.DATA,
+    GUEST_RSP: GUEST.STACK,
+    GUEST_RIP: GUEST.CODE,
+    GUEST_RFLAGS: 2n,
+    ...overrides,
+  });
+}
+
+/** A 32-bit guest without paging, for what 64-bit mode has not. */
+export const FLAT_32_BIT: VmcsDescription = {
+  GUEST_CR0: 0x0005_0033n,
+  GUEST_CR4: 0x0004_2660n,
+  GUEST_IA32_EFER: 0n,
+  GUEST_CS_AR_BYTES: 0xc09bn,
+  GUEST_CS_SELECTOR: 0x50n,
+};
