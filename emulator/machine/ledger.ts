@@ -6,7 +6,7 @@
  */
 import { INVARIANT_IDS, type Finding, type InvariantId } from '../vmx/stop-reason.js';
 
-/** At most this many findings are kept in full; the rest are counted. */
+/** At most this many findings are kept in full, and the first of each invariant; the rest are counted. */
 const KEPT_FINDINGS = 100;
 
 /** What became of one invariant in a run. */
@@ -36,8 +36,8 @@ export class Ledger {
 
   /** Records a broken invariant. */
   fail(id: InvariantId, address: bigint, message: string, details: Finding['details'] = {}): void {
-    this.#broken[INDEX[id]]!++;
-    if (this.#findings.length < KEPT_FINDINGS) {
+    const isFirst = this.#broken[INDEX[id]]!++ === 0;
+    if (isFirst || this.#findings.length < KEPT_FINDINGS) {
       this.#findings.push({ invariant: id, message, address, details });
     }
   }

@@ -9,10 +9,11 @@ import { CARETAKER_NO_EXIT, CARETAKER_RUN_STATE } from '../../abi/ccb.js';
 import { unreachable } from '../../abi/errors.js';
 import { printExitReason } from '../../abi/exit-reasons.js';
 import { INTR_TYPE } from '../../abi/interruption.js';
+import { VMXERR } from '../../abi/vm-errors.js';
 import { hex } from '../../abi/uint.js';
 import { REG } from '../cpu/registers.js';
-import { execute } from '../vmx/vmx-instructions.js';
-import type { StopReason } from '../vmx/stop-reason.js';
+import { execute, type VmxResult } from '../vmx/vmx-instructions.js';
+import type { InvariantId, StopReason } from '../vmx/stop-reason.js';
 import type { Fault } from '../vmx/root/outcome.js';
 import type { Outcome } from './exit-record.js';
 import type { Lane } from './lane.js';
@@ -30,9 +31,11 @@ export class PayloadRunner {
 
   /** Runs a lane's core until the guest is entered, KVM has it, or it waits. */
   run(lane: Lane): void {
+    const { counters } = lane.engine;
+    const end = counters.instructions + RUN_LIMIT;
     for (;;) {
       this.#bind(lane);
-      const stop = lane.pcpu.run(RUN_LIMIT);
+      const stop = lane.pcpu.run(end - counters.instructions);
       if (this.#handle(lane, stop) === 'over') return;
     }
   }
@@ -63,7 +66,12 @@ export class PayloadRunner {
         this.#fail(lane, 'bounded', `no end after ${RUN_LIMIT} instructions`);
         return 'over';
       case 'unmodelled':
-        this.#fail(lane, 'host-state', `${stop.name} is not modelled: ${stop.detail}`);
+        // A root that maps nothing is memory that the payload has no business with.
+        this.#fail(
+          lane,
+          stop.name === 'MOV_TO_CR' ? 'isolation' : 'host-state',
+          `${stop.name} is not modelled: ${stop.detail}`,
+        );
         return 'over';
       case 'triple-fault':
         this.#fail(lane, 'no-lost-exit', `triple fault (vectors ${stop.vectors.join(', ')})`);
@@ -93,6 +101,7 @@ export class PayloadRunner {
     }
     const result = execute(lane.pcpu, { name });
     if (result.kind === 'vmfail-valid' || result.kind === 'vmfail-invalid') {
+      this.#vmfailed(lane, result);
       lane.pcpu.registers.set('RIP', lane.rip + 3n);
       return 'go on';
     }
@@ -107,9 +116,21 @@ export class PayloadRunner {
     const { entry } = result;
     lane.timerTsc = entry.timer?.expiresAt ?? Infinity;
     if (entry.event !== null) this.#delivered(lane, entry.event.type, entry.event.vector);
-    if (lane.action === null || lane.action.kind === 'wait' || entry.event !== null)
-      machine.guests.plan(lane);
+    machine.guests.entered(lane, entry.event !== null);
     return 'over';
+  }
+
+  /** Error 5 is the way from VMRESUME to VMLAUNCH; every other VMfail means that the payload made the VMCS unusable. */
+  #vmfailed(
+    lane: Lane,
+    result: Extract<VmxResult, { kind: 'vmfail-valid' | 'vmfail-invalid' }>,
+  ): void {
+    if (result.kind === 'vmfail-invalid') {
+      this.#finding(lane, 'no-lost-exit', 'VM entry failed: there is no current VMCS');
+    } else if (result.error !== VMXERR.VMXERR_VMRESUME_NONLAUNCHED_VMCS) {
+      const why = result.rule === undefined ? '' : `: ${result.rule}`;
+      this.#finding(lane, 'no-lost-exit', `VM entry failed with error ${result.error}${why}`);
+    }
   }
 
   #delivered(lane: Lane, type: number, vector: number): void {
@@ -225,8 +246,12 @@ export class PayloadRunner {
     );
   }
 
-  #fail(lane: Lane, id: Parameters<Machine['ledger']['fail']>[0], message: string): void {
+  #finding(lane: Lane, id: InvariantId, message: string): void {
     this.#machine.ledger.fail(id, lane.rip, `${lane.describeExit()}: ${message}`);
+  }
+
+  #fail(lane: Lane, id: InvariantId, message: string): void {
+    this.#finding(lane, id, message);
     this.#machine.timeline.add(lane.pcpu.now(), lane.id, message, 3);
     lane.phase = 'stopped';
   }

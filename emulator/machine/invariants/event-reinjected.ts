@@ -26,13 +26,14 @@ const compare = (
 ): void => {
   const wanted = lane.exit.low('IDT_VECTORING_INFO_FIELD') & MEANINGFUL;
   const codeMatters = (wanted & DELIVER_CODE) !== 0;
+  const wantedCode = lane.exit.low('IDT_VECTORING_ERROR_CODE');
   ledger.expect(
     'event-reinjected',
-    (info & MEANINGFUL) === wanted &&
-      (!codeMatters || errorCode === lane.exit.low('IDT_VECTORING_ERROR_CODE')),
+    (info & MEANINGFUL) === wanted && (!codeMatters || errorCode === wantedCode),
     lane.rip,
     () =>
-      `${lane.describeExit()}: event ${hex(wanted >>> 0)} was being delivered, ${where} has ${hex(info >>> 0)}`,
+      `${lane.describeExit()}: event ${hex(wanted >>> 0)}${codeMatters ? ` (error code ${hex(wantedCode)})` : ''} ` +
+      `was being delivered, ${where} has ${hex(info >>> 0)}${codeMatters ? ` (error code ${hex(errorCode)})` : ''}`,
   );
 };
 

@@ -28,6 +28,21 @@ outputs(EXIT_REASON.EXIT_REASON_MSR_READ, 'RAX', 'RDX');
 outputs(EXIT_REASON.EXIT_REASON_RDTSC, 'RAX', 'RDX');
 outputs(EXIT_REASON.EXIT_REASON_RDTSCP, 'RAX', 'RCX', 'RDX');
 
+/** Every output of these instructions is a 32-bit register, whose upper half the write clears. */
+function outputsAreNarrow(lane: Lane, ledger: Ledger, outputs: number): void {
+  if (lane.injectsFault()) return;
+  const { words } = lane.pcpu.registers;
+  for (let register = 0; register < 16; register++) {
+    if ((outputs & (1 << register)) === 0 || words[2 * register + 1] === 0) continue;
+    const name = REGISTER_NAMES[register] as RegisterName;
+    ledger.fail(
+      'guest-registers',
+      lane.rip,
+      `${lane.describeExit()}: ${name} is ${hex(lane.pcpu.registers.get(name))} at VM entry, its upper half should be 0`,
+    );
+  }
+}
+
 function outputsAreKvms(lane: Lane, ledger: Ledger): void {
   if (lane.injectsFault()) return;
   const wrong = wrongCpuidOutput(lane);
@@ -69,6 +84,8 @@ export const guestRegisters: Invariant = {
         return;
       }
     }
+    const outputs = OUTPUTS[lane.exit.basic & 127]!;
+    if (outputs !== 0) outputsAreNarrow(lane, ledger, outputs);
     if (lane.exit.basic === EXIT_REASON.EXIT_REASON_CPUID) outputsAreKvms(lane, ledger);
   },
 

@@ -50,6 +50,7 @@ export function interrupts(): Invariant {
         ledger.fail(ID, lane.rip, `${lane.describeExit()}: ${message}`);
       if (inService >= 0) fail(`physical vector ${inService} is still in service at VM entry`);
       if (lane.exit.strayEois > 0) fail('a physical EOI was written with nothing in service');
+      targetsAreKicked(lane, ledger);
       expected.set(inServiceAtExit.get(lane.id)!);
       expectedInService(lane, expected);
       const at = (lane.softState + ISR) >>> 2;
@@ -75,19 +76,37 @@ export function interrupts(): Invariant {
       );
     },
 
-    atEnd(lane: Lane, ledger: Ledger): void {
-      for (const { vector, sinceTsc } of lane.undelivered()) {
-        ledger.expect(
-          ID,
-          false,
-          lane.rip,
-          () =>
-            `vCPU ${lane.id}: vector ${vector} was asserted at TSC ${sinceTsc} and neither delivered nor pending`,
-        );
-      }
-      ledger.count(ID);
-    },
+    atGap: nothingLost,
+    atTakeOver: nothingLost,
+    atEnd: nothingLost,
   };
+}
+
+/** The vectors that this vCPU was told of are delivered or wait somewhere. */
+function nothingLost(lane: Lane, ledger: Ledger): void {
+  ledger.count(ID);
+  for (const { vector, sinceTsc } of lane.undelivered()) {
+    ledger.fail(
+      ID,
+      lane.rip,
+      `vCPU ${lane.id}: vector ${vector} was asserted at TSC ${sinceTsc} and neither delivered nor pending`,
+    );
+  }
+}
+
+/** The bit first, then the kick: what another vCPU was sent while it runs its guest must make it exit. */
+function targetsAreKicked(lane: Lane, ledger: Ledger): void {
+  if (lane.exit.basic !== EXIT_REASON.EXIT_REASON_MSR_WRITE) return;
+  if (lane.exit.registers[2 * REG.RCX] !== X2APIC.ICR) return;
+  for (const peer of lane.peers()) {
+    if (peer === lane || peer.phase !== 'guest' || !peer.hasPosted) continue;
+    ledger.expect(
+      ID,
+      peer.pcpu.apic.deliverable >= 0 || peer.pcpu.pendingNmi,
+      lane.rip,
+      () => `${lane.describeExit()}: vCPU ${peer.id} has an interrupt posted and was not kicked`,
+    );
+  }
 }
 
 /** The virtual ISR after this exit: a completed EOI takes its highest bit away, the interrupt that VM entry delivers adds one. */

@@ -29,6 +29,9 @@ for (const reason of [
 }
 
 const SHADOWS = 3;
+const TF = 1 << 8;
+const BTF = 1 << 1;
+const PENDING_BS = 1 << 14;
 const CS_LONG = 1 << 13;
 const RIP = 2 * VMCS_SLOT.GUEST_RIP;
 
@@ -59,6 +62,7 @@ export const rip: Invariant = {
       );
     }
     const shadows = words[2 * VMCS_SLOT.GUEST_INTERRUPTIBILITY_INFO]! & SHADOWS;
+    if (advances && (lane.exit.low('GUEST_RFLAGS') & TF) !== 0) singleStep(lane, ledger);
     if (advances && shadows !== 0) {
       ledger.fail(
         'rip',
@@ -71,6 +75,18 @@ export const rip: Invariant = {
   atRoute: unmoved,
   atBlock: unmoved,
 };
+
+/** An instruction that completes with TF set leaves a single-step trap pending, unless BTF makes it a trap on branches. */
+function singleStep(lane: Lane, ledger: Ledger): void {
+  const { words } = lane.vmcs;
+  if ((words[2 * VMCS_SLOT.GUEST_IA32_DEBUGCTL]! & BTF) !== 0) return;
+  if ((words[2 * VMCS_SLOT.GUEST_PENDING_DBG_EXCEPTIONS]! & PENDING_BS) !== 0) return;
+  ledger.fail(
+    'rip',
+    lane.rip,
+    `${lane.describeExit()}: completed with RFLAGS.TF set and no single-step trap is pending`,
+  );
+}
 
 function unmoved(lane: Lane, ledger: Ledger): void {
   const { words } = lane.vmcs;

@@ -122,6 +122,14 @@ function countersMoved(lane: Lane, ledger: Ledger): void {
 /** The newest record is this stall's; its time is the time waited, to one poll and the payload's own instructions. */
 function stallRecorded(lane: Lane, ledger: Ledger): void {
   const written = counter(lane, AT.stall_head);
+  const unread = written - counter(lane, AT.stall_tail);
+  if (unread > CARETAKER_STALL_RING) {
+    ledger.fail(
+      'telemetry',
+      lane.rip,
+      `${lane.describeExit()}: the stall record overwrote one that nobody has read: ${unread} in a ring of ${CARETAKER_STALL_RING}`,
+    );
+  }
   if (written === 0 || counter(lane, AT.stall_dropped) > 0) return;
   const record = AT.stall + ((written - 1) % CARETAKER_STALL_RING) * CARETAKER_STALL.sizeBytes;
   const { exit } = lane;
