@@ -1,0 +1,84 @@
+/**
+ * The mutants: what each gets wrong, the trial that shows it, the invariant that must name it, and what it must say.
+ *
+ * Source: DESIGN ("Invariants"). A row is NAME of patches/NAME.patch, or NAME of another row's patch under a second trial.
+ */
+import type { InvariantId } from '../../emulator/vmx/stop-reason.js';
+import type { TrialName } from './scenarios.js';
+
+/** One fault. */
+export interface Mutant {
+  readonly patch: string;
+  readonly invariant: InvariantId;
+  /** The register, field or fault that the finding names. */
+  readonly says: RegExp;
+  readonly trial: TrialName;
+}
+
+type Row = readonly [patch: string, invariant: InvariantId, says: RegExp, trial?: TrialName];
+
+// prettier-ignore
+const ROWS: readonly Row[] = [
+  ['r12-clobbered', 'guest-registers', /R12 is/],
+  ['r9-not-saved', 'guest-registers', /R9 is 0x0/],
+  ['xmm-used', 'guest-registers', /PXOR uses/],
+  ['x87-used', 'guest-registers', /uses x87/],
+  ['cpuid-subleaf-ignored', 'guest-registers', /leaf 0x7\.0x1 gave RAX/],
+  ['cpuid-past-the-maximum', 'guest-registers', /leaf 0x77\.0x0 gave RAX/],
+  ['register-outputs-wide', 'guest-registers', /RAX .* upper half/],
+
+  ['rip-advanced-twice', 'rip', /GUEST_RIP is/],
+  ['rip-not-advanced', 'rip', /PAUSE_INSTRUCTION.*GUEST_RIP is/],
+  ['rip-advanced-on-blocked-exit', 'rip', /EPT_VIOLATION.*handed to KVM/],
+  ['interrupt-shadow-left', 'rip', /STI or MOV SS shadow/],
+  ['single-step-lost', 'rip', /single-step trap/],
+
+  ['flag-written', 'isolation', /vector 14 accessing/],
+  ['flag-written', 'ownership', /ccb\.attach_state/, 'live-update-shared'],
+  ['old-kernel-read-in-the-gap', 'isolation', /EPT_VIOLATION.*vector 14 accessing/],
+  ['old-kernel-read-in-the-gap', 'isolation', /EPT_VIOLATION.*vector 14 accessing/, 'live-update-shared'],
+  ['pointer-before-flag', 'no-routing-while-detached', /pointer was loaded before the flag/],
+  ['pointer-before-flag', 'no-routing-while-detached', /pointer was loaded before the flag/, 'live-update-shared'],
+  ['routed-without-flag', 'no-routing-while-detached', /while KVM_DETACHED/, 'many-stalls'],
+  ['routed-without-flag', 'isolation', /tables at .* map nothing/],
+  ['unpreserved-vmcs-pointer', 'reachable-preserved', /VIRTUAL_APIC_PAGE_ADDR at 0x1000/],
+  ['unpreserved-pointer-in-the-gap', 'reachable-preserved', /VIRTUAL_APIC_PAGE_ADDR was set to 0x1000/],
+  ['wrong-vmcs-field', 'vmcs-writes', /GUEST_RSP/],
+
+  ['counter-of-another-outcome', 'telemetry', /EPT_VIOLATION blocked is 0/],
+  ['counter-total-wrong', 'telemetry', /total fastpath/],
+  ['counted-twice-after-a-stall', 'telemetry', /EPT_VIOLATION routed/],
+  ['stall-time-wrong', 'telemetry', /stall record says .* ticks/],
+  ['stall-without-a-record', 'telemetry', /stall records written or dropped is 0/],
+  ['ring-wrap-off-by-one', 'telemetry', /stall record says/, 'many-stalls'],
+  ['ring-overwrites', 'telemetry', /overwrote one that nobody has read/, 'many-stalls'],
+
+  ['nmis-left-blocked', 'nmi', /NMIs are still blocked/],
+  ['nmi-ends-the-wait', 'no-lost-exit', /blocked, and then resumed/],
+  ['blocked-exit-resumed', 'no-lost-exit', /blocked, and then resumed/],
+  ['answered-against-policy', 'no-lost-exit', /IO_INSTRUCTION.*exit policy/],
+  ['event-not-reinjected', 'event-reinjected', /soft state has 0x0/],
+  ['event-error-code-lost', 'event-reinjected', /error code/],
+  ['stack-imbalance-on-an-error-path', 'stack', /RSP is .* HOST_RSP is/],
+  ['spin-without-pause', 'bounded', /no end after/],
+  ['host-msr-leaked', 'host-state', /MSR 0xc0000082/],
+  ['task-priority-leaked', 'host-state', /task priority/],
+
+  ['virtual-eoi-for-physical', 'interrupts', /physical vector .* still in service/],
+  ['physical-eoi-for-virtual', 'interrupts', /physical EOI .* nothing in service/],
+  ['physical-eoi-twice', 'interrupts', /physical EOI .* nothing in service/],
+  ['virtual-eoi-twice', 'interrupts', /virtual vector .* is not in service/],
+  ['self-ipi-dropped', 'interrupts', /vector 97 was asserted/],
+  ['ipi-without-a-kick', 'interrupts', /was not kicked/],
+  ['device-interrupt-dropped', 'interrupts', /vector 81 was asserted/],
+  ['interrupt-injected-twice', 'interrupts', /delivered \d+ times, asserted/],
+
+  ['past-deadline-lost', 'time', /passed without its interrupt|should be/],
+  ['timer-never-armed', 'time', /preemption timer ends at Infinity/],
+  ['timer-without-the-shift', 'time', /preemption timer ends at/],
+];
+
+/** All of them. */
+export const MUTANTS: readonly Mutant[] = ROWS.map(
+  ([patch, invariant, says, trial = 'live-update']) => ({ patch, invariant, says, trial }),
+);

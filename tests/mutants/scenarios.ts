@@ -1,0 +1,164 @@
+/**
+ * Short scenarios that lead a payload through all that its mutants get wrong.
+ *
+ * Source: emulator/machine/scenario/schema.ts; the events beside it are those that no guest asks for.
+ * Invariant: every step before the gap is measured in time, so that events can be laid into it.
+ */
+import type { GuestExit } from '../../emulator/guest/guest.js';
+import * as exits from '../../emulator/guest/exits.js';
+import { Conductor } from '../../emulator/machine/conductor.js';
+import type { Machine } from '../../emulator/machine/machine.js';
+import { parseScenario } from '../../emulator/machine/scenario/load.js';
+import { encodeInterruption } from '../../abi/interruption.js';
+import { MSR } from '../../abi/msrs.js';
+import { X2APIC } from '../../abi/x2apic.js';
+
+/** TSC at which the VM is attached and runs, and at which it is in the middle of the gap. */
+const ATTACHED = 5_000_000;
+const GAP = 60_000_000;
+/** TSC at which vCPU 1 waits for KVM. */
+const WAITING = 90_000_000;
+/** Ticks between two scripted events, so that each finds the guest running. */
+const APART = 1_000_000;
+
+/** What a scenario is, and what happens in it beside its guests. */
+export interface Trial {
+  readonly yaml: string;
+  readonly events: (machine: Machine) => void;
+}
+
+const at = (machine: Machine, tsc: number, vcpu: number, exit: GuestExit): void => {
+  machine.events.schedule(tsc, () => {
+    machine.guests.script(machine.lane(vcpu), { kind: 'exit', after: 0, exit });
+  });
+};
+
+const nmi = (machine: Machine, tsc: number, vcpu: number): void => {
+  machine.events.schedule(tsc, () => {
+    machine.lane(vcpu).pcpu.pendingNmi = true;
+  });
+};
+
+const device = (machine: Machine, tsc: number): void => {
+  machine.events.schedule(tsc, () => {
+    const { hostVector, vcpuId } = machine.irqRoutes[0]!;
+    const action = { kind: 'interrupt', after: 0, vector: hostVector } as const;
+    machine.guests.script(machine.lane(vcpuId), action);
+  });
+};
+
+const PAGE_FAULT = encodeInterruption('HARD_EXCEPTION', 14, { deliverCode: true });
+const SELF = 0x61n;
+
+/** Exits that a mix does not have, one after the other. */
+const unusual = (): readonly GuestExit[] => [
+  exits.cpuid(0x7, 1),
+  exits.cpuid(0xd, 1),
+  exits.cpuid(0xb, 1),
+  exits.cpuid(0x77),
+  exits.rdmsr(MSR.IA32_BIOS_SIGN_ID),
+  exits.rdtsc(),
+  { ...exits.pause(), fields: { GUEST_INTERRUPTIBILITY_INFO: 1n } },
+  exits.wrmsr(X2APIC.ICR, SELF),
+  exits.wrmsr(MSR.IA32_TSC_DEADLINE, 1n),
+];
+
+/** RFLAGS.TF for one instruction: the guest takes its trap and goes on without. */
+const singleStepped = (machine: Machine, tsc: number): void => {
+  const traced = { GUEST_RFLAGS: 0x302n };
+  const calm = { GUEST_RFLAGS: 0x202n, GUEST_PENDING_DBG_EXCEPTIONS: 0n };
+  at(machine, tsc, 0, { ...exits.pause(), fields: traced });
+  at(machine, tsc + 2_000, 0, { ...exits.pause(), fields: calm });
+};
+
+/** Two interrupts in service at once: the second of a higher class comes before the first one's EOI. */
+const nested = (machine: Machine, tsc: number): void => {
+  at(machine, tsc, 0, exits.wrmsr(X2APIC.SELF_IPI, 0x62n));
+  at(machine, tsc + 200, 0, exits.wrmsr(X2APIC.SELF_IPI, 0x92n));
+  at(machine, tsc + 40_000, 0, exits.wrmsr(X2APIC.EOI, 0n));
+};
+
+const whileDelivering = (exit: GuestExit): GuestExit => ({
+  ...exit,
+  idtVectoringInfo: PAGE_FAULT,
+  idtVectoringErrorCode: 7,
+});
+
+const liveUpdate = (cr3: string): Trial => ({
+  yaml: `
+    name: mutants
+    description: A short live update with all that mutants get wrong.
+    vcpus: 2
+    seed: 3
+    cr3: ${cr3}
+    rate: 20000
+    steps:
+      - run: { seconds: 0.02 }
+      - pause-devices: true
+      - preserve: {}
+      - vmm-exit: true
+      - kexec:
+          seconds: 0.03
+          mix: busy-gap
+          rate: 10000
+          script: [{ vcpu: 1, at: 0.02, exit: { kind: ept-violation, gpa: 0x1c0d0000 } }]
+      - retrieve: true
+      - finish: true
+      - run: { seconds: 0.005, mix: busy, rate: 20000 }`,
+  events: (machine) => {
+    for (const begin of [ATTACHED, GAP]) {
+      unusual().forEach((exit, n) => at(machine, begin + n * APART, 0, exit));
+      singleStepped(machine, begin + 12 * APART);
+      nested(machine, begin + 13 * APART);
+      nmi(machine, begin + 14 * APART, 0);
+      device(machine, begin + 15 * APART);
+    }
+    nmi(machine, WAITING, 1);
+    const ept = exits.eptViolation(0x5000n, 0xffff_8880_0000_5000n);
+    at(machine, ATTACHED + 15 * APART, 1, whileDelivering(ept));
+    at(machine, ATTACHED + 16 * APART, 1, exits.out(0x3f8));
+  },
+});
+
+/** One more than CARETAKER_STALL_RING. */
+const STALLS = 65;
+
+/** More waits than the ring has records, in one update after the other that is cancelled. */
+const manyStalls: Trial = {
+  yaml: `
+    name: many-stalls
+    description: More blocked exits than the ring of stalls has records.
+    vcpus: 1
+    seed: 5
+    mix: idle
+    rate: 1000
+    steps:
+      - run: { seconds: 0.001 }
+      - pause-devices: true
+${Array.from(
+  { length: STALLS },
+  () => `
+      - preserve: {}
+      - gap: { seconds: 0.001, script: [{ vcpu: 0, at: 0, exit: { kind: vmcall } }] }
+      - close-session: true
+`,
+).join('')}
+      - run: { seconds: 0.001 }`,
+  events: () => undefined,
+};
+
+/** The scenarios by name. */
+export const TRIALS = {
+  'live-update': liveUpdate('isolated'),
+  'live-update-shared': liveUpdate('shared-until-detach'),
+  'many-stalls': manyStalls,
+} as const satisfies Readonly<Record<string, Trial>>;
+export type TrialName = keyof typeof TRIALS;
+
+/** A payload in a trial, ready to run. */
+export function makeTrial(name: TrialName, payload: Uint8Array): Conductor {
+  const { yaml, events } = TRIALS[name];
+  const conductor = new Conductor(parseScenario(yaml, `${name}.yaml`), payload, false);
+  events(conductor.machine);
+  return conductor;
+}
