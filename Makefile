@@ -6,7 +6,7 @@
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup prerequisites build engine payload lint check test run bench golden format clean ci
+.PHONY: help setup prerequisites build engine payload lint check test run bench abi-lock golden format clean ci
 
 # The seed of every property test: fixed, so that two runs of the suite are the same run.
 export FC_SEED ?= 20260429
@@ -15,6 +15,7 @@ BIN := node_modules/.bin
 # Directories too: their time changes when a file is removed.
 SOURCES := $(shell find abi loader emulator -type d -o -name '*.ts')
 ENGINE := build/Release/caretaker_engine.node
+OLDER_ENGINE := .unicorn/engine-2.0/build/Release/caretaker_engine.node
 ENGINE_SOURCES := binding.gyp $(shell find emulator/cpu/native -type f)
 
 help: ## list the targets
@@ -44,6 +45,11 @@ $(ENGINE): $(ENGINE_SOURCES) | node_modules/.built
 	@npm run --silent build:engine
 	@touch $@
 
+# The distribution's libunicorn, which must give the same results; tests that need it say so when it is not there.
+$(OLDER_ENGINE): $(ENGINE)
+	@echo "  ENGINE   $@"
+	@npm run --silent build:engine-2.0 || echo "libunicorn 2.0 is not installed: its tests are skipped"
+
 payload: | .stamps/system ## build caretaker-payload/build/caretaker.elf
 	@$(MAKE) -s -C caretaker-payload -f build.mk
 
@@ -61,7 +67,7 @@ lint: node_modules/.built
 check: lint ## formatting, lint, types, and the rules of the tree (arrows, headers, no binaries)
 	@$(BIN)/vitest run --reporter=dot tests/architecture
 
-test: build lint ## all that CI runs: build, checks, every test
+test: build $(OLDER_ENGINE) lint ## all that CI runs: build, checks, every test
 	@echo "  TEST     FC_SEED=$(FC_SEED)"
 	@$(BIN)/vitest run
 
@@ -70,6 +76,9 @@ run: build ## a whole live update, end to end, with the reference payload (ARGS 
 
 bench: build ## the figures of the README, measured here
 	@bin/caretaker-emu bench $(ARGS)
+
+abi-lock: build ## write abi/layout.lock.json; refuses a layout change without a new version
+	@node tools/abi-lock.mjs
 
 golden: build ## accept the transcripts as they are now; review the diff
 	@UPDATE_GOLDEN=1 $(BIN)/vitest run tests/golden
