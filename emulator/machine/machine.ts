@@ -6,20 +6,16 @@
  * Not modelled: two cores inside their handlers at once; a handler runs from its exit to its end in one step, unless it
  * waits.
  */
-import {
-  CARETAKER_ATTACH_STATE,
-  CARETAKER_CCB,
-  CARETAKER_KVM_PAGE,
-  CARETAKER_RUN_STATE,
-} from '../../abi/ccb.js';
+import { CARETAKER_CCB, CARETAKER_KVM_PAGE } from '../../abi/ccb.js';
 import { HarnessBug } from '../../abi/errors.js';
+import { printExitReason } from '../../abi/exit-reasons.js';
 import { offsetsOf } from '../../abi/layout.js';
-import { hex, toIndex, u64 } from '../../abi/uint.js';
+import { hex, toIndex } from '../../abi/uint.js';
 import { EventQueue } from '../clock/event-queue.js';
 import { EngineMemory } from '../cpu/engine.js';
 import { REG } from '../cpu/registers.js';
 import type { Guest } from '../guest/guest.js';
-import type { CallResult, KvmCpu, KvmMachine } from '../host/kvm/ports.js';
+import type { KvmCpu, KvmMachine } from '../host/kvm/ports.js';
 import type { Kvm } from '../host/kvm/kvm.js';
 import { enterKvm, onRoutedExit } from '../host/kvm/vcpu-run.js';
 import type { KvmVcpu } from '../host/kvm/vcpu.js';
@@ -29,7 +25,7 @@ import { DONE, refuse, type Result } from '../host/result.js';
 import { PhysicalMemory } from '../memory/physical-memory.js';
 import { VMCS_SLOT } from '../../abi/vmcs-fields.js';
 import { DEFAULT_CAPABILITIES } from '../vmx/capabilities.js';
-import type { Pcpu, PcpuEvents } from '../vmx/pcpu.js';
+import type { PcpuEvents } from '../vmx/pcpu.js';
 import { IpiBus } from '../vmx/root/ipi-bus.js';
 import { VmcsStore } from '../vmx/vmcs-store.js';
 import { makeCore, type Core } from './cores.js';
@@ -39,7 +35,9 @@ import { Ledger } from './ledger.js';
 import { MachineMemory } from './memory.js';
 import { PayloadRunner } from './payload-runner.js';
 import { GuestRunner } from './guest-runner.js';
+import { callPayload } from './payload-call.js';
 import { Timeline } from './timeline.js';
+import { nextPollTsc, nextTscOf } from './wake.js';
 
 /** TSC ticks a second, and of the modelled invariant TSC. */
 export const TSC_FREQUENCY_HZ = 2_000_000_000;
@@ -53,7 +51,7 @@ const STOP_TIMEOUT_TICKS = TSC_FREQUENCY_HZ;
 const MAX_STEPS = 20_000_000;
 
 const MIB = 1 << 20;
-const ATTACH_STATE = offsetsOf<'attach_state' | 'request' | 'state'>(CARETAKER_CCB);
+const ATTACH_STATE = offsetsOf<'request'>(CARETAKER_CCB);
 
 /** Reads of the flag and of the routing pointers, and every store, in KVM's page of the CCB. */
 const WATCHED_READS = new Uint8Array(CARETAKER_KVM_PAGE).fill(
@@ -198,7 +196,13 @@ export class Machine implements KvmMachine {
     const core = this.#core(id);
     return Object.assign(core.pcpu, {
       call: (entry: bigint, rdi: bigint, top: bigint, cr3: bigint) =>
-        this.#call(core, entry, rdi, top, cr3),
+        callPayload(core, this.memory, {
+          entry,
+          rdi,
+          stackTop: top,
+          cr3,
+          returnTo: this.kvm?.kernel.image.address('vmx_vmexit') ?? 0n,
+        }),
     });
   }
 
@@ -324,6 +328,14 @@ export class Machine implements KvmMachine {
     if (found?.vm.kernel.routingHandler !== lane.rip) return false;
     enterKvm(found.vm, found.vcpu);
     this.count('exitsToKvmDirectly');
+    this.timeline.addSlice({
+      vcpu: lane.id,
+      name: printExitReason(lane.vmcs.low(VMCS_SLOT.VM_EXIT_REASON) & 0xffff),
+      outcome: 'kvm',
+      tscBegin: lane.pcpu.now(),
+      tscEnd: lane.pcpu.now(),
+      sequence: this.evidence['exitsToKvmDirectly']!,
+    });
     lane.phase = 'payload';
     lane.pcpu.registers.words[2 * REG.RDX] = lane.vmcs.low(VMCS_SLOT.VM_EXIT_REASON);
     this.routed(lane);
@@ -427,80 +439,4 @@ export class Machine implements KvmMachine {
     if (core === undefined) throw new HarnessBug(`no core ${id}`);
     return core;
   }
-
-  /** A SysV call into a payload: the return address is a kernel symbol that stops the run. */
-  #call(core: Core, entry: bigint, rdi: bigint, stackTop: bigint, cr3: bigint): CallResult {
-    const { pcpu } = core;
-    const returnTo = this.kvm?.kernel.image.address('vmx_vmexit') ?? 0n;
-    const saved = pcpu.registers.values.slice();
-    pcpu.registers.set('CR3', cr3);
-    pcpu.registers.set('RIP', entry);
-    pcpu.registers.set('RDI', rdi);
-    pcpu.registers.set('RSP', stackTop - 8n);
-    pcpu.registers.set('RFLAGS', 2n);
-    this.memory.writeU64(stackTop - 8n, returnTo);
-    core.returnAddresses.add(returnTo);
-    const stop = pcpu.run(1_000_000);
-    const rax = pcpu.registers.get('RAX');
-    const isBack = stop.kind === 'breakpoint' && pcpu.registers.get('RIP') === returnTo;
-    pcpu.registers.values.set(saved);
-    if (isBack) return { kind: 'returned', rax: u64(rax) };
-    const where = 'address' in stop ? ` at ${hex(stop.address)}` : '';
-    return { kind: 'failed', why: `${stop.kind}${where}` };
-  }
-}
-
-/** When a lane does its next thing, Infinity while something else must happen first. */
-function nextTscOf(lane: Lane, hostTsc: number): number {
-  switch (lane.phase) {
-    case 'payload':
-      return lane.pcpu.now();
-    case 'guest':
-      return guestTsc(lane);
-    case 'waiting':
-      return isWoken(lane) ? nextPollTsc(lane, hostTsc) : Infinity;
-    case 'halted':
-      return isPending(lane.pcpu) ? lane.pcpu.now() : lane.pcpu.apic.nextTsc;
-    case 'in-kvm':
-    case 'stopped':
-      return Infinity;
-  }
-}
-
-/** A wait ends with the first poll after what ended it: time moves by whole polls. */
-function nextPollTsc(lane: Lane, hostTsc: number): number {
-  const now = lane.pcpu.now();
-  return now + Math.max(0, Math.ceil((hostTsc - now) / lane.pollTicks)) * lane.pollTicks;
-}
-
-function guestTsc(lane: Lane): number {
-  if (isPending(lane.pcpu)) return lane.pcpu.now();
-  return Math.min(lane.actionTsc, lane.timerTsc, lane.pcpu.apic.nextTsc);
-}
-
-function isPending(pcpu: Pcpu): boolean {
-  return (
-    pcpu.pendingNmi || pcpu.pendingMachineCheck || pcpu.pendingInit || pcpu.apic.deliverable >= 0
-  );
-}
-
-/** The wake set of a payload that polls: its flag, a request, an NMI or a machine check. */
-function isWoken(lane: Lane): boolean {
-  const { words } = lane.memory;
-  return (
-    words[(lane.ccb + ATTACH_STATE.attach_state) >>> 2] === CARETAKER_ATTACH_STATE.KVM_ATTACHED ||
-    words[(lane.ccb + ATTACH_STATE.request) >>> 2] !== 0 ||
-    lane.pcpu.pendingNmi ||
-    lane.pcpu.pendingMachineCheck
-  );
-}
-
-/** What the payload of a lane says of itself. */
-export function payloadStateOf(lane: Lane): number {
-  return lane.memory.words[(lane.ccb + ATTACH_STATE.state) >>> 2]!;
-}
-
-/** Whether the payload says that it waits for KVM. */
-export function saysSpinning(lane: Lane): boolean {
-  return payloadStateOf(lane) === CARETAKER_RUN_STATE.SPINNING;
 }

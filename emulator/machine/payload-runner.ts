@@ -17,7 +17,8 @@ import type { InvariantId, StopReason } from '../vmx/stop-reason.js';
 import type { Fault } from '../vmx/root/outcome.js';
 import type { Outcome } from './exit-record.js';
 import type { Lane } from './lane.js';
-import { payloadStateOf, type Machine } from './machine.js';
+import type { Machine } from './machine.js';
+import { payloadStateOf } from './wake.js';
 
 /** No handler may take longer; the bounded invariant has a tighter bound of its own. */
 const RUN_LIMIT = 200_000;

@@ -1,0 +1,62 @@
+/**
+ * When a vCPU does its next thing: what wakes a core that polls, is halted, or is in the guest.
+ *
+ * Source: DESIGN ("Spin fast-forward", "Deterministic time").
+ * Invariant: a pure function of the lane and of the host's time; a wait ends at a poll and nowhere between two.
+ */
+import { CARETAKER_ATTACH_STATE, CARETAKER_CCB } from '../../abi/ccb.js';
+import { offsetsOf } from '../../abi/layout.js';
+import type { Pcpu } from '../vmx/pcpu.js';
+import type { Lane } from './lane.js';
+
+const ATTACH_STATE = offsetsOf<'attach_state' | 'request' | 'state'>(CARETAKER_CCB);
+
+/** When a lane does its next thing, Infinity while something else must happen first. */
+export function nextTscOf(lane: Lane, hostTsc: number): number {
+  switch (lane.phase) {
+    case 'payload':
+      return lane.pcpu.now();
+    case 'guest':
+      return guestTsc(lane);
+    case 'waiting':
+      return isWoken(lane) ? nextPollTsc(lane, hostTsc) : Infinity;
+    case 'halted':
+      return isPending(lane.pcpu) ? lane.pcpu.now() : lane.pcpu.apic.nextTsc;
+    case 'in-kvm':
+    case 'stopped':
+      return Infinity;
+  }
+}
+
+/** A wait ends with the first poll after what ended it: time moves by whole polls. */
+export function nextPollTsc(lane: Lane, hostTsc: number): number {
+  const now = lane.pcpu.now();
+  return now + Math.max(0, Math.ceil((hostTsc - now) / lane.pollTicks)) * lane.pollTicks;
+}
+
+function guestTsc(lane: Lane): number {
+  if (isPending(lane.pcpu)) return lane.pcpu.now();
+  return Math.min(lane.actionTsc, lane.timerTsc, lane.pcpu.apic.nextTsc);
+}
+
+function isPending(pcpu: Pcpu): boolean {
+  return (
+    pcpu.pendingNmi || pcpu.pendingMachineCheck || pcpu.pendingInit || pcpu.apic.deliverable >= 0
+  );
+}
+
+/** The wake set of a payload that polls: its flag, a request, an NMI or a machine check. */
+function isWoken(lane: Lane): boolean {
+  const { words } = lane.memory;
+  return (
+    words[(lane.ccb + ATTACH_STATE.attach_state) >>> 2] === CARETAKER_ATTACH_STATE.KVM_ATTACHED ||
+    words[(lane.ccb + ATTACH_STATE.request) >>> 2] !== 0 ||
+    lane.pcpu.pendingNmi ||
+    lane.pcpu.pendingMachineCheck
+  );
+}
+
+/** What the payload of a lane says of itself. */
+export function payloadStateOf(lane: Lane): number {
+  return lane.memory.words[(lane.ccb + ATTACH_STATE.state) >>> 2]!;
+}
