@@ -11,7 +11,6 @@
  */
 import { HarnessError, unreachable } from '../../abi/errors.js';
 import type { Guest, GuestAction } from '../guest/guest.js';
-import * as exits from '../guest/exits.js';
 import { MIXES, MixGuest, type MixName } from '../guest/mix.js';
 import { framesOf } from '../host/frames.js';
 import { MemfdModule } from '../host/handlers/memfd.js';
@@ -30,7 +29,7 @@ import {
 } from '../host/luo/agent.js';
 import type { Process } from '../host/process.js';
 import type { Result } from '../host/result.js';
-import { low32 } from '../../abi/uint.js';
+import { toExit } from './scripted-exit.js';
 import { Machine, type MachineConfig } from './machine.js';
 import type { Scenario, ScriptedExit, Step } from './scenario/schema.js';
 import type { PhaseName } from './timeline.js';
@@ -461,35 +460,5 @@ export class Conductor {
 
   #outOfOrder(step: string, why: string): ConductorError {
     return new ConductorError('STEP_OUT_OF_ORDER', `step ${step}: ${why}`, { step, rule: why });
-  }
-}
-
-/** The exit that a scenario file describes. */
-function toExit(exit: ScriptedExit) {
-  switch (exit.kind) {
-    case 'cpuid':
-      return exits.cpuid(low32(exit.leaf), low32(exit.subleaf));
-    case 'hlt':
-      return exits.hlt();
-    case 'pause':
-      return exits.pause();
-    case 'rdtsc':
-      return exits.rdtsc();
-    case 'vmcall':
-      return exits.vmcall();
-    case 'rdmsr':
-      return exits.rdmsr(low32(exit.index));
-    case 'wrmsr':
-      return exits.wrmsr(low32(exit.index), exit.value);
-    case 'out':
-      return exits.out(exit.port);
-    case 'doorbell':
-      return exits.doorbell(exit.gpa);
-    case 'ept-violation':
-      return exits.eptViolation(exit.gpa, 0xffff_8880_0000_0000n + exit.gpa, exit.access);
-    case 'xsetbv':
-      return exits.xsetbv(exit.value);
-    default:
-      return unreachable(exit);
   }
 }
