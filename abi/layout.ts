@@ -141,7 +141,18 @@ export class StructView {
 
   /** For fields of 32 bits and less. */
   number(path: string): number {
-    return Number.parseInt(this.get(path).toString(), 10);
+    const { type, offset } = locate(this.layout, path);
+    const at = this.address + BigInt(offset);
+    switch (type) {
+      case 'u8':
+        return this.#bytes.readU8(at);
+      case 'u16':
+        return this.#bytes.readU16(at);
+      case 'u32':
+        return this.#bytes.readU32(at);
+      case 'u64':
+        return Number.parseInt(this.#bytes.readU64(at).toString(), 10);
+    }
   }
 
   set(path: string, value: bigint | number): void {
@@ -170,8 +181,30 @@ export class StructView {
 
 const STEP = /^(\w+)(?:\[(\d+)\])?(?:\.(.+))?$/;
 
+/** A scalar inside a structure. */
+interface Located {
+  readonly type: ScalarType;
+  readonly offset: number;
+}
+
+const located = new WeakMap<StructLayout, Map<string, Located>>();
+
 /** Resolves `reason[10].fastpath` to a scalar's offset. @throws HarnessBug for a path that leads nowhere. */
-export function locate(layout: StructLayout, path: string): { type: ScalarType; offset: number } {
+export function locate(layout: StructLayout, path: string): Located {
+  let known = located.get(layout);
+  if (known === undefined) {
+    known = new Map();
+    located.set(layout, known);
+  }
+  let found = known.get(path);
+  if (found === undefined) {
+    found = resolve(layout, path);
+    known.set(path, found);
+  }
+  return found;
+}
+
+function resolve(layout: StructLayout, path: string): Located {
   const step = STEP.exec(path);
   if (step === null) throw new HarnessBug(`${layout.name}: bad path ${path}`);
   const field = fieldOf(layout, step[1]!);

@@ -20,10 +20,10 @@ export class Random {
   /** Two streams with equal seeds are equal. */
   constructor(seed: number) {
     const spread = splitmix32(seed);
-    this.#a = spread();
-    this.#b = spread();
-    this.#c = spread();
-    this.#d = spread();
+    this.#a = spread() | 0;
+    this.#b = spread() | 0;
+    this.#c = spread() | 0;
+    this.#d = spread() | 0;
   }
 
   /** Continues the stream that `state` was taken from. */
@@ -34,24 +34,28 @@ export class Random {
   }
 
   state(): RandomState {
-    return [this.#a, this.#b, this.#c, this.#d];
+    return [this.#a >>> 0, this.#b >>> 0, this.#c >>> 0, this.#d >>> 0];
   }
 
   /** Puts this stream where `state` was taken. */
-  restore(state: RandomState): void {
-    [this.#a, this.#b, this.#c, this.#d] = state;
+  restore([a, b, c, d]: RandomState): void {
+    this.#a = a | 0;
+    this.#b = b | 0;
+    this.#c = c | 0;
+    this.#d = d | 0;
   }
 
-  /** The next 32 bits. */
+  /** The next 32 bits. Words are kept signed: an engine of JavaScript holds those without an allocation. */
   nextU32(): number {
-    const result = Math.imul(rotateLeft(Math.imul(this.#b, 5), 7), 9) >>> 0;
-    const shifted = (this.#b << 9) >>> 0;
-    this.#c = (this.#c ^ this.#a) >>> 0;
-    this.#d = (this.#d ^ this.#b) >>> 0;
-    this.#b = (this.#b ^ this.#c) >>> 0;
-    this.#a = (this.#a ^ this.#d) >>> 0;
-    this.#c = (this.#c ^ shifted) >>> 0;
-    this.#d = rotateLeft(this.#d, 11);
+    const b = this.#b;
+    const product = Math.imul(b, 5);
+    const result = Math.imul((product << 7) | (product >>> 25), 9) >>> 0;
+    const c = this.#c ^ this.#a;
+    const d = this.#d ^ b;
+    this.#b = b ^ c;
+    this.#a = this.#a ^ d;
+    this.#c = c ^ (b << 9);
+    this.#d = (d << 11) | (d >>> 21);
     return result;
   }
 
@@ -69,10 +73,6 @@ export class Random {
     while (drawn >= fair) drawn = this.nextU32();
     return drawn % bound;
   }
-}
-
-function rotateLeft(value: number, count: number): number {
-  return ((value << count) | (value >>> (32 - count))) >>> 0;
 }
 
 function splitmix32(seed: number): () => number {

@@ -124,8 +124,12 @@ export class GuestRunner {
 
   #guestExit(lane: Lane, exit: GuestExit): void {
     this.#scramble(lane);
-    for (const [name, value] of Object.entries(exit.registers ?? {}) as [RegisterName, bigint][]) {
-      lane.pcpu.registers.set(name, value);
+    const { registers } = exit;
+    if (registers !== undefined) {
+      for (const name in registers) {
+        const value = registers[name as RegisterName];
+        if (value !== undefined) lane.pcpu.registers.set(name as RegisterName, value);
+      }
     }
     this.#noteIntent(lane, exit);
     lane.action = null;

@@ -8,22 +8,22 @@ import type { Ledger } from './ledger.js';
 
 export class Hooks {
   readonly invariants: readonly Invariant[] = makeInvariants();
-  readonly #exit = this.invariants.filter((i) => i.atExit !== undefined);
-  readonly #resume = this.invariants.filter((i) => i.atResume !== undefined);
-  readonly #route = this.invariants.filter((i) => i.atRoute !== undefined);
-  readonly #block = this.invariants.filter((i) => i.atBlock !== undefined);
+  readonly #exit = this.invariants.flatMap(({ atExit }) => atExit ?? []);
+  readonly #resume = this.invariants.flatMap(({ atResume }) => atResume ?? []);
+  readonly #route = this.invariants.flatMap(({ atRoute }) => atRoute ?? []);
+  readonly #block = this.invariants.flatMap(({ atBlock }) => atBlock ?? []);
 
   atExit(lane: Lane, ledger: Ledger): void {
-    for (const invariant of this.#exit) invariant.atExit!(lane, ledger);
+    for (const look of this.#exit) look(lane, ledger);
   }
   atResume(lane: Lane, ledger: Ledger): void {
-    for (const invariant of this.#resume) invariant.atResume!(lane, ledger);
+    for (const look of this.#resume) look(lane, ledger);
   }
   atRoute(lane: Lane, ledger: Ledger): void {
-    for (const invariant of this.#route) invariant.atRoute!(lane, ledger);
+    for (const look of this.#route) look(lane, ledger);
   }
   atBlock(lane: Lane, ledger: Ledger): void {
-    for (const invariant of this.#block) invariant.atBlock!(lane, ledger);
+    for (const look of this.#block) look(lane, ledger);
   }
   atGap(lane: Lane, ledger: Ledger): void {
     for (const invariant of this.invariants) invariant.atGap?.(lane, ledger);

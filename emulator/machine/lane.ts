@@ -16,7 +16,7 @@ import { REG, type RegisterName } from '../cpu/registers.js';
 import type { Guest, GuestAction } from '../guest/guest.js';
 import type { Pcpu } from '../vmx/pcpu.js';
 import type { Vmcs } from '../vmx/vmcs.js';
-import { timerExpiresAt } from '../vmx/preemption-timer.js';
+import { ticksPerCount, timerExpiresAt } from '../vmx/preemption-timer.js';
 import type { MsrFileState } from '../vmx/root/msr-file.js';
 import type { KvmVcpu } from '../host/kvm/vcpu.js';
 import { ExitRecord, GENERAL_WORDS } from './exit-record.js';
@@ -259,7 +259,7 @@ export class Lane {
 
   /** Ticks of one count of the preemption timer, and the instructions between reading the TSC and VM entry. */
   get timerGranularity(): number {
-    return 2 ** this.timerShift + INSTRUCTIONS_AFTER_TIMER;
+    return ticksPerCount(this.timerShift) + INSTRUCTIONS_AFTER_TIMER;
   }
 
   get timerShift(): number {

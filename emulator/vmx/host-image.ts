@@ -28,6 +28,9 @@ export interface HostImage {
   readonly efer: bigint | null;
   readonly longMode: boolean;
   readonly msrs: readonly (readonly [index: number, value: bigint])[];
+  /** Where and at which count of changes `msrs` were loaded last: as long as it stands they still are. */
+  loadedOn: VmxPcpu | null;
+  loadedAt: number | undefined;
   /** MSRs that VM entry loaded and VM exit does not load: the guest's value stays. */
   readonly kept: readonly (readonly [index: number, slot: number])[];
   /** The guest's SSP stays: VM entry loaded it and VM exit does not. */
@@ -136,6 +139,8 @@ export function makeHostImage(vmcs: Vmcs): HostImage {
       [MSR.IA32_SYSENTER_EIP, vmcs.read('HOST_IA32_SYSENTER_EIP')],
       ...loaded.map(([, , index, field]) => [index, vmcs.read(field)] as const),
     ],
+    loadedOn: null,
+    loadedAt: undefined,
     kept: kept.map(([, , index, , field]) => [index, VMCS_SLOT[field]] as const),
     keepsSsp: !loadsCet && (entry & ENTRY_CONTROL.LOAD_CET_STATE) !== 0,
   };
@@ -149,7 +154,12 @@ export function loadHostImage(pcpu: VmxPcpu, vmcs: Vmcs, image: HostImage): void
   words[2 * REG.CR0] = (words[2 * REG.CR0]! & CR0_KEPT) | image.cr0;
   if (image.keepsSsp) pcpu.registers.set('SSP', vmcs.read('GUEST_SSP'));
   loadEfer(pcpu, vmcs, image);
-  for (const [index, value] of image.msrs) mustWrite(pcpu, index, value);
+  const { changes } = pcpu.msrs;
+  if (changes === undefined || image.loadedOn !== pcpu || image.loadedAt !== changes) {
+    for (const [index, value] of image.msrs) mustWrite(pcpu, index, value);
+    image.loadedOn = pcpu;
+    image.loadedAt = pcpu.msrs.changes;
+  }
   for (const [index, slot] of image.kept) mustWrite(pcpu, index, vmcs.get(slot));
 }
 

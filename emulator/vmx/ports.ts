@@ -15,6 +15,8 @@ import type { Vmcs } from './vmcs.js';
 export interface MsrPort {
   read(index: number): bigint | undefined;
   write(index: number, value: bigint): boolean;
+  /** Counts alterations of MSRs that are only values; absent where nobody counts. */
+  readonly changes?: number;
 }
 
 /** Event blocking of the logical processor in VMX root operation (SDM, "Masking NMIs", "Interrupt shadow"). */

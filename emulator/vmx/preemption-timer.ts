@@ -14,13 +14,20 @@ export interface ArmedTimer {
   readonly expiresAt: number;
 }
 
+const TICKS = Float64Array.from({ length: 32 }, (_, shift) => 2 ** shift);
+
+/** TSC ticks of one count of the timer. */
+export function ticksPerCount(shift: number): number {
+  return TICKS[shift]!;
+}
+
 function timerTicks(tsc: number, shift: number): number {
-  return Math.floor(tsc / 2 ** shift);
+  return Math.floor(tsc / ticksPerCount(shift));
 }
 
 /** The TSC at which a timer loaded with `value` at `entryTsc` reaches 0. */
 export function timerExpiresAt(entryTsc: number, value: number, shift: number): number {
-  return value === 0 ? entryTsc : (timerTicks(entryTsc, shift) + value) * 2 ** shift;
+  return value === 0 ? entryTsc : (timerTicks(entryTsc, shift) + value) * ticksPerCount(shift);
 }
 
 /** The timer's value at `now`: what a VM exit saves if its controls say so. */
@@ -31,6 +38,6 @@ export function timerValueAt(entryTsc: number, value: number, now: number, shift
 /** The value to load at `now` so that the timer expires at or just after `deadline`; 0 when it is due. */
 export function timerValueFor(now: number, deadline: number, shift: number): number {
   if (deadline <= now) return 0;
-  const ticks = Math.ceil(deadline / 2 ** shift) - timerTicks(now, shift);
+  const ticks = Math.ceil(deadline / ticksPerCount(shift)) - timerTicks(now, shift);
   return Math.min(ticks, 0xffff_ffff);
 }

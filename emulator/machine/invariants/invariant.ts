@@ -2,7 +2,7 @@
  * What an invariant is: hooks at the points of an exit's life, each looking at one vCPU.
  *
  * Source: DESIGN ("Invariants").
- * Invariant: a hook reads and never changes the machine; it reports through the ledger.
+ * Invariant: a hook reads and never changes the machine; it reports through the ledger, and needs no `this`.
  */
 import type { InvariantId } from '../../vmx/stop-reason.js';
 import type { Lane } from '../lane.js';
@@ -13,21 +13,21 @@ export interface Invariant {
   /** Completes the sentence "holds when ...". */
   readonly holdsWhen: string;
   /** HOST_RIP is about to execute; lane.exit is new. */
-  atExit?(lane: Lane, ledger: Ledger): void;
+  readonly atExit?: (lane: Lane, ledger: Ledger) => void;
   /** The payload is at VMRESUME or VMLAUNCH after an exit; lane.exit.outcome is known. */
-  atResume?(lane: Lane, ledger: Ledger): void;
+  readonly atResume?: (lane: Lane, ledger: Ledger) => void;
   /** The payload is at the first instruction of the routing handler. */
-  atRoute?(lane: Lane, ledger: Ledger): void;
+  readonly atRoute?: (lane: Lane, ledger: Ledger) => void;
   /** The payload polls for the first time in an exit. */
-  atBlock?(lane: Lane, ledger: Ledger): void;
+  readonly atBlock?: (lane: Lane, ledger: Ledger) => void;
   /** The vCPU has been detached and its core is about to run alone. */
-  atGap?(lane: Lane, ledger: Ledger): void;
+  readonly atGap?: (lane: Lane, ledger: Ledger) => void;
   /** The kernel replaced the VMCS; `before` is the values of the old one, by slot. */
-  atTakeOver?(lane: Lane, ledger: Ledger, before: BigUint64Array): void;
+  readonly atTakeOver?: (lane: Lane, ledger: Ledger, before: BigUint64Array) => void;
   /** An event was delivered to the guest by VM entry. */
-  atDelivery?(lane: Lane, ledger: Ledger, vector: number): void;
+  readonly atDelivery?: (lane: Lane, ledger: Ledger, vector: number) => void;
   /** The run is over. */
-  atEnd?(lane: Lane, ledger: Ledger): void;
+  readonly atEnd?: (lane: Lane, ledger: Ledger) => void;
   state?(): unknown;
   restore?(state: unknown): void;
 }

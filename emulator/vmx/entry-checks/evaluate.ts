@@ -60,6 +60,8 @@ ENTRY_RULES.forEach((rule, index) => {
   }
   if (rule.volatile === true) VOLATILE[index >>> 5]! |= 1 << (index & 31);
 });
+/** The conditions alone: rules differ in shape, and this is looked at on every VM entry. */
+const CONDITIONS = ENTRY_RULES.map(({ holds }) => holds);
 const USED_WORDS = Math.ceil(ENTRY_RULES.length / 32);
 /** Fields whose change makes the register image of the host-state area stale. */
 const SHAPES_HOST_IMAGE = Uint8Array.from(VMCS_FIELDS, (field) =>
@@ -110,11 +112,11 @@ export function checkChanged(vmcs: Vmcs, cpu: EntryCpu): EntryRule | undefined {
     while (set !== 0) {
       const low = set & -set;
       const index = (word << 5) + 31 - Math.clz32(low);
-      const rule = ENTRY_RULES[index];
-      if (rule === undefined) break; // bits past the last rule are set in a new VMCS
-      if (!rule.holds(vmcs, cpu)) {
+      const holds = CONDITIONS[index];
+      if (holds === undefined) break; // bits past the last rule are set in a new VMCS
+      if (!holds(vmcs, cpu)) {
         pendingRules[word] = set;
-        return rule;
+        return ENTRY_RULES[index];
       }
       set &= ~low;
     }

@@ -30,6 +30,10 @@ export class RootMsrs implements MsrPort {
     this.#now = now;
   }
 
+  get changes(): number {
+    return this.file.mark();
+  }
+
   read(index: number): bigint | undefined {
     if (isX2apic(index)) return this.#apic.read(index);
     switch (index) {
