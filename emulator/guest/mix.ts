@@ -66,6 +66,10 @@ const CPUID_ASKED: readonly (readonly [number, number])[] = [
 ];
 
 const RESCHEDULE_VECTOR = 0xfd;
+/** One MSR write in so many is an IPI: each is an external interrupt at its receiver, and few of those were measured. */
+const IPI_EVERY = 64;
+/** Deadlines are up to so many exits away: most are armed anew before they pass, as the few timer exits measured say. */
+const DEADLINE_SPAN = 128;
 const DOORBELL = 0xfe00_3000n;
 const SERIAL_PORT = 0x3f8;
 /** Vectors below are exceptions, which nobody EOIs. */
@@ -190,7 +194,7 @@ export class MixGuest implements Guest {
       return exits.wrmsr(X2APIC.EOI, 0n);
     }
     const { otherApicIds } = this.#settings;
-    if (otherApicIds.length > 0 && this.#random.below(4) === 0) {
+    if (otherApicIds.length > 0 && this.#random.below(IPI_EVERY) === 0) {
       const destination = BigInt(this.#pick(otherApicIds)) << 32n;
       return exits.wrmsr(X2APIC.ICR, destination | BigInt(RESCHEDULE_VECTOR));
     }
@@ -198,7 +202,8 @@ export class MixGuest implements Guest {
   }
 
   #armDeadline(view: GuestView): GuestExit {
-    const ticks = 1 + this.#random.below(16 * this.#settings.meanTicks);
+    const { meanTicks } = this.#settings;
+    const ticks = 1 + this.#random.below(DEADLINE_SPAN) * meanTicks + this.#random.below(meanTicks);
     return exits.wrmsr(MSR.IA32_TSC_DEADLINE, BigInt(view.tsc + ticks));
   }
 

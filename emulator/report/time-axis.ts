@@ -9,6 +9,8 @@ import type { Phase } from '../machine/timeline.js';
 
 /** The part of the width that all stretches with KVM share when there is a gap too. */
 const ATTACHED_SHARE = 0.3;
+/** Columns that a stretch needs for its name; it gets them unless gaps would be left with less than half. */
+const READABLE = 10;
 /** More stretches than this are drawn on one scale. */
 const MOST_STRETCHES = 9;
 
@@ -86,7 +88,10 @@ function widthsOf(groups: readonly (readonly Phase[])[], columns: number): reado
   const seconds = (group: readonly Phase[]): number => group.at(-1)!.tscEnd - group[0]!.tscStart;
   const gaps = groups.filter((group) => isGap(group[0]!));
   const attachedCount = groups.length - gaps.length;
-  const attached = Math.floor((columns * ATTACHED_SHARE) / Math.max(2, attachedCount));
+  const attached = Math.max(
+    Math.floor((columns * ATTACHED_SHARE) / Math.max(2, attachedCount)),
+    Math.min(READABLE, Math.floor(columns / 2 / attachedCount)),
+  );
   const allGaps = gaps.reduce((sum, group) => sum + seconds(group), 0);
   const left = columns - attached * attachedCount;
   const widths = groups.map((group) =>

@@ -4,10 +4,12 @@ import type { RunReport } from '../../../report/run-report.js';
 import { jsonText } from '../json.js';
 import { columnsOf } from '../table.js';
 import type { Terminal } from '../terminal.js';
-import { grouped } from './units.js';
+import { grouped, plural } from './units.js';
 
 /** From this width on the table is folded once. */
 const WIDE = 150;
+/** Findings on a page; the document has more of them. */
+const MOST_FINDINGS = 20;
 
 /** A line an invariant: held or BROKEN and how often its condition was evaluated, or `not exercised`. */
 export function invariantsTable({ invariants }: RunReport, terminal: Terminal): string {
@@ -31,7 +33,10 @@ function rowOf({ id, held, checked }: InvariantResult, terminal: Terminal): stri
 
 /** Every finding: the invariant, where in the payload, what happened, and the details it came with. */
 export function findingsText({ findings }: RunReport, terminal: Terminal): string {
-  return findings
+  const left = findings.length - MOST_FINDINGS;
+  const note = left > 0 ? [`${plural(left, 'more finding')}: --json`] : [];
+  const texts = findings
+    .slice(0, MOST_FINDINGS)
     .map(({ invariant, message, address, symbol, details }, index) => {
       const place = symbol === null ? address : `${address} <${symbol}>`;
       const head = `finding ${index + 1}: ${terminal.style('red', invariant)} at ${place}`;
@@ -41,8 +46,8 @@ export function findingsText({ findings }: RunReport, terminal: Terminal): strin
         columnsOf([['', message]], terminal.columns),
         ...(rows.length === 0 ? [] : [columnsOf(rows, terminal.columns)]),
       ].join('\n');
-    })
-    .join('\n');
+    });
+  return [...texts, ...note].join('\n');
 }
 
 const textOf = (value: unknown): string => (typeof value === 'string' ? value : jsonText(value));

@@ -22,11 +22,12 @@ export interface Picture {
   readonly tscFrequencyHz: number;
 }
 
-const PHASES: Readonly<Record<PhaseName, string>> = {
-  attached: 'attached',
-  detached: 'detached, same kernel',
-  'no-kernel': 'old kernel gone',
-  'next-kernel': 'next kernel up',
+/** Names of a phase, the longest first; what fits is written. */
+const PHASES: Readonly<Record<PhaseName, readonly string[]>> = {
+  attached: ['attached', 'att.'],
+  detached: ['same kernel', 'same'],
+  'no-kernel': ['old kernel gone', 'no kernel', 'none'],
+  'next-kernel': ['next kernel up', 'next'],
 };
 
 /** Columns of the names on the left. */
@@ -82,8 +83,8 @@ function phaseLines(
   const isParted = axis.stretches.some(({ isGap }) => isGap);
   const names = axis.stretches.map(({ isGap, phases, columns, tscStart, tscEnd }) => {
     const length = `${seconds(tscEnd - tscStart, tscFrequencyHz)} s`;
-    const name = isGap ? `gap of ${length}: KVM_DETACHED` : PHASES[phases[0]!.name];
-    return fitted(` ${name}`, columns);
+    const gap = [`gap of ${length}: KVM_DETACHED`, `gap of ${length}`, length, 'gap'];
+    return fitted(' ', isGap ? gap : PHASES[phases[0]!.name], columns);
   });
   if (!isParted) return [names];
   const inside = axis.stretches.map(({ isGap, phases, column, columns }) => {
@@ -93,16 +94,19 @@ function phaseLines(
     return phases
       .map((phase, index) => {
         const start = index === 0 ? column : axis.columnOf(phase.tscStart);
-        const name =
-          index === 0 ? ` ${PHASES[phase.name]}` : `${glyphs.border} ${PHASES[phase.name]}`;
-        return fitted(name, Math.max(0, end(phase, index) - start));
+        const before = index === 0 ? ' ' : `${glyphs.border} `;
+        return fitted(before, PHASES[phase.name], Math.max(0, end(phase, index) - start));
       })
       .join('');
   });
   return [names, inside];
 }
 
-const fitted = (text: string, width: number): string => text.slice(0, width).padEnd(width);
+/** The first of `names` that fits behind `before`, filled up to the width. */
+function fitted(before: string, names: readonly string[], width: number): string {
+  const name = names.find((one) => before.length + one.length <= width) ?? '';
+  return (before + name).slice(0, width).padEnd(width);
+}
 
 function cellText(cell: Cell, glyphs: Glyphs, terminal: Terminal): string {
   switch (cell.kind) {
