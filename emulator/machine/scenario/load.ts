@@ -53,7 +53,11 @@ function readScenarioFile(file: string): string {
 
 /** Parses and checks the text of a scenario. @throws ScenarioError. */
 export function parseScenario(text: string, file: string): Scenario {
-  const document = parseDocument(text, { intAsBigInt: true, uniqueKeys: true });
+  const document = parseDocument(text, {
+    intAsBigInt: true,
+    uniqueKeys: true,
+    logLevel: 'error',
+  });
   const error = document.errors[0];
   if (error !== undefined) {
     const line = error.linePos?.[0].line ?? 0;

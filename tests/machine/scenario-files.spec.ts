@@ -1,0 +1,155 @@
+/** Scenario files: each rule of the schema, and texts changed at random, which are run or refused by name. */
+import { readFileSync } from 'node:fs';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { loadScenario, parseScenario } from '../../emulator/machine/scenario/load.js';
+import { ScenarioError, type Scenario } from '../../emulator/machine/scenario/schema.js';
+
+const FILE = 'some.yaml';
+const example = readFileSync(new URL('../../examples/scenario.yaml', import.meta.url), 'utf8');
+
+/** The scenario, or the error that refuses it; anything else that is thrown fails the test. */
+function outcomeOf(text: string): Scenario | ScenarioError {
+  try {
+    return parseScenario(text, FILE);
+  } catch (error) {
+    if (error instanceof ScenarioError) return error;
+    throw error;
+  }
+}
+
+const HEAD = 'name: a\ndescription: b\nvcpus: 1\n';
+const STEPS = 'steps: [{ finish: true }]\n';
+const run = (exit: string): string =>
+  `${HEAD}steps: [{ run: { script: [{ vcpu: 0, at: 1, exit: ${exit} }] } }]`;
+
+describe('a scenario file', () => {
+  it('needs name, description, vcpus and steps, and has defaults for the rest', () => {
+    expect(outcomeOf(HEAD + STEPS)).toEqual({
+      ...{ name: 'a', description: 'b', vcpus: 1, steps: [{ finish: true }] },
+      ...{ lifecycle: 'interpose', cr3: 'isolated', hlt: 'ACTIVITY', seed: 1, mix: 'busy' },
+      rate: 3600,
+    });
+  });
+
+  it('keeps a 64-bit integer exact', () => {
+    expect(
+      outcomeOf(run('{ kind: wrmsr, index: 0x6e0, value: 0xfffffffffffffff1 }')),
+    ).toMatchObject({
+      steps: [{ run: { script: [{ exit: { value: 0xffff_ffff_ffff_fff1n } }] } }],
+    });
+  });
+
+  it.each([
+    ['a field that is missing', `name: a\nvcpus: 1\n${STEPS}`, 'description'],
+    ['a field that nobody knows', `${HEAD}${STEPS}colour: red`, '(document)'],
+    ['a document that is no map', '- 1', '(document)'],
+    ['no text', '', '(document)'],
+    ['no vCPU', `name: a\ndescription: b\nvcpus: 0\n${STEPS}`, 'vcpus'],
+    ['too many vCPUs', `name: a\ndescription: b\nvcpus: 65\n${STEPS}`, 'vcpus'],
+    ['half a vCPU', `name: a\ndescription: b\nvcpus: 1.5\n${STEPS}`, 'vcpus'],
+    ['a life cycle of its own', `${HEAD}${STEPS}lifecycle: none`, 'lifecycle'],
+    ['a CR3 policy of its own', `${HEAD}${STEPS}cr3: none`, 'cr3'],
+    ['a HLT policy of its own', `${HEAD}${STEPS}hlt: SPIN`, 'hlt'],
+    ['a mix that nobody measured', `${HEAD}${STEPS}mix: calm`, 'mix'],
+    ['a negative seed', `${HEAD}${STEPS}seed: -1`, 'seed'],
+    ['a seed beyond 32 bits', `${HEAD}${STEPS}seed: 0x100000000`, 'seed'],
+    ['no step', `${HEAD}steps: []`, 'steps'],
+  ])('is refused with the field for %s', (_title, text, field) => {
+    expect(outcomeOf(text)).toMatchObject({
+      code: 'SCENARIO_SCHEMA',
+      details: { file: FILE, field, rule: expect.any(String) as string },
+    });
+  });
+
+  it.each([
+    ['a step that nobody knows', `${HEAD}steps: [{ reboot: true }]`],
+    ['a step with two keys', `${HEAD}steps: [{ finish: true, retrieve: true }]`],
+    ['a kexec without its length', `${HEAD}steps: [{ kexec: {} }]`],
+    ['more than an hour', `${HEAD}steps: [{ gap: { seconds: 3601 } }]`],
+    ['time that runs backwards', `${HEAD}steps: [{ gap: { seconds: -1 } }]`],
+    ['an exit that nobody knows', run('{ kind: vmfunc }')],
+    ['a value beyond 64 bits', run('{ kind: xsetbv, value: 0x10000000000000000 }')],
+    ['a port beyond 16 bits', run('{ kind: out, port: 0x10000 }')],
+  ])('is refused for %s, at the step', (_title, text) => {
+    const outcome = outcomeOf(text);
+    expect(outcome).toMatchObject({ code: 'SCENARIO_SCHEMA', details: { file: FILE } });
+    expect((outcome as ScenarioError).details['field']).toMatch(/^steps\.0/);
+  });
+
+  it.each([
+    ['YAML that does not parse', 'a: [1', 2],
+    ['a key given twice', 'name: a\nname: b\n', 2],
+  ])('is refused with the line for %s', (_title, text) => {
+    expect(outcomeOf(text)).toMatchObject({
+      code: 'SCENARIO_YAML',
+      details: { file: FILE, line: expect.any(Number) as number },
+    });
+  });
+
+  it('cannot grow by aliases', () => {
+    const levels = Array.from({ length: 9 }, (_, n) => {
+      const items = n === 0 ? 'x, x' : `*a${n - 1}, *a${n - 1}, *a${n - 1}, *a${n - 1}`;
+      return `l${n}: &a${n} [${items}]`;
+    });
+    expect(outcomeOf(levels.join('\n'))).toBeInstanceOf(ScenarioError);
+  });
+
+  it.each([
+    ['a name that nobody gave', 'live-updaet', 'SCENARIO_UNKNOWN'],
+    ['a file that is not there', './gone.yaml', 'SCENARIO_UNREADABLE'],
+    ['a folder', './tests', 'SCENARIO_UNREADABLE'],
+  ])('%s is refused by its code', (_title, name, code) => {
+    expect(() => loadScenario(name)).toThrow(expect.objectContaining({ code }) as Error);
+  });
+});
+
+describe('a scenario file changed at random', () => {
+  const words = [
+    '{',
+    '}',
+    '[',
+    ']',
+    ':',
+    '-',
+    '&a ',
+    '*a',
+    '!!',
+    '0x',
+    '1e400',
+    '.nan',
+    '~',
+    '\n',
+    ' ',
+    '\t',
+    '\0',
+    '"',
+    '#',
+  ];
+  const edit = fc.record({
+    at: fc.nat(example.length),
+    removed: fc.nat(12),
+    added: fc.oneof(fc.constantFrom(...words), fc.string({ maxLength: 6 }), fc.constant('')),
+  });
+
+  it('is a scenario, or refused by a ScenarioError that names file and place', () => {
+    fc.assert(
+      fc.property(fc.array(edit, { minLength: 1, maxLength: 6 }), (edits) => {
+        const text = edits.reduce(
+          (before, { at, removed, added }) =>
+            before.slice(0, at) + added + before.slice(at + removed),
+          example,
+        );
+        const outcome = outcomeOf(text);
+        if (!(outcome instanceof ScenarioError)) return;
+        expect(outcome.details['file']).toBe(FILE);
+        expect(outcome.message.startsWith(FILE)).toBe(true);
+        const { field, line } = outcome.details;
+        expect(
+          typeof field === 'string' || typeof line === 'number' || /alias/.test(outcome.message),
+        ).toBe(true);
+      }),
+      { numRuns: 400 },
+    );
+  });
+});
