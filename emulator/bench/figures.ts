@@ -3,26 +3,16 @@ import { parseElf } from '../../loader/elf.js';
 import { place } from '../../loader/place.js';
 import { CCB_RULE } from '../host/kvm/ccb-rule.js';
 import { Conductor } from '../machine/conductor.js';
-import { loadScenario, parseScenario } from '../machine/scenario/load.js';
+import { loadScenario } from '../machine/scenario/load.js';
 import type { Clock, Figure } from './figure.js';
+import { Yardstick } from './yardstick.js';
 
 const FILES = 20;
-const EXITS = 4_000;
 const PLACE = 0x10_0000n;
-
-/** One busy vCPU, attached, without a pause between exits. */
-const BUSY = `
-name: bench
-description: one busy vCPU, attached
-vcpus: 1
-mix: busy
-rate: 1000000
-steps:
-  - run: { exits: ${EXITS} }
-`;
 
 /** The figures for a payload. */
 export function figuresOf(payload: Uint8Array): readonly Figure[] {
+  const yardstick = new Yardstick(payload);
   return [
     {
       name: 'load.filesPerSecond',
@@ -32,11 +22,12 @@ export function figuresOf(payload: Uint8Array): readonly Figure[] {
     {
       name: 'machine.exitsPerSecond',
       unit: 'exits/s',
-      measure: (clock) => {
-        const conductor = new Conductor(parseScenario(BUSY, 'bench'), payload, false);
-        return perSecond(clock, EXITS, () => conductor.run());
-      },
+      measure: (clock) => yardstick.machineRate(clock),
     },
+    { name: 'machine.cExitsPerSecond', unit: 'exits/s', measure: () => yardstick.harnessRate() },
+    { name: 'machine.ratioToC', unit: 'ratio', measure: (clock) => yardstick.ratio(clock) },
+    { name: 'machine.accessesPerExit', unit: '', measure: () => yardstick.accessesPerExit() },
+    { name: 'machine.checksPerExit', unit: '', measure: () => yardstick.checksPerExit() },
     {
       name: 'run.seconds',
       unit: 's',
