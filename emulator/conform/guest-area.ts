@@ -8,7 +8,6 @@ import type { VmxCapabilities } from '../vmx/capabilities.js';
 import type { VmcsDescription } from '../vmx/description.js';
 import { baseVmcs } from './base-vmcs.js';
 import { MEMORY_BYTES } from './layout.js';
-import type { MonitorProgram } from './program.js';
 
 // prettier-ignore
 /** Guest-physical and guest-linear addresses. */
@@ -55,8 +54,13 @@ function systemDescriptor(base: bigint, limit: bigint, type: bigint): bigint {
   return low | ((0x80n | type) << 40n) | ((base >> 24n) << 56n);
 }
 
+/** Something that 64-bit values can be written to. */
+export interface ValueWriter {
+  values(address: bigint, ...values: readonly bigint[]): ValueWriter;
+}
+
 /** Puts the guest's tables in memory. */
-export function layOutGuest(program: MonitorProgram): void {
+export function layOutGuest(program: ValueWriter): void {
   const pages = BigInt(MEMORY_BYTES) / LARGE_PAGE;
   const all = Array.from(
     { length: Number.parseInt(pages.toString()) },

@@ -132,6 +132,11 @@ export class MonitorProgram {
     return this.#op('CPUID').#word(leaf).#word(subleaf);
   }
 
+  /** Bytes so far. */
+  get sizeBytes(): number {
+    return this.#words.length * 4;
+  }
+
   /** The words, ended. */
   bytes(): Uint8Array {
     return new Uint8Array(Uint32Array.from([...this.#words, OPERATION.END]).buffer);

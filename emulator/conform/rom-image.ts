@@ -14,7 +14,9 @@ import type { MonitorProgram } from './program.js';
 const ALIGNMENT = 0x1_0000;
 const END = 0x1_0000_0000;
 /** What the emulated chip set maps. */
-const LARGEST = 4 * 1024 * 1024;
+const LARGEST = 2 * 1024 * 1024;
+/** Bytes of a program that surely fit. */
+export const PROGRAM_LIMIT = LARGEST - 2 * ALIGNMENT;
 
 /** Builds the monitor where it is out of date and returns its 64 KiB. @throws ConformError ROM_BUILD_FAILED. */
 export function buildMonitor(

@@ -12,7 +12,7 @@ import { runBochs } from './bochs.js';
 import { ConformError } from './errors.js';
 import { askCapabilities, capabilitiesOf } from './capabilities.js';
 import { MonitorProgram } from './program.js';
-import { buildMonitor, romImage } from './rom-image.js';
+import { PROGRAM_LIMIT, buildMonitor, romImage } from './rom-image.js';
 
 /** What one case answered; `stopped` says why when the machine itself ended in it. */
 export interface CaseAnswers {
@@ -25,6 +25,9 @@ export type AddCase = (program: MonitorProgram, index: number) => void;
 
 /** What a run of many cases may take; a guest that nothing ends takes all of it. */
 const CASES_TIMEOUT_MS = 20_000;
+
+/** Bytes of a program after which no case is added: the last one may be long. */
+const CASES_LIMIT = PROGRAM_LIMIT - 0x1_0000;
 
 /** Bochs with the monitor. */
 export class SecondMachine {
@@ -52,20 +55,21 @@ export class SecondMachine {
     while (cases.length < count) {
       const program = new MonitorProgram().fields(fields);
       begin(program);
-      for (let index = cases.length; index < count; index++) add(program.label(index), index);
+      let end = cases.length;
+      while (end < count && program.sizeBytes < CASES_LIMIT) add(program.label(end), end++);
       this.boots++;
       const { output, log, timedOut } = runBochs(
         romImage(program, this.#monitor),
         CASES_TIMEOUT_MS,
       );
       const whole = endedWell(output);
-      const end = timedOut ? 'it went on for ever' : panicOf(log);
+      const why = timedOut ? 'it went on for ever' : panicOf(log);
       const groups = byLabel(readAnswers(output, fields, whole));
       const from = cases.length;
-      const last = whole ? count - 1 : Math.max(-1, ...groups.keys());
-      if (last < from) throw new HarnessBug(`the second machine stopped before a case: ${end}`);
+      const last = whole ? end - 1 : Math.max(-1, ...groups.keys());
+      if (last < from) throw new HarnessBug(`the second machine stopped before a case: ${why}`);
       for (let index = from; index <= last; index++) {
-        const stopped = !whole && index === last ? end : null;
+        const stopped = !whole && index === last ? why : null;
         cases.push({ answers: groups.get(index) ?? [], stopped });
       }
     }

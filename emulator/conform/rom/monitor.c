@@ -191,6 +191,9 @@ static void take_baseline(void)
 	((u64 *)LAYOUT_GDT)[SELECTOR_TSS / 8] &= ~0x20000000000;
 	asm volatile("ltr %w0" : : "r"(SELECTOR_TSS));
 	write_msr(MSR_EFER, 0xd01);
+	asm volatile("mov %0, %%cr2" : : "r"(0ul));
+	asm volatile("mov %0, %%dr0" : : "r"(0ul));
+	asm volatile("mov %0, %%dr6" : : "r"(0xffff0ff0ul));
 }
 
 static void report_host(void)

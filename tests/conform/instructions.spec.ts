@@ -1,0 +1,51 @@
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { Random } from '../../emulator/clock/random.js';
+import { compareSequences, type SequenceResult } from '../../emulator/conform/instructions.js';
+import { KNOWN_INSTRUCTION_DIFFERENCES } from '../../emulator/conform/known-instruction-differences.js';
+import { SecondMachine } from '../../emulator/conform/second-machine.js';
+import { randomSequences, systematicSequences } from '../../emulator/conform/sequences.js';
+import { CoreAddressSpaces } from '../../emulator/machine/core.js';
+import { BOCHS, HAS_BOCHS } from './bochs-here.js';
+
+const unexplained = (results: readonly SequenceResult[]): string[] =>
+  results
+    .filter(({ differences, known }) => differences.length > 0 && known === null)
+    .map(({ sequence, differences }) => {
+      const values = differences.map(({ what, model, second }) => `${what} ${model} ${second}`);
+      return `${sequence.title}: ${values.join('; ')}`;
+    });
+
+afterEach(() => {
+  vi.restoreAllMocks();
+});
+
+describe.skipIf(!HAS_BOCHS)(`instructions of a payload's kinds ${BOCHS}`, () => {
+  const machine = HAS_BOCHS ? new SecondMachine() : undefined;
+
+  it('do the same on both machines, each on its own', () => {
+    const results = compareSequences(machine!, systematicSequences(1, new Random(11)));
+    expect(unexplained(results)).toEqual([]);
+    expect(results.filter(({ differences }) => differences.length === 0).length).toBeGreaterThan(
+      350,
+    );
+    const found = new Set(results.flatMap(({ known }) => (known === null ? [] : [known.id])));
+    expect(found).toEqual(new Set(KNOWN_INSTRUCTION_DIFFERENCES.map(({ id }) => id)));
+  });
+
+  it('do the same in random sequences, exceptions and their delivery included', () => {
+    const results = compareSequences(machine!, randomSequences(120, 12, new Random(5)));
+    expect(unexplained(results)).toEqual([]);
+    const agreeing = results.filter(({ differences }) => differences.length === 0);
+    expect(agreeing.length).toBeGreaterThan(110);
+  });
+
+  it('differ when the model of page faults is switched off', () => {
+    vi.spyOn(CoreAddressSpaces.prototype, 'check').mockReturnValue(null);
+    const stores = systematicSequences(1, new Random(1)).filter(
+      ({ title }) => title === 'store to a read-only page',
+    );
+    expect(unexplained(compareSequences(machine!, stores))).toEqual([
+      'store to a read-only page: end finding halted',
+    ]);
+  });
+});
