@@ -14,7 +14,7 @@ import {
 } from './address-space.js';
 import type { NativeEngine } from './native-binding.js';
 import type { EngineStop, TrapSite } from './port.js';
-import { BYTE_FLAG, sweep } from './sweep.js';
+import { BYTE_FLAG, sweep, type Sweep } from './sweep.js';
 import { UNDEFINED_NAME } from './system-instructions.js';
 
 interface SweptRange extends CodeExtent {
@@ -139,7 +139,7 @@ export class SweptCode {
       if (start > range.base && start < range.base + range.sizeBytes)
         starts.push(start - range.base);
     }
-    const found = sweep(bytes, BigInt(range.base), starts);
+    const found = sweepOnce(bytes, range.base, starts);
     const rows = new Int32Array(found.sites.length * 6);
     range.siteAt = new Map();
     found.sites.forEach(({ offset, site, inline, rm, reg }, index) => {
@@ -153,4 +153,29 @@ export class SweptCode {
     range.isStale = false;
     this.#native.defineCode(range.base, found.flags, rows);
   }
+}
+
+/** A sweep and all that it depends on. */
+interface KnownSweep {
+  readonly bytes: Uint8Array;
+  readonly base: number;
+  readonly starts: string;
+  readonly found: Sweep;
+}
+
+/** Sweeps of late, oldest first: the engines of a machine run the same code. */
+const KNOWN_SWEEPS = 16;
+const knownSweeps: KnownSweep[] = [];
+
+/** sweep(), made once for the same bytes at the same place. */
+function sweepOnce(bytes: Uint8Array, base: number, starts: readonly number[]): Sweep {
+  const key = starts.join();
+  const known = knownSweeps.find(
+    (one) => one.base === base && one.starts === key && Buffer.compare(one.bytes, bytes) === 0,
+  );
+  if (known !== undefined) return known.found;
+  const found = sweep(bytes, BigInt(base), starts);
+  if (knownSweeps.length === KNOWN_SWEEPS) knownSweeps.shift();
+  knownSweeps.push({ bytes: bytes.slice(), base, starts: key, found });
+  return found;
 }
