@@ -81,7 +81,7 @@ abi-lock: build ## write abi/layout.lock.json; refuses a layout change without a
 	@node tools/abi-lock.mjs
 
 golden: build ## accept the transcripts as they are now; review the diff
-	@UPDATE_GOLDEN=1 $(BIN)/vitest run tests/golden
+	@UPDATE_GOLDEN=1 $(BIN)/vitest run tests/golden tests/readme/readme.spec.ts
 
 format: node_modules/.built ## rewrite the sources in the house style
 	@$(BIN)/prettier --write --log-level=warn .

@@ -70,6 +70,8 @@ const RESCHEDULE_VECTOR = 0xfd;
 const IPI_EVERY = 64;
 /** Deadlines are up to so many exits away: most are armed anew before they pass, as the few timer exits measured say. */
 const DEADLINE_SPAN = 128;
+/** One halt in so many lasts until the guest's own timer. */
+const TIMER_WAKES_EVERY = 32;
 const DOORBELL = 0xfe00_3000n;
 const SERIAL_PORT = 0x3f8;
 /** Vectors below are exceptions, which nobody EOIs. */
@@ -143,7 +145,7 @@ export class MixGuest implements Guest {
 
   /** Most halted guests are woken by a passed-through device without an exit; the rest by their own timer. */
   #whileHalted(view: GuestView, after: number): GuestAction {
-    if (view.hasDeadline && this.#random.below(8) === 0) return { kind: 'wait' };
+    if (view.hasDeadline && this.#random.below(TIMER_WAKES_EVERY) === 0) return { kind: 'wait' };
     return { kind: 'wake', after };
   }
 

@@ -1,9 +1,10 @@
 /**
  * The ```console blocks of a Markdown text: commands after `$ `, what they print, and how that is compared.
  *
- * After `console` a block may say: `verify` (the output must match, numbers apart), `exact` (numbers too), `status=N`
+ * After `console` a block may say: `verify` (the output must match, numbers and densities apart), `exact` (numbers too), `status=N`
  * (the last command's exit status, 0 unless said), `not-run` (shown only). In expected output a line `...` stands for
- * any lines, `{*}` for any text in a line, and a run of spaces for any other.
+ * any lines, `{*}` for any text in a line, and a run of spaces for any other. `make golden` rewrites what stands before and
+ * after a single `...`.
  */
 
 /** One command of a block and the output shown under it. */
@@ -62,11 +63,15 @@ function blockOf(info: string, lines: readonly string[], firstLine: number): Con
 
 const NUMBER = '-?[0-9][0-9,]*(?:\\.[0-9]+)?';
 const HEX = '0x[0-9a-f]+';
+/** Columns of a lane: how dense they are depends on the compiler that built the payload. */
+const DENSITY = '[▁▂▃▄▅▆▇█░▒▓·━─┬]+';
 
 const literal = (text: string): string => text.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&');
 
 function lineMatches(shown: string, printed: string, isExact: boolean): boolean {
-  const holes = isExact ? /(\{\*\}| +)/ : /(\{\*\}| +|0x[0-9a-f]+|-?[0-9][0-9,]*(?:\.[0-9]+)?)/;
+  const holes = isExact
+    ? /(\{\*\}| +)/
+    : /(\{\*\}| +|[▁▂▃▄▅▆▇█░▒▓·━─┬]+|0x[0-9a-f]+|\b[0-9a-f]{12}\b|-?[0-9][0-9,]*(?:\.[0-9]+)?)/;
   const source = shown
     .trimStart()
     .split(holes)
@@ -78,7 +83,9 @@ function lineMatches(shown: string, printed: string, isExact: boolean): boolean 
 function patternOf(part: string): string {
   if (part === '{*}') return '.*';
   if (part.startsWith(' ')) return ' +';
-  return part.startsWith('0x') ? HEX : NUMBER;
+  if (part.startsWith('0x')) return HEX;
+  if (/^[0-9a-f]{12}$/.test(part)) return '[0-9a-f]{12}';
+  return new RegExp(`^${DENSITY}$`).test(part) ? DENSITY : NUMBER;
 }
 
 /** Whether what was printed is what is shown; numbers may differ unless `isExact`. */
@@ -100,4 +107,12 @@ export function outputMatches(
     lineMatches(pattern, line, isExact) &&
     outputMatches(others, rest, isExact)
   );
+}
+
+/** What is shown, brought up to date: as many lines as before in front of a single `...`, and behind it. */
+export function refreshed(shown: readonly string[], printed: readonly string[]): readonly string[] {
+  const cut = shown.indexOf('...');
+  if (cut === -1) return printed;
+  const behind = shown.length - cut - 1;
+  return [...printed.slice(0, cut), '...', ...(behind === 0 ? [] : printed.slice(-behind))];
 }

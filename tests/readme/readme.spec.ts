@@ -1,10 +1,10 @@
 /** Every command that the README shows is run; every transcript marked `verify` is compared; every folder is named. */
 import { spawnSync } from 'node:child_process';
-import { readFileSync, readdirSync } from 'node:fs';
+import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { consoleBlocks, outputMatches } from './console-blocks.js';
+import { consoleBlocks, outputMatches, refreshed } from './console-blocks.js';
 import type { ConsoleBlock } from './console-blocks.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -20,12 +20,23 @@ function linesOf(text: string): string[] {
   return trimmed === '' ? [] : trimmed.split('\n').map((line) => line.trimEnd());
 }
 
+/** Replaces a transcript in the README; several in one run add up. */
+function rewrite(shown: readonly string[], now: readonly string[]): void {
+  const file = join(root, 'README.md');
+  const text = readFileSync(file, 'utf8');
+  writeFileSync(
+    file,
+    text.replace(shown.join('\n'), () => now.join('\n')),
+  );
+}
+
 function check({ commands, comparison, status: wanted }: ConsoleBlock): void {
   commands.forEach(({ line, command, output }, index) => {
     const { stdout, status } = spawnSync('bash', ['-c', `exec 2>&1; ${command}`], {
       cwd: root,
       encoding: 'utf8',
       input: '',
+      env: { ...process.env, LC_ALL: 'C.UTF-8', NO_COLOR: '1' },
     });
     const isLast = index === commands.length - 1;
     expect(status, `README.md:${line}: exit status of ${command}\n${stdout}`).toBe(
@@ -34,8 +45,9 @@ function check({ commands, comparison, status: wanted }: ConsoleBlock): void {
     if (comparison === 'none') return;
     const [shown, printed] = [linesOf(output.join('\n')), linesOf(stdout)];
     // The comparison that knows what may differ decides; the other one shows the difference.
-    if (!outputMatches(shown, printed, comparison === 'exact'))
-      expect(printed, `README.md:${line}: ${command}`).toEqual(shown);
+    if (outputMatches(shown, printed, comparison === 'exact')) return;
+    if (process.env['UPDATE_GOLDEN'] === '1') rewrite(shown, refreshed(shown, printed));
+    else expect(printed, `README.md:${line}: ${command}; accept with: make golden`).toEqual(shown);
   });
 }
 
