@@ -22,6 +22,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./commands/load.js')).command,
   },
   {
+    name: 'conform',
+    describe: 'holds the models against a second machine with real VMX (Bochs)',
+    load: async () => (await import('./commands/conform.js')).command,
+  },
+  {
     name: 'bench',
     describe: 'measures the figures of the README on this machine',
     load: async () => (await import('./commands/bench.js')).command,

@@ -1,0 +1,91 @@
+/**
+ * `conform`: the VMX models and the engine against a second machine with real VMX.
+ *
+ * Source: CLI ("conform"). A difference that no row of the known ones explains is a finding.
+ */
+import { conformance, type ConformanceReport } from '../../conform/conformance.js';
+import { SecondMachine } from '../../conform/second-machine.js';
+import { defineCommand } from '../command.js';
+import { EXIT } from '../exit-status.js';
+import { jsonText } from '../output/json.js';
+import { columnsOf } from '../output/table.js';
+import type { Terminal } from '../output/terminal.js';
+
+/** How many differences are printed in full. */
+const PRINTED = 10;
+const VALUE_WIDTH = 60;
+
+/** The command. */
+export const command = defineCommand({
+  usage: '',
+  positionals: {},
+  options: {
+    machine: {
+      type: 'string',
+      choices: ['bochs'],
+      default: 'bochs',
+      describe: 'The second machine',
+    },
+    long: { type: 'number', describe: 'Go on with random cases for so many seconds' },
+  },
+  examples: [
+    ['caretaker-emu conform', 'checks of VM entry, VM exits and instructions on Bochs too'],
+    ['caretaker-emu conform --long 600 --seed 7', 'ten minutes more of random ones'],
+  ],
+  run: ({ json, seed, long = 0 }, terminal) => {
+    const end = Date.now() + long * 1000;
+    const report = conformance(new SecondMachine(), {
+      seed: seed ?? 1,
+      onProgress: (text) => terminal.progress(`${text} ...`),
+      goesOn: () => Date.now() < end,
+    });
+    terminal.progress('');
+    terminal.print(json ? jsonText(report) : textOf(report, terminal));
+    return report.result === 'pass' ? EXIT.OK : EXIT.FINDING;
+  },
+});
+
+function textOf(report: ConformanceReport, terminal: Terminal): string {
+  const { exits, rows, variants, instructions, differences } = report;
+  const row = (name: string, tried: number, agree: number, known: number, rest: string) => [
+    `  ${name}`,
+    `${tried} tried`,
+    `${agree} agree`,
+    `${known} known`,
+    rest,
+  ];
+  const table = columnsOf(
+    [
+      row(
+        'checks of VM entry',
+        rows.tried,
+        rows.agree,
+        rows.known,
+        `${rows.notOffered} not offered`,
+      ),
+      row('mixtures of checks', variants.tried, variants.agree, variants.known, ''),
+      row('VM exits', exits.tried, exits.agree, exits.known, `${exits.values} values compared`),
+      row('instruction sequences', instructions.tried, instructions.agree, instructions.known, ''),
+    ],
+    terminal.columns,
+  );
+  const found = differences.filter(({ known }) => known === null);
+  const ids = [...new Set(differences.flatMap(({ known }) => known ?? []))];
+  const verdict =
+    found.length === 0
+      ? terminal.style('green', 'the two machines agree')
+      : terminal.style('red', `${found.length} differences that nothing explains`);
+  return [
+    `${report.machine}: ${verdict}`,
+    table,
+    `  known differences: ${ids.join(', ')}`,
+    ...found.slice(0, PRINTED).map(({ kind, title, what, model, second }) => {
+      return `  ${kind} "${title}": ${what}: here ${short(model)}, there ${short(second)}`;
+    }),
+    ...(found.length > PRINTED ? [`  and ${found.length - PRINTED} more: --json has all`] : []),
+  ].join('\n');
+}
+
+function short(value: string): string {
+  return value.length <= VALUE_WIDTH ? value : `${value.slice(0, VALUE_WIDTH)}...`;
+}

@@ -1,0 +1,175 @@
+/**
+ * Everything that is held against the second machine, as one report.
+ *
+ * Source: CLI ("conform"): `exits`, `rows`, `instructions`, `differences`.
+ * Invariant: each difference is in `differences`, known or not; `result` is "pass" when every one is known.
+ */
+import { Random } from '../clock/random.js';
+import { compareEntries, rowAttempts, type AttemptResult } from './entry-rows.js';
+import { bitAttempts, mixedAttempts } from './entry-variants.js';
+import { compareExits, type ExitResult } from './exits.js';
+import { compareSequences, type SequenceResult } from './instructions.js';
+import type { SecondMachine } from './second-machine.js';
+import { randomSequences, systematicSequences } from './sequences.js';
+
+/** Something on which the machines do not agree. */
+export interface ReportedDifference {
+  readonly kind: 'row' | 'exit' | 'instruction';
+  readonly title: string;
+  readonly what: string;
+  readonly model: string;
+  readonly second: string;
+  /** The id of the known difference that explains it. */
+  readonly known: string | null;
+}
+
+/** How many were tried, and how they came out. */
+export interface Tally {
+  tried: number;
+  agree: number;
+  known: number;
+  notOffered: number;
+}
+
+/** The report; the CLI prints it. */
+export interface ConformanceReport {
+  readonly result: 'pass' | 'fail';
+  readonly machine: string;
+  readonly seed: number;
+  /** Guests that exited for real, and the values compared of them. */
+  readonly exits: { tried: number; agree: number; known: number; values: number };
+  /** Checks of VM entry, one bad VMCS a row. */
+  readonly rows: Tally;
+  /** VMCSs with single bits turned over and mixtures of rows. */
+  readonly variants: Tally;
+  /** Instruction sequences. */
+  readonly instructions: { tried: number; agree: number; known: number };
+  readonly boots: number;
+  readonly differences: readonly ReportedDifference[];
+}
+
+/** What a caller decides: how much, and who is told of the progress. */
+export interface ConformanceOptions {
+  readonly seed: number;
+  readonly onProgress: (text: string) => void;
+  /** Asked between batches: whether to go on with more random ones. */
+  readonly goesOn: () => boolean;
+}
+
+const MIXTURES = 200;
+const SEQUENCES = 150;
+const LONGEST = 12;
+
+/** Holds the models against a second machine. @throws ConformError */
+export function conformance(
+  machine: SecondMachine,
+  options: ConformanceOptions,
+): ConformanceReport {
+  const { seed, onProgress, goesOn } = options;
+  const random = new Random(seed);
+  const differences: ReportedDifference[] = [];
+  const { capabilities } = machine;
+  onProgress('checks of VM entry');
+  const rows = tally(compareEntries(machine, rowAttempts(capabilities)), differences);
+  onProgress('VM exits');
+  const exits = exitTally(compareExits(machine), differences);
+  onProgress('mixtures of checks');
+  const variants = tally(
+    compareEntries(machine, mixedAttempts(capabilities, MIXTURES, random)),
+    differences,
+  );
+  onProgress('instructions');
+  const instructions = sequenceTally(
+    compareSequences(machine, [
+      ...systematicSequences(1, random),
+      ...randomSequences(SEQUENCES, LONGEST, random),
+    ]),
+    differences,
+  );
+  if (goesOn()) {
+    onProgress('every bit of the checked fields');
+    add(variants, tally(compareEntries(machine, bitAttempts(capabilities)), differences));
+  }
+  while (goesOn()) {
+    onProgress(`${instructions.tried} instruction sequences, ${variants.tried} VMCSs`);
+    const attempts = mixedAttempts(capabilities, MIXTURES, random);
+    add(variants, tally(compareEntries(machine, attempts), differences));
+    const sequences = randomSequences(4 * SEQUENCES, LONGEST, random);
+    add(instructions, sequenceTally(compareSequences(machine, sequences), differences));
+  }
+  return {
+    result: differences.every(({ known }) => known !== null) ? 'pass' : 'fail',
+    machine: 'bochs',
+    seed,
+    exits,
+    rows,
+    variants,
+    instructions,
+    boots: machine.boots,
+    differences,
+  };
+}
+
+function add<T extends object>(to: T, more: T): void {
+  for (const key of Object.keys(to) as (keyof T)[]) {
+    to[key] = ((to[key] as number) + (more[key] as number)) as T[keyof T];
+  }
+}
+
+function tally(results: readonly AttemptResult[], differences: ReportedDifference[]): Tally {
+  for (const { attempt, model, second, known } of results) {
+    if (model === second) continue;
+    const { title } = attempt;
+    differences.push({
+      kind: 'row',
+      title,
+      what: 'outcome',
+      model,
+      second,
+      known: known?.id ?? null,
+    });
+  }
+  return {
+    tried: results.length,
+    agree: results.filter(({ model, second, offered }) => model === second && offered).length,
+    known: results.filter(({ known }) => known !== null).length,
+    notOffered: results.filter(({ model, second, offered }) => model === second && !offered).length,
+  };
+}
+
+function exitTally(results: readonly ExitResult[], differences: ReportedDifference[]) {
+  for (const { title, differences: found } of results) {
+    for (const { what, model, second, known } of found) {
+      differences.push({ kind: 'exit', title, what, model, second, known: known?.id ?? null });
+    }
+  }
+  const isKnown = ({ differences: found }: ExitResult): boolean =>
+    found.length > 0 && found.every(({ known }) => known !== null);
+  return {
+    tried: results.length,
+    agree: results.filter(({ differences: found }) => found.length === 0).length,
+    known: results.filter(isKnown).length,
+    values: results.reduce((sum, { compared }) => sum + compared, 0),
+  };
+}
+
+function sequenceTally(results: readonly SequenceResult[], differences: ReportedDifference[]) {
+  for (const { sequence, differences: found, known } of results) {
+    for (const { what, model, second } of found) {
+      const { title } = sequence;
+      differences.push({
+        kind: 'instruction',
+        title,
+        what,
+        model,
+        second,
+        known: known?.id ?? null,
+      });
+    }
+  }
+  return {
+    tried: results.length,
+    agree: results.filter(({ differences: found }) => found.length === 0).length,
+    known: results.filter(({ known }) => known !== null).length,
+  };
+}

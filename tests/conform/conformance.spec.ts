@@ -1,0 +1,30 @@
+import { describe, expect, it } from 'vitest';
+import { conformance } from '../../emulator/conform/conformance.js';
+import { ConformError } from '../../emulator/conform/errors.js';
+import { runBochs } from '../../emulator/conform/bochs.js';
+import { SecondMachine } from '../../emulator/conform/second-machine.js';
+import { BOCHS, HAS_BOCHS } from './bochs-here.js';
+
+const quiet = { onProgress: () => undefined, goesOn: () => false };
+
+describe.skipIf(!HAS_BOCHS)(`the report of conform ${BOCHS}`, () => {
+  it('passes, accounts for everything that was tried, and is a function of its seed', () => {
+    const report = conformance(new SecondMachine(), { seed: 3, ...quiet });
+    expect(report.result).toBe('pass');
+    const { rows, variants, exits, instructions } = report;
+    expect(rows.agree + rows.known + rows.notOffered).toBe(rows.tried);
+    expect(variants.agree + variants.known + variants.notOffered).toBe(variants.tried);
+    expect(exits.agree + exits.known).toBe(exits.tried);
+    expect(instructions.agree + instructions.known).toBe(instructions.tried);
+    expect(rows.tried).toBeGreaterThan(250);
+    expect(exits.tried).toBeGreaterThan(110);
+    expect(instructions.tried).toBeGreaterThan(500);
+    expect(report.differences.every(({ known }) => known !== null)).toBe(true);
+  });
+});
+
+describe.skipIf(HAS_BOCHS)('without Bochs', () => {
+  it('says what to install', () => {
+    expect(() => runBochs(new Uint8Array(0x1_0000))).toThrow(ConformError);
+  });
+});
