@@ -5,6 +5,7 @@
  * Invariant: the sequence is a pure function of the seed; state() and fromState() continue it exactly.
  * Not modelled: cryptographic strength; RDRAND and RDSEED draw from here.
  */
+import { HarnessBug } from '../../abi/errors.js';
 import { joinHalves } from '../../abi/uint.js';
 
 /** Four words of 32 bits, never all zero. */
@@ -68,6 +69,7 @@ export class Random {
   /** An integer in [0, bound), without bias; `bound` is in [1, 2^32]. */
   below(bound: number): number {
     const whole = 0x1_0000_0000;
+    if (!(bound >= 1 && bound <= whole)) throw new HarnessBug(`no integer lies below ${bound}`);
     const fair = whole - (whole % bound);
     let drawn = this.nextU32();
     while (drawn >= fair) drawn = this.nextU32();

@@ -7,6 +7,7 @@
  * Invariant: what the architecture leaves undefined for a reason is absent.
  */
 import { EXIT_REASON } from '../../abi/exit-reasons.js';
+import { encodeInterruption, VECTOR } from '../../abi/interruption.js';
 import { high32, low32 } from '../../abi/uint.js';
 import type { GuestExit } from './guest.js';
 
@@ -82,14 +83,22 @@ export function doorbell(guestPhysicalAddress: bigint): GuestExit {
 /** Access kinds of an EPT violation: bits 0 to 2 of the qualification. */
 export const EPT_ACCESS = { read: 1n, write: 2n, fetch: 4n } as const;
 
+/** The guest was pushing the frame of a #PF when its stack's page was found missing. */
+const DELIVERING_PAGE_FAULT = {
+  idtVectoringInfo: encodeInterruption('HARD_EXCEPTION', VECTOR.PF, { deliverCode: true }),
+  idtVectoringErrorCode: 2,
+} as const;
+
 /** An access to a page that EPT does not map; the length is undefined. */
 export function eptViolation(
   guestPhysicalAddress: bigint,
   guestLinearAddress: bigint,
   access: keyof typeof EPT_ACCESS = 'write',
+  delivering: 'nothing' | 'page-fault' = 'nothing',
 ): GuestExit {
   const linearValidAndTranslated = 0x180n;
   return {
+    ...(delivering === 'page-fault' ? DELIVERING_PAGE_FAULT : {}),
     basic: EXIT_REASON.EXIT_REASON_EPT_VIOLATION,
     qualification: EPT_ACCESS[access] | linearValidAndTranslated,
     guestPhysicalAddress,

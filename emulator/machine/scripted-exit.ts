@@ -27,7 +27,12 @@ export function toExit(exit: ScriptedExit): GuestExit {
     case 'doorbell':
       return exits.doorbell(exit.gpa);
     case 'ept-violation':
-      return exits.eptViolation(exit.gpa, 0xffff_8880_0000_0000n + exit.gpa, exit.access);
+      return exits.eptViolation(
+        exit.gpa,
+        0xffff_8880_0000_0000n + exit.gpa,
+        exit.access,
+        exit.delivering,
+      );
     case 'xsetbv':
       return exits.xsetbv(exit.value);
     default:

@@ -169,6 +169,8 @@ export class VcpuFileHandler implements LiveupdateFileHandler {
   unpreserve({ file, serializedData }: FileOpArgs & { readonly file: OpenFile }): void {
     const { vm, vcpu } = this.#kvm.vcpuOf(file)!;
     const { kernel } = this.#kvm;
+    // First, because coming back replaces the VMCS region.
+    vcpu.memory.unpreserve(vm.kernel);
     reattach(vm, vcpu);
     vm.machine.vcpuAdopted(vcpu.id);
     if (vm.machine.stopVcpu(vcpu.id).ok) {
@@ -178,7 +180,6 @@ export class VcpuFileHandler implements LiveupdateFileHandler {
       kernel.cpuPreserve.unpreserve(vcpu.pcpu);
       startVcpu(vm, vcpu);
     }
-    vcpu.memory.unpreserve(vm.kernel);
     kernel.khoOut.unpreserveFree(serializedData);
   }
 

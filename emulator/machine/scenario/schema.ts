@@ -49,6 +49,8 @@ const scriptedExit = z.discriminatedUnion('kind', [
     kind: z.literal('ept-violation'),
     gpa: u64,
     access: z.enum(['read', 'write', 'fetch']).default('write'),
+    /** What the processor was delivering to the guest when the page was found missing. */
+    delivering: z.enum(['nothing', 'page-fault']).default('nothing'),
   }),
   z.strictObject({ kind: z.literal('xsetbv'), value: u64 }),
 ]);
