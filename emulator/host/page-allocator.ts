@@ -31,6 +31,8 @@ export interface PageRequest {
   readonly pages: number;
   readonly label: string;
   readonly align?: number;
+  /** The first byte, where nothing else will do. */
+  readonly at?: bigint;
   /** Whose pages they become; the kernel's own unless said otherwise. */
   readonly owner?: Owner;
   /** Movable pages may lie in scratch, and then cannot be handed over. */
@@ -97,6 +99,7 @@ export class PageAllocator {
     if (!Number.isSafeInteger(pages) || pages < 1) return refuse('EINVAL');
     if (align < 1 || 2 ** Math.round(Math.log2(align)) !== align) return refuse('EINVAL');
     const early = !this.#up;
+    if (request.at !== undefined) return this.#allocAt(request, request.at);
     let pfn = early ? undefined : firstFit(this.#free, pages, align);
     if (pfn === undefined && (early || request.movable === true)) {
       pfn = firstFit(this.#freeScratch, pages, align);
@@ -106,6 +109,14 @@ export class PageAllocator {
     this.#free = subtractFrames(this.#free, [range]);
     this.#freeScratch = subtractFrames(this.#freeScratch, [range]);
     return ok(this.#record(range, request.owner ?? this.#owner, request.label));
+  }
+
+  /** As Linux' alloc_contig_range() for one place. Errnos: ENOMEM a page of it is not free. */
+  #allocAt({ pages, owner, label }: PageRequest, at: bigint): Result<PageRun> {
+    const range = { start: pfnOf(at), count: pages };
+    if (!this.#free.some((free) => contains(free, range))) return refuse('ENOMEM');
+    this.#free = subtractFrames(this.#free, [range]);
+    return ok(this.#record(range, owner ?? this.#owner, label));
   }
 
   /** As alloc(), with every byte zero. Errnos: those of alloc(). */

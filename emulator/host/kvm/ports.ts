@@ -15,6 +15,8 @@ export interface PageWish {
   readonly owner?: Owner;
   /** In pages, a power of two. */
   readonly align?: number;
+  /** The first byte, where nothing else will do. */
+  readonly at?: bigint;
 }
 
 /** The kernel around KVM. */

@@ -39,6 +39,12 @@ const WISHES = {
 /** The name of an allocation; the instance is sized by the image. */
 export type PagesName = keyof typeof WISHES | 'instance';
 
+/** The pages of an instance; `at` where the image is linked, if it cannot move. */
+export interface InstanceWish {
+  readonly pages: number;
+  readonly at?: bigint;
+}
+
 export class VcpuMemory {
   readonly #pages = new Map<PagesName, VcpuPages>();
 
@@ -59,9 +65,10 @@ export class VcpuMemory {
     return { ok: true, value: memory };
   }
 
-  /** Allocates the instance's pages, guards included. Errnos: ENOMEM. */
-  allocateInstance(kernel: KvmKernel, vcpuId: number, pages: number): Result<bigint> {
-    const got = kernel.allocate({ pages, label: `vCPU ${vcpuId} instance`, owner: 'payload' });
+  /** Allocates the instance's pages, guards included; at one place for an image that cannot move. Errnos: ENOMEM. */
+  allocateInstance(kernel: KvmKernel, vcpuId: number, wish: InstanceWish): Result<bigint> {
+    const { pages } = wish;
+    const got = kernel.allocate({ ...wish, label: `vCPU ${vcpuId} instance`, owner: 'payload' });
     if (got.ok) this.#pages.set('instance', { what: 'instance', hpa: got.value, pages });
     return got;
   }

@@ -278,7 +278,10 @@ export class KvmVm {
 
   /** Copies the image for one vCPU, fills KVM's fields, runs init. */
   #install(vcpu: KvmVcpu, image: CaretakerImage): Result<void> {
-    const base = vcpu.memory.allocateInstance(this.kernel, vcpu.id, spanPages(image));
+    const pages = spanPages(image);
+    const at = image.pages.start - BigInt(PAGE_SIZE);
+    const wish = image.type === 'ET_EXEC' ? { pages, at } : { pages };
+    const base = vcpu.memory.allocateInstance(this.kernel, vcpu.id, wish);
     if (!base.ok) return base;
     try {
       const loaded = place(image, base.value + BigInt(PAGE_SIZE));
