@@ -69,6 +69,8 @@ export class Lane {
   /** The last PAUSE: a poll is in vain when nothing but the TSC differs from the one before. */
   readonly poll = {
     site: -1n,
+    /** PAUSEs at this site without one elsewhere. */
+    count: 0,
     stores: 0,
     rdtscs: 0,
     tsc: 0,

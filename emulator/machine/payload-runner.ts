@@ -23,6 +23,9 @@ import { payloadStateOf } from './wake.js';
 /** No handler may take longer; the bounded invariant has a tighter bound of its own. */
 const RUN_LIMIT = 200_000;
 
+/** Polls of one wait that are executed though something but the flag changes in them. */
+const POLLS_SEEN = 64;
+
 export class PayloadRunner {
   readonly #machine: Machine;
 
@@ -271,6 +274,10 @@ export class PayloadRunner {
       if (before.words[word] !== words[word] && !isTsc) same = false;
       before.words[word] = words[word]!;
     }
+    // A wait may count its polls. Only the flag, a request or an event ends it, so after many polls the rest are skipped.
+    // DEVIATION: such a count is then lower than the processor's.
+    before.count = before.site === site ? before.count + 1 : 0;
+    if (lane.inExit && lane.exit.outcome === 'blocked' && before.count >= POLLS_SEEN) same = true;
     if (same) lane.pollTicks = Math.max(1, now - before.tsc);
     before.isVain = same;
     before.site = site;
