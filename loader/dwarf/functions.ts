@@ -1,0 +1,114 @@
+/**
+ * Functions with their code, and the chain of inlined calls that an address is in.
+ *
+ * Source: DWARF 5, "Subroutine and Entry Point Entries", "Inlined Subroutines", "Lexical Block Entries".
+ * Invariant: chainAt() is innermost first, and every frame but the first stands at the call that it makes.
+ */
+import { toIndex } from '../../abi/uint.js';
+import type { AddressRange } from '../image.js';
+import { DW_AT, DW_TAG } from './constants.js';
+import type { DebugInfo } from './debug-info.js';
+import type { Entry } from './entry.js';
+import { refuseDwarf } from './errors.js';
+import type { Lines, SourceLine } from './lines.js';
+import { isInside, rangesOf } from './ranges.js';
+import type { CodeRange } from './ranges.js';
+
+/** A function that has code of its own. */
+export interface FunctionInfo {
+  readonly name: string;
+  readonly ranges: readonly AddressRange[];
+}
+
+/** One frame of a chain: a function, and where in its source it stands. */
+export interface SourceFrame {
+  readonly name: string;
+  readonly isInlined: boolean;
+  readonly place: SourceLine | undefined;
+}
+
+interface Placed {
+  readonly entry: Entry;
+  readonly ranges: readonly CodeRange[];
+}
+
+const T = DW_TAG;
+const SUBPROGRAMS: ReadonlySet<number> = new Set([T.subprogram]);
+const SCOPES: readonly number[] = [T.lexical_block, T.inlined_subroutine];
+const MAX_DEPTH = 256;
+
+/** The functions of one file. */
+export class Functions {
+  readonly #info: DebugInfo;
+  readonly #lines: Lines;
+  readonly #placed: Placed[] = [];
+
+  /** @throws DwarfError. */
+  constructor(info: DebugInfo, lines: Lines) {
+    this.#info = info;
+    this.#lines = lines;
+    for (const unit of info.units) {
+      for (const entry of info.entries(unit, SUBPROGRAMS)) {
+        const ranges = rangesOf(info, entry);
+        if (ranges.length > 0) this.#placed.push({ entry, ranges });
+      }
+    }
+  }
+
+  /** All functions that have code, in the order of the file. */
+  get all(): FunctionInfo[] {
+    return this.#placed.map(({ entry, ranges }) => {
+      const big = ranges.map(({ start, end }) => ({ start: BigInt(start), end: BigInt(end) }));
+      return { name: this.#nameOf(entry), ranges: big };
+    });
+  }
+
+  /** The scopes around an address: the function, then blocks and inlined functions, innermost last. */
+  scopesAt(address: bigint): Entry[] {
+    if (address < 0n || address > BigInt(Number.MAX_SAFE_INTEGER)) return [];
+    const wanted = toIndex(address);
+    const found = this.#placed.find(({ ranges }) => isInside(ranges, wanted));
+    const scopes: Entry[] = [];
+    for (let scope = found?.entry; scope !== undefined; scope = this.#innerScope(scope, wanted)) {
+      if (scopes.push(scope) > MAX_DEPTH) {
+        refuseDwarf('BAD_UNIT', 'scopes too deep', this.#info.where(scope));
+      }
+    }
+    return scopes;
+  }
+
+  /** The function at an address and those inlined into it there, innermost first; empty outside every function. */
+  chainAt(address: bigint): SourceFrame[] {
+    const scopes = this.scopesAt(address).filter(({ tag }) => tag !== T.lexical_block);
+    let place = this.#lines.at(address);
+    return scopes.reverse().map((scope) => {
+      const isInlined = scope.tag === T.inlined_subroutine;
+      const frame = { name: this.#nameOf(scope), isInlined, place };
+      if (isInlined) place = this.#callSite(scope);
+      return frame;
+    });
+  }
+
+  #nameOf(entry: Entry): string {
+    return this.#info.nameOf(entry) ?? '??';
+  }
+
+  #innerScope(scope: Entry, address: number): Entry | undefined {
+    for (const child of scope.children()) {
+      this.#info.budget.spend(1);
+      if (SCOPES.includes(child.tag) && isInside(rangesOf(this.#info, child), address))
+        return child;
+    }
+    return undefined;
+  }
+
+  #callSite(inlined: Entry): SourceLine {
+    const file = this.#info.number(inlined, DW_AT.call_file);
+    return {
+      file: (file === undefined ? undefined : this.#lines.fileOf(inlined.unit, file)) ?? '??',
+      line: this.#info.number(inlined, DW_AT.call_line) ?? 0,
+      column: this.#info.number(inlined, DW_AT.call_column) ?? 0,
+      isStatement: true,
+    };
+  }
+}
