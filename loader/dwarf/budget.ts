@@ -10,10 +10,17 @@ const STEPS_AT_LEAST = 1 << 18;
 
 /** Steps that are left; every reader of one file draws on the same. */
 export class Budget {
+  readonly #steps: number;
   #left: number;
 
   constructor(sectionBytes: number) {
-    this.#left = STEPS_AT_LEAST + STEPS_PER_BYTE * sectionBytes;
+    this.#steps = STEPS_AT_LEAST + STEPS_PER_BYTE * sectionBytes;
+    this.#left = this.#steps;
+  }
+
+  /** Begins a new question to a file that stays open. */
+  renew(): void {
+    this.#left = this.#steps;
   }
 
   /** @throws DwarfError TOO_MUCH_WORK when no steps are left. */

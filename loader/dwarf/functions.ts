@@ -66,6 +66,7 @@ export class Functions {
   /** The scopes around an address: the function, then blocks and inlined functions, innermost last. */
   scopesAt(address: bigint): Entry[] {
     if (address < 0n || address > BigInt(Number.MAX_SAFE_INTEGER)) return [];
+    this.#info.budget.renew();
     const wanted = toIndex(address);
     const found = this.#placed.find(({ ranges }) => isInside(ranges, wanted));
     const scopes: Entry[] = [];

@@ -39,7 +39,7 @@ export class Lines {
     this.#info = info;
     for (const unit of info.units) this.#readTable(unit);
     // A later row of one address replaces an earlier one, which has no length.
-    this.#rows.sort((a, b) => a.address - b.address || a.end - b.end);
+    this.#rows.sort((a, b) => (a.address === b.address ? a.end - b.end : a.address - b.address));
   }
 
   /** The line of the instruction at an address. */
