@@ -78,7 +78,7 @@ function linesOf(output: string): string[] {
 
 function readLine(line: string, fields: readonly FieldName[]): Answer {
   const [letter, ...words] = line.split(' ');
-  const wide = words.map((word) => (letter === 'D' ? 0n : BigInt(`0x${word}`)));
+  const wide = words.map((word) => (letter === 'D' ? 0n : wordOf(word)));
   const number = (index: number): number => parseInt(words[index] ?? '0', 16);
   switch (letter) {
     case 'E':
@@ -98,7 +98,7 @@ function readLine(line: string, fields: readonly FieldName[]): Answer {
     case 'D':
       return {
         kind: 'memory',
-        address: BigInt(`0x${words[0]!}`),
+        address: wordOf(words[0]!),
         bytes: Uint8Array.from(Buffer.from(words[1] ?? '', 'hex')),
       };
     case 'V':
@@ -112,6 +112,11 @@ function readLine(line: string, fields: readonly FieldName[]): Answer {
     default:
       throw new ConformError('ANSWER_MALFORMED', `the monitor printed: ${line}`, { line });
   }
+}
+
+/** A word as the monitor prints it, without a prefix. */
+function wordOf(digits: string): bigint {
+  return BigInt(['0x', digits].join(''));
 }
 
 function entryOf(

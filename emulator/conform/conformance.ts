@@ -9,12 +9,13 @@ import { compareEntries, rowAttempts, type AttemptResult } from './entry-rows.js
 import { bitAttempts, mixedAttempts } from './entry-variants.js';
 import { compareExits, type ExitResult } from './exits.js';
 import { compareSequences, type SequenceResult } from './instructions.js';
+import { comparePayload, type PayloadResult } from './payload-exits.js';
 import type { SecondMachine } from './second-machine.js';
 import { randomSequences, systematicSequences } from './sequences.js';
 
 /** Something on which the machines do not agree. */
 export interface ReportedDifference {
-  readonly kind: 'row' | 'exit' | 'instruction';
+  readonly kind: 'row' | 'exit' | 'instruction' | 'payload';
   readonly title: string;
   readonly what: string;
   readonly model: string;
@@ -38,6 +39,8 @@ export interface ConformanceReport {
   readonly seed: number;
   /** Guests that exited for real, and the values compared of them. */
   readonly exits: { tried: number; agree: number; known: number; values: number };
+  /** The payload as the exit handler on both: exits that it answered, the routed one last, and values compared. */
+  readonly payload: { exits: number; values: number; agree: number };
   /** Checks of VM entry, one bad VMCS a row. */
   readonly rows: Tally;
   /** VMCSs with single bits turned over and mixtures of rows. */
@@ -63,12 +66,15 @@ const LONGEST = 12;
 /** Holds the models against a second machine. @throws ConformError */
 export function conformance(
   machine: SecondMachine,
+  payloadFile: Uint8Array,
   options: ConformanceOptions,
 ): ConformanceReport {
   const { seed, onProgress, goesOn } = options;
   const random = new Random(seed);
   const differences: ReportedDifference[] = [];
   const { capabilities } = machine;
+  onProgress('the payload as the exit handler');
+  const payload = payloadTally(comparePayload(machine, payloadFile), differences);
   onProgress('checks of VM entry');
   const rows = tally(compareEntries(machine, rowAttempts(capabilities)), differences);
   onProgress('VM exits');
@@ -101,6 +107,7 @@ export function conformance(
     result: differences.every(({ known }) => known !== null) ? 'pass' : 'fail',
     machine: 'bochs',
     seed,
+    payload,
     exits,
     rows,
     variants,
@@ -151,6 +158,16 @@ function exitTally(results: readonly ExitResult[], differences: ReportedDifferen
     known: results.filter(isKnown).length,
     values: results.reduce((sum, { compared }) => sum + compared, 0),
   };
+}
+
+function payloadTally(
+  { exits, values, differences: found }: PayloadResult,
+  differences: ReportedDifference[],
+) {
+  for (const { exit, what, model, second } of found) {
+    differences.push({ kind: 'payload', title: exit, what, model, second, known: null });
+  }
+  return { exits, values, agree: values - found.length };
 }
 
 function sequenceTally(results: readonly SequenceResult[], differences: ReportedDifference[]) {

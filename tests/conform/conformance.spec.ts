@@ -1,16 +1,23 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { conformance } from '../../emulator/conform/conformance.js';
 import { ConformError } from '../../emulator/conform/errors.js';
 import { runBochs } from '../../emulator/conform/bochs.js';
+import { packageRoot } from '../../emulator/machine/package-root.js';
 import { SecondMachine } from '../../emulator/conform/second-machine.js';
 import { BOCHS, HAS_BOCHS } from './bochs-here.js';
 
+const payloadFile = (): Uint8Array =>
+  readFileSync(join(packageRoot(), 'caretaker-payload', 'build', 'caretaker.elf'));
 const quiet = { onProgress: () => undefined, goesOn: () => false };
 
 describe.skipIf(!HAS_BOCHS)(`the report of conform ${BOCHS}`, () => {
   it('passes, accounts for everything that was tried, and is a function of its seed', () => {
-    const report = conformance(new SecondMachine(), { seed: 3, ...quiet });
+    const report = conformance(new SecondMachine(), payloadFile(), { seed: 3, ...quiet });
     expect(report.result).toBe('pass');
+    expect(report.payload.exits).toBe(30);
+    expect(report.payload.agree).toBe(report.payload.values);
     const { rows, variants, exits, instructions } = report;
     expect(rows.agree + rows.known + rows.notOffered).toBe(rows.tried);
     expect(variants.agree + variants.known + variants.notOffered).toBe(variants.tried);

@@ -1,5 +1,5 @@
 /**
- * `conform`: the VMX models and the engine against a second machine with real VMX.
+ * `conform`: a payload, the VMX models and the engine against a second machine with real VMX.
  *
  * Source: CLI ("conform"). A difference that no row of the known ones explains is a finding.
  */
@@ -10,6 +10,7 @@ import { EXIT } from '../exit-status.js';
 import { jsonText } from '../output/json.js';
 import { columnsOf } from '../output/table.js';
 import type { Terminal } from '../output/terminal.js';
+import { PAYLOAD_ARGUMENT, readPayloadFile, referencePayload } from '../payload-file.js';
 
 /** How many differences are printed in full. */
 const PRINTED = 10;
@@ -17,8 +18,8 @@ const VALUE_WIDTH = 60;
 
 /** The command. */
 export const command = defineCommand({
-  usage: '',
-  positionals: {},
+  usage: '[payload]',
+  positionals: { payload: PAYLOAD_ARGUMENT },
   options: {
     machine: {
       type: 'string',
@@ -29,12 +30,14 @@ export const command = defineCommand({
     long: { type: 'number', describe: 'Go on with random cases for so many seconds' },
   },
   examples: [
-    ['caretaker-emu conform', 'checks of VM entry, VM exits and instructions on Bochs too'],
+    ['caretaker-emu conform', 'the reference payload, and the models it runs on, on Bochs too'],
+    ['caretaker-emu conform my.elf', 'the same with yours as the exit handler'],
     ['caretaker-emu conform --long 600 --seed 7', 'ten minutes more of random ones'],
   ],
-  run: ({ json, seed, long = 0 }, terminal) => {
+  run: ({ payload = referencePayload(), json, seed, long = 0 }, terminal) => {
+    const file = readPayloadFile(payload);
     const end = Date.now() + long * 1000;
-    const report = conformance(new SecondMachine(), {
+    const report = conformance(new SecondMachine(), file, {
       seed: seed ?? 1,
       onProgress: (text) => terminal.progress(`${text} ...`),
       goesOn: () => Date.now() < end,
@@ -46,7 +49,7 @@ export const command = defineCommand({
 });
 
 function textOf(report: ConformanceReport, terminal: Terminal): string {
-  const { exits, rows, variants, instructions, differences } = report;
+  const { payload, exits, rows, variants, instructions, differences } = report;
   const row = (name: string, tried: number, agree: number, known: number, rest: string) => [
     `  ${name}`,
     `${tried} tried`,
@@ -56,6 +59,11 @@ function textOf(report: ConformanceReport, terminal: Terminal): string {
   ];
   const table = columnsOf(
     [
+      [
+        '  the payload itself',
+        `${payload.exits} exits`,
+        `${payload.agree} of ${payload.values} values agree`,
+      ],
       row(
         'checks of VM entry',
         rows.tried,
