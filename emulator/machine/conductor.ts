@@ -230,6 +230,9 @@ export class Conductor {
   // Steps.
 
   #run(step: Extract<Step, { run: unknown }>['run']): void {
+    if (step.exits === undefined && step.seconds === undefined) {
+      throw this.#outOfOrder('run', 'says neither exits nor seconds, so it would not end');
+    }
     this.#follow(step);
     this.#schedule(step.script);
     const target = this.#exits() + (step.exits ?? Infinity);
@@ -274,6 +277,7 @@ export class Conductor {
       }
       this.#must(done, `LIVEUPDATE_SESSION_PRESERVE_FD ${name}`);
     }
+    this.#unfulfilled('preserve', step.expect);
     this.machine.gapBegins();
     this.gap = { tscStart: begun, tscEnd: begun };
     this.#enter('detached');
@@ -289,6 +293,7 @@ export class Conductor {
   #closeSession(): void {
     if (this.#agent === null) throw this.#outOfOrder('close-session', 'no session was created');
     this.#must(this.#agent.close(this.#session), 'close of the session');
+    this.#session = -1;
     if (this.gap !== null) this.gap.tscEnd = this.machine.now();
     this.#enter('attached');
     this.#say('session closed: the update is cancelled, KVM_ATTACHED in the same kernel', 3);
@@ -316,6 +321,12 @@ export class Conductor {
   }
 
   #kexec(step: Extract<Step, { kexec: unknown }>['kexec']): void {
+    if (this.#session < 0 || this.gap === null) {
+      throw this.#outOfOrder(
+        'kexec',
+        'vCPUs that are not preserved would be lost; preserve comes first',
+      );
+    }
     this.#follow(step);
     this.#schedule(step.script);
     const begun = this.machine.now();
@@ -326,6 +337,7 @@ export class Conductor {
       return;
     }
     const gap = this.#must(gone, 'reboot(LINUX_REBOOT_CMD_KEXEC)');
+    this.#unfulfilled('kexec', step.expect);
     this.machine.kvm = null;
     this.machine.tablesChanged();
     for (const range of gap.overwritten) {
@@ -393,6 +405,7 @@ export class Conductor {
 
   /** The scheduler moves the vCPU's thread: it leaves its core with VMCLEAR and goes on elsewhere. */
   #migrate({ vcpu, pcpu }: { vcpu: number; pcpu: number }): void {
+    if (pcpu === 0) throw this.#outOfOrder('migrate', "core 0 is the host's own");
     if (pcpu >= this.machine.cores.length) {
       throw this.#outOfOrder('migrate', `there are cores 0 to ${this.machine.cores.length - 1}`);
     }
@@ -407,7 +420,8 @@ export class Conductor {
   /** "Stop all your work, serialize your state", as the review put it; then the vCPU goes on. */
   #stop(vcpu: number): void {
     this.#must(this.#kvmOrThrow().stopAndResume(vcpu), 'stop and serialize');
-    this.#say(`vCPU ${vcpu} was stopped, serialized and resumed`, 3);
+    const isAlone = this.machine.lane(vcpu).vcpu.state === 'detached';
+    this.#say(`vCPU ${vcpu} was stopped and serialized${isAlone ? '' : ', and goes on'}`, 3);
   }
 
   // What steps share.
@@ -456,6 +470,19 @@ export class Conductor {
       call,
       errno: result.errno,
     });
+  }
+
+  /** A step that was to be refused and was not. */
+  #unfulfilled(step: string, expected: string | undefined): void {
+    if (expected === undefined) return;
+    throw new ConductorError(
+      'HOST_REFUSED',
+      `step ${step}: expected -${expected}, and it succeeded`,
+      {
+        call: step,
+        errno: expected,
+      },
+    );
   }
 
   #outOfOrder(step: string, why: string): ConductorError {

@@ -25,6 +25,12 @@ export class Hooks {
   atBlock(lane: Lane, ledger: Ledger): void {
     for (const look of this.#block) look(lane, ledger);
   }
+  atHandOver(lane: Lane, ledger: Ledger): void {
+    for (const invariant of this.invariants) invariant.atHandOver?.(lane, ledger);
+  }
+  atStop(lane: Lane, ledger: Ledger): void {
+    for (const invariant of this.invariants) invariant.atStop?.(lane, ledger);
+  }
   atGap(lane: Lane, ledger: Ledger): void {
     for (const invariant of this.invariants) invariant.atGap?.(lane, ledger);
   }

@@ -38,6 +38,8 @@ export type LanePhase =
   /** The payload parked the core, or the vCPU cannot go on. */
   | 'stopped';
 
+/** The guest's registers that VM exit leaves in the core. */
+const KEPT = ['CR2', 'DR0', 'DR1', 'DR2', 'DR3', 'DR6'] as const satisfies readonly RegisterName[];
 const NO_ACCESSES: readonly LoggedAccess[] = [];
 
 export class Lane {
@@ -134,9 +136,10 @@ export class Lane {
     return hex(joinHalves(this.exit.registers[at + 1]!, this.exit.registers[at]!));
   }
 
-  /** Whether the next VM entry injects a hardware exception. */
+  /** Whether the next VM entry injects a hardware exception other than the one that the exit interrupted. */
   injectsFault(): boolean {
     const info = this.vmcs.words[2 * VMCS_SLOT.VM_ENTRY_INTR_INFO_FIELD]!;
+    if (((info ^ this.exit.low('IDT_VECTORING_INFO_FIELD')) & ~(1 << 12)) === 0) return false;
     return info >>> 31 === 1 && ((info >>> 8) & 7) === 3;
   }
 
@@ -175,6 +178,10 @@ export class Lane {
     this.#msrMark = mark;
     this.#xcr0AtExit = registers.words[2 * REG.XCR0]!;
     this.#cr8AtExit = registers.words[2 * REG.CR8]!;
+    for (let i = 0; i < KEPT.length; i++) {
+      this.#keptAtExit[2 * i] = registers.words[2 * REG[KEPT[i]!]]!;
+      this.#keptAtExit[2 * i + 1] = registers.words[2 * REG[KEPT[i]!] + 1]!;
+    }
   }
 
   /** What of it has changed, one sentence each. */
@@ -189,6 +196,12 @@ export class Lane {
     if (registers.words[2 * REG.XCR0] !== this.#xcr0AtExit) changes.push('XCR0 changed');
     if (registers.words[2 * REG.CR8] !== this.#cr8AtExit)
       changes.push('the task priority (CR8) changed');
+    for (let i = 0; i < KEPT.length; i++) {
+      const at = 2 * REG[KEPT[i]!];
+      const low = registers.words[at] === this.#keptAtExit[2 * i];
+      if (!low || registers.words[at + 1] !== this.#keptAtExit[2 * i + 1])
+        changes.push(`${KEPT[i]!} changed`);
+    }
     return changes;
   }
 
@@ -227,7 +240,7 @@ export class Lane {
     if ((soft.get(`posted[${vector >> 6}]`) & bit) !== 0n) return true;
     const timer = soft.number('lvt_timer') & 0xff;
     if (vector === timer) return soft.get('tsc_deadline') !== 0n || this.isTimerDisarmed;
-    const injected = this.vmcs.words[2 * VMCS_SLOT.VM_ENTRY_INTR_INFO_FIELD]!;
+    const injected = this.pcpu.vmx.current?.low(VMCS_SLOT.VM_ENTRY_INTR_INFO_FIELD) ?? 0;
     return injected >>> 31 === 1 && (injected & 0xff) === vector;
   }
 
@@ -281,6 +294,7 @@ export class Lane {
   #msrBaseline: MsrFileState | null = null;
   #xcr0AtExit = 0;
   #cr8AtExit = 0;
+  readonly #keptAtExit = new Uint32Array(2 * KEPT.length);
   readonly #asserted = new Float64Array(256);
   readonly #delivered = new Float64Array(256);
   readonly #assertedTsc = new Float64Array(256);

@@ -222,6 +222,10 @@ export class Machine implements KvmMachine {
     this.lane(vcpuId).pcpu.apic.request(NOTIFICATION_VECTOR);
   }
 
+  waitFor(holds: () => boolean): boolean {
+    return this.runUntil(holds, this.#hostTsc + STOP_TIMEOUT_TICKS);
+  }
+
   stopVcpu(vcpuId: number): Result<void> {
     const lane = this.lane(vcpuId);
     if (lane.phase === 'in-kvm') return DONE;
@@ -368,13 +372,14 @@ export class Machine implements KvmMachine {
     }
     lane.vcpu = found.vcpu;
     const wasAdopting = found.vcpu.state === 'adopting';
-    const before = wasAdopting ? lane.vmcs.values.slice() : null;
+    // After a stop the VMCS lies in memory: KVM loads it first, and compares nothing.
+    const before = wasAdopting ? (lane.pcpu.vmx.current?.values.slice() ?? null) : null;
     const verdict = onRoutedExit(found.vm, found.vcpu, lane.pcpu.registers.words[2 * REG.RDX]!);
     lane.inExit = false;
     lane.pcpu.clock.advance(verdict.kind === 'user' ? KVM_USER_EXIT_TICKS : KVM_EXIT_TICKS);
     this.timeline.add(lane.pcpu.now(), lane.id, `routed to ${kvm.kernel.image.banner}`, 1);
-    if (before !== null) {
-      this.hooks.atTakeOver(lane, this.ledger, before);
+    if (before !== null) this.hooks.atTakeOver(lane, this.ledger, before);
+    if (wasAdopting) {
       this.timeline.add(lane.pcpu.now(), lane.id, 'adopted: VMCS taken over by the next kernel', 3);
     }
     if (verdict.kind === 'dead') {

@@ -163,19 +163,24 @@ export class PayloadRunner {
   /** The exit was answered; what goes to KVM is an NMI or an interrupt of the host's that came meanwhile. */
   #hostEvent(lane: Lane): void {
     if (lane.exit.outcome === null) this.#settle(lane, 'fastpath');
+    this.#machine.hooks.atHandOver(lane, this.#machine.ledger);
     this.#machine.count('hostEventsHandedOn');
   }
 
   /** Stopped on request: the exit at hand was answered, or counts as blocked (CONTRACT, "Stop and serialize"). */
   #serialized(lane: Lane): void {
-    const isAnswered = lane.vcpu.ccbView.number('exit_reason') === CARETAKER_NO_EXIT;
-    if (lane.exit.outcome === null) {
-      this.#settle(lane, isAnswered ? 'fastpath' : 'blocked');
-      if (!isAnswered) lane.waitBeganTsc = lane.pcpu.now();
-    }
-    if (!isAnswered) this.#released(lane);
+    if (lane.exit.outcome === null) this.#settleStopped(lane);
+    if (lane.exit.outcome === 'blocked') this.#released(lane);
+    this.#machine.hooks.atHandOver(lane, this.#machine.ledger);
     this.#machine.count('serialized');
     this.#machine.timeline.add(lane.pcpu.now(), lane.id, 'stopped and serialized', 3);
+  }
+
+  #settleStopped(lane: Lane): void {
+    const isAnswered = lane.vcpu.ccbView.number('exit_reason') === CARETAKER_NO_EXIT;
+    this.#settle(lane, isAnswered ? 'fastpath' : 'blocked');
+    if (!isAnswered) lane.waitBeganTsc = lane.pcpu.now();
+    this.#machine.hooks.atStop(lane, this.#machine.ledger);
   }
 
   /** The first poll of an exit makes it a blocked one; an unchanged poll puts the core to sleep until something happens. */
@@ -185,6 +190,8 @@ export class PayloadRunner {
       this.#parked(lane);
       return 'over';
     }
+    const isStopped = payloadStateOf(lane) === CARETAKER_RUN_STATE.SERIALIZED;
+    if (isStopped && lane.inExit && lane.exit.outcome === null) this.#settleStopped(lane);
     if (lane.inExit && lane.exit.outcome === null) {
       this.#settle(lane, 'blocked');
       lane.waitBeganTsc = lane.pcpu.now();

@@ -4,7 +4,7 @@
  * Source: DESIGN ("Spin fast-forward", "Deterministic time").
  * Invariant: a pure function of the lane and of the host's time; a wait ends at a poll and nowhere between two.
  */
-import { CARETAKER_ATTACH_STATE, CARETAKER_CCB } from '../../abi/ccb.js';
+import { CARETAKER_ATTACH_STATE, CARETAKER_CCB, CARETAKER_RUN_STATE } from '../../abi/ccb.js';
 import { offsetsOf } from '../../abi/layout.js';
 import type { Pcpu } from '../vmx/pcpu.js';
 import type { Lane } from './lane.js';
@@ -50,10 +50,15 @@ function isWoken(lane: Lane): boolean {
   const { words } = lane.memory;
   return (
     words[(lane.ccb + ATTACH_STATE.attach_state) >>> 2] === CARETAKER_ATTACH_STATE.KVM_ATTACHED ||
-    words[(lane.ccb + ATTACH_STATE.request) >>> 2] !== 0 ||
+    (words[(lane.ccb + ATTACH_STATE.request) >>> 2] !== 0 && !hasStopped(lane)) ||
     lane.pcpu.pendingNmi ||
     lane.pcpu.pendingMachineCheck
   );
+}
+
+/** One that has served a stop request waits for the flag alone. */
+function hasStopped(lane: Lane): boolean {
+  return payloadStateOf(lane) === CARETAKER_RUN_STATE.SERIALIZED;
 }
 
 /** What the payload of a lane says of itself. */

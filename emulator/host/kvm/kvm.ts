@@ -116,11 +116,18 @@ export class Kvm {
     return DONE;
   }
 
-  /** Stop and serialize a vCPU, attached or alone, then let it go on. Errnos: ENOENT; ETIMEDOUT it did not stop. */
+  /**
+   * Stop and serialize a vCPU. Attached, it comes to KVM at once and goes on; alone, it waits serialized until KVM_ATTACHED.
+   * Errnos: ENOENT; ETIMEDOUT it did not stop.
+   */
   stopAndResume(id: number): Result<void> {
     const found = this.findVcpu(id);
     if (found === undefined) return refuse('ENOENT');
     requestStop(found.vm, found.vcpu);
+    if (found.vcpu.state === 'detached') {
+      const isStopped = this.machine.waitFor(() => found.vcpu.payloadState === 'SERIALIZED');
+      return isStopped ? DONE : refuse('ETIMEDOUT');
+    }
     const stopped = this.machine.stopVcpu(id);
     if (!stopped.ok) return stopped;
     startVcpu(found.vm, found.vcpu);

@@ -59,6 +59,8 @@ export interface KvmMachine {
   now(): number;
   /** kvm_vcpu_kick() and wait: returns when the vCPU is out of the guest, in this KVM. Errnos: ETIMEDOUT. */
   stopVcpu(vcpuId: number): Result<void>;
+  /** Lets the cores run until something holds; false when it does not within the time a vCPU may take to stop. */
+  waitFor(holds: () => boolean): boolean;
   /** kvm_vcpu_kick(): an NMI or the notification vector makes the vCPU leave the guest. */
   kick(vcpuId: number): void;
   /** KVM_ATTACHED was written for a vCPU that runs alone: it is kicked, so that it comes to this KVM. */

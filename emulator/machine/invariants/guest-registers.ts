@@ -3,7 +3,6 @@
  *
  * Source: DESIGN ("Invariants"); SDM, instruction reference, for each instruction's outputs.
  * Invariant: a routed exit finds every register in the save area, unchanged.
- * Not modelled: the values of outputs beyond CPUID's.
  */
 import { CARETAKER_CCB, CARETAKER_REGISTER_ORDER } from '../../../abi/ccb.js';
 import { EXIT_REASON } from '../../../abi/exit-reasons.js';
@@ -14,6 +13,7 @@ import { wrongCpuidOutput } from './cpuid-outputs.js';
 import { GENERAL_WORDS } from '../exit-record.js';
 import type { Lane } from '../lane.js';
 import type { Ledger } from '../ledger.js';
+import { valuesAreTheGuests } from './answers.js';
 import type { Invariant } from './invariant.js';
 
 const CCB = offsetsOf<'registers' | 'registers_valid'>(CARETAKER_CCB);
@@ -87,6 +87,7 @@ export const guestRegisters: Invariant = {
     const outputs = OUTPUTS[lane.exit.basic & 127]!;
     if (outputs !== 0) outputsAreNarrow(lane, ledger, outputs);
     if (lane.exit.basic === EXIT_REASON.EXIT_REASON_CPUID) outputsAreKvms(lane, ledger);
+    valuesAreTheGuests(lane, ledger);
   },
 
   atRoute(lane: Lane, ledger: Ledger): void {

@@ -18,6 +18,10 @@ export interface Invariant {
   readonly atResume?: (lane: Lane, ledger: Ledger) => void;
   /** The payload is at the first instruction of the routing handler. */
   readonly atRoute?: (lane: Lane, ledger: Ledger) => void;
+  /** The payload is at the routing handler without an exit to hand over: after a stop, or with a host event. */
+  atHandOver?(lane: Lane, ledger: Ledger): void;
+  /** The payload says `serialized`. */
+  atStop?(lane: Lane, ledger: Ledger): void;
   /** The payload polls for the first time in an exit. */
   readonly atBlock?: (lane: Lane, ledger: Ledger) => void;
   /** The vCPU has been detached and its core is about to run alone. */

@@ -28,38 +28,41 @@ export const noRoutingWhileDetached: Invariant = {
   holdsWhen:
     'a jump to a routing pointer follows an acquire read of KVM_ATTACHED in the same exit and uses pointers of that epoch',
 
-  atRoute(lane: Lane, ledger: Ledger): void {
-    ledger.count(ID);
-    const fail = (message: string): void =>
-      ledger.fail(ID, lane.rip, `${lane.describeExit()}: ${message}`);
-    const { words } = lane.memory;
-    if (words[(lane.ccb + AT.attach_state) >>> 2] !== CARETAKER_ATTACH_STATE.KVM_ATTACHED) {
-      fail('jumped to KVM while KVM_DETACHED');
-      return;
-    }
-    const handler = lane.kvmPageValue(AT.routing_handler);
-    if (lane.pcpu.registers.get('RIP') !== handler) {
-      fail(
-        `jumped to ${hex(lane.pcpu.registers.get('RIP'))}, the handler of this epoch is ${hex(handler)}`,
-      );
-    }
-    let flagSeen = false;
-    let pointerBeforeFlag = false;
-    for (const access of lane.readsOfKvmPage()) {
-      const offset = toIndex(access.address) - lane.ccb;
-      if (offset === AT.attach_state)
-        flagSeen ||= access.value === BigInt(CARETAKER_ATTACH_STATE.KVM_ATTACHED);
-      else if (offset >= AT.routing_handler && offset < AT.reserved_routing && !flagSeen)
-        pointerBeforeFlag = true;
-    }
-    if (!flagSeen) fail('jumped to KVM without having read KVM_ATTACHED in this exit');
-    else if (pointerBeforeFlag)
-      fail('a routing pointer was loaded before the flag was seen as KVM_ATTACHED');
-    contextIsKvms(lane, ledger);
-  },
+  atRoute: judge,
+  atHandOver: judge,
 };
 
-/** What the routing entry promises: RSP, CR3, GS base, RDI, RSI, RDX, IF = DF = 0. */
+function judge(lane: Lane, ledger: Ledger): void {
+  ledger.count(ID);
+  const fail = (message: string): void =>
+    ledger.fail(ID, lane.rip, `${lane.describeExit()}: ${message}`);
+  const { words } = lane.memory;
+  if (words[(lane.ccb + AT.attach_state) >>> 2] !== CARETAKER_ATTACH_STATE.KVM_ATTACHED) {
+    fail('jumped to KVM while KVM_DETACHED');
+    return;
+  }
+  const handler = lane.kvmPageValue(AT.routing_handler);
+  if (lane.pcpu.registers.get('RIP') !== handler) {
+    fail(
+      `jumped to ${hex(lane.pcpu.registers.get('RIP'))}, the handler of this epoch is ${hex(handler)}`,
+    );
+  }
+  let flagSeen = false;
+  let pointerBeforeFlag = false;
+  for (const access of lane.readsOfKvmPage()) {
+    const offset = toIndex(access.address) - lane.ccb;
+    if (offset === AT.attach_state)
+      flagSeen ||= access.value === BigInt(CARETAKER_ATTACH_STATE.KVM_ATTACHED);
+    else if (offset >= AT.routing_handler && offset < AT.reserved_routing && !flagSeen)
+      pointerBeforeFlag = true;
+  }
+  if (!flagSeen) fail('jumped to KVM without having read KVM_ATTACHED in this exit');
+  else if (pointerBeforeFlag)
+    fail('a routing pointer was loaded before the flag was seen as KVM_ATTACHED');
+  contextIsKvms(lane, ledger);
+}
+
+/** What the routing entry promises: RSP, CR3, GS base, RDI, RSI, IF = DF = 0. RDX tells KVM which of its cases this is. */
 function contextIsKvms(lane: Lane, ledger: Ledger): void {
   const { registers } = lane.pcpu;
   const expected: readonly [string, bigint, bigint][] = [
@@ -68,7 +71,6 @@ function contextIsKvms(lane: Lane, ledger: Ledger): void {
     ['GS base', registers.get('GS_BASE'), lane.kvmPageValue(AT.routing_gs_base)],
     ['RDI', registers.get('RDI'), lane.kvmPageValue(AT.routing_argument)],
     ['RSI', registers.get('RSI'), BigInt(lane.ccb)],
-    ['RDX', registers.get('RDX'), BigInt(lane.exit.reasonWord)],
     ['RFLAGS.IF and DF', registers.get('RFLAGS') & 0x600n, 0n],
   ];
   for (const [name, actual, wanted] of expected) {

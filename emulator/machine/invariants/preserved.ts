@@ -27,6 +27,17 @@ export function preserved(): Invariant {
     id: ID,
     holdsWhen: 'what is serialized is deserialized field by field',
 
+    atStop(lane: Lane, ledger: Ledger): void {
+      const isActive =
+        lane.pcpu.vmcsStore.activeOn(lane.pcpu.id, lane.vcpu.vmcsRegion) !== undefined;
+      ledger.expect(
+        ID,
+        !isActive,
+        lane.rip,
+        () => `${lane.describeExit()}: says serialized without VMCLEAR of its VMCS`,
+      );
+    },
+
     atTakeOver(lane: Lane, ledger: Ledger, before: BigUint64Array): void {
       for (const field of COMPARED) {
         const now = lane.vmcs.get(field.slot);

@@ -9,6 +9,7 @@ import { hex, joinHalves } from '../../../abi/uint.js';
 import { VMCS_SLOT } from '../../../abi/vmcs-fields.js';
 import type { Lane } from '../lane.js';
 import type { Ledger } from '../ledger.js';
+import { activityIsTheGuests, blockingIsTheGuests, faultIsLegal } from './answers.js';
 import type { Invariant } from './invariant.js';
 
 /** Reasons of instructions that complete when a payload answers them. */
@@ -70,6 +71,9 @@ export const rip: Invariant = {
         `${lane.describeExit()}: the STI or MOV SS shadow outlives the instruction`,
       );
     }
+    faultIsLegal(lane, ledger);
+    activityIsTheGuests(lane, ledger);
+    blockingIsTheGuests(lane, ledger, advances);
   },
 
   atRoute: unmoved,

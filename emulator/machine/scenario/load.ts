@@ -32,7 +32,7 @@ export function loadScenario(nameOrFile: string): Scenario {
     return parseScenario(readFileSync(file, 'utf8'), `${nameOrFile}.yaml`);
   }
   if (!/[./\\]/.test(nameOrFile)) {
-    throw new ScenarioError('SCENARIO_UNKNOWN', `no scenario is named ${nameOrFile}`, {
+    throw new ScenarioError('SCENARIO_UNKNOWN', `no scenario is named "${nameOrFile}"`, {
       name: nameOrFile,
       known: names,
     });

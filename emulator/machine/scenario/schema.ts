@@ -5,6 +5,7 @@
  * Invariant: a scenario that parses can be run; everything else is refused with the field's path and the rule.
  */
 import { z } from 'zod';
+import { didYouMean } from '../../../abi/did-you-mean.js';
 import { HarnessError } from '../../../abi/errors.js';
 import { MIXES, type MixName } from '../../guest/mix.js';
 
@@ -17,18 +18,20 @@ const MAX_VCPUS = 64;
 const MAX_SECONDS = 3600;
 const MAX_EXITS = 10_000_000;
 
+const WHOLE = 'a whole number is wanted';
+
 // YAML is read with integers as bigint so that addresses stay exact; counts become numbers here.
 const count = (max: number) =>
   z
-    .union([z.bigint(), z.number().int()])
+    .union([z.bigint(), z.number().int()], WHOLE)
     .transform((value) => Number.parseInt(value.toString(), 10))
     .pipe(z.number().int().min(0).max(max));
 const seconds = z
-  .union([z.bigint(), z.number()])
+  .union([z.bigint(), z.number()], 'a number of seconds is wanted')
   .transform((value) => Number.parseFloat(value.toString()))
   .pipe(z.number().min(0).max(MAX_SECONDS));
 const u64 = z
-  .union([z.bigint(), z.number().int()])
+  .union([z.bigint(), z.number().int()], WHOLE)
   .transform((value) => BigInt(value))
   .pipe(z.bigint().min(0n).max(0xffff_ffff_ffff_ffffn));
 
@@ -67,32 +70,57 @@ const scriptEntry = z.strictObject({
 const load = { mix: mixName.optional(), rate: count(1_000_000).optional() };
 const script = z.array(scriptEntry).default([]);
 
-const step = z.union([
-  z.strictObject({
-    run: z.strictObject({
-      ...load,
-      exits: count(MAX_EXITS).optional(),
-      seconds: seconds.optional(),
-      script,
-    }),
+/** What each step takes; the key of a step chooses the row, so that a message can name the field inside it. */
+const STEPS = {
+  run: z.strictObject({
+    ...load,
+    exits: count(MAX_EXITS).optional(),
+    seconds: seconds.optional(),
+    script,
   }),
-  z.strictObject({ 'pause-devices': z.literal(true) }),
-  z.strictObject({ preserve: z.strictObject({ ...load, expect: z.string().optional() }) }),
-  z.strictObject({ 'close-session': z.literal(true) }),
-  z.strictObject({ 'vmm-exit': z.literal(true) }),
-  z.strictObject({
-    kexec: z.strictObject({ ...load, seconds, script, expect: z.string().optional() }),
-  }),
-  z.strictObject({ gap: z.strictObject({ ...load, seconds, script }) }),
-  z.strictObject({ retrieve: z.literal(true) }),
-  z.strictObject({ finish: z.literal(true) }),
-  z.strictObject({ stop: z.strictObject({ vcpu: count(MAX_VCPUS - 1) }) }),
-  z.strictObject({
-    migrate: z.strictObject({ vcpu: count(MAX_VCPUS - 1), pcpu: count(2 * MAX_VCPUS) }),
-  }),
-]);
+  'pause-devices': z.literal(true),
+  preserve: z.strictObject({ ...load, expect: z.string().optional() }),
+  'close-session': z.literal(true),
+  'vmm-exit': z.literal(true),
+  kexec: z.strictObject({ ...load, seconds, script, expect: z.string().optional() }),
+  gap: z.strictObject({ ...load, seconds, script }),
+  retrieve: z.literal(true),
+  finish: z.literal(true),
+  stop: z.strictObject({ vcpu: count(MAX_VCPUS - 1) }),
+  migrate: z.strictObject({ vcpu: count(MAX_VCPUS - 1), pcpu: count(2 * MAX_VCPUS) }),
+};
+type StepName = keyof typeof STEPS;
 /** One step of the conductor: an object with one key. */
-export type Step = z.infer<typeof step>;
+export type Step = {
+  [Name in StepName]: Readonly<Record<Name, z.infer<(typeof STEPS)[Name]>>>;
+}[StepName];
+
+const oneKey = z.record(z.string(), z.unknown(), 'a step is a map with one key');
+const step = oneKey.transform((value, context): Step => {
+  const refuse = (message: string, path: PropertyKey[] = []): never => {
+    context.addIssue({ code: 'custom', message, path });
+    return z.NEVER;
+  };
+  const [name, ...others] = Object.keys(value);
+  if (name === undefined) return refuse('a step has one key; this has none');
+  if (others.length > 0) {
+    return refuse(`a step has one key; this has ${[name, ...others].join(', ')}`);
+  }
+  if (!isStepName(name)) {
+    return refuse(`no step is named "${name}"${didYouMean(name, Object.keys(STEPS))}`);
+  }
+  const result = STEPS[name].safeParse(value[name]);
+  if (!result.success) {
+    const { message, path } = result.error.issues[0]!;
+    return refuse(message, [name, ...path]);
+  }
+  // SAFETY: the row of `name` has just accepted the value.
+  return { [name]: result.data } as Step;
+});
+
+function isStepName(name: string): name is StepName {
+  return Object.hasOwn(STEPS, name);
+}
 
 const scenario = z.strictObject({
   name: z.string().min(1).max(64),
