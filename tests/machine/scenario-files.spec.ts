@@ -78,6 +78,26 @@ describe('a scenario file', () => {
   });
 
   it.each([
+    ['{ run: { exits: lots } }', '.run.exits: a whole number is wanted'],
+    ['{ run: { exist: 3 } }', '.run: Unrecognized key: "exist"'],
+    ['{ kexec: {} }', '.kexec.seconds: a number of seconds is wanted'],
+    ['{ gap: { seconds: 3601 } }', '.gap.seconds: Too big'],
+    [
+      '{ run: { script: [{ vcpu: 0, at: 1, exit: { kind: hlt2 } }] } }',
+      '.run.script.0.exit.kind: ',
+    ],
+    ['{ finish: 1 }', '.finish: Invalid input: expected true'],
+    ['{ finsh: true }', ': no step is named "finsh"; did you mean "finish"?'],
+    ['{ constructor: true }', ': no step is named "constructor"'],
+    ['{ finish: true, retrieve: true }', ': a step has one key; this has finish, retrieve'],
+    ['{}', ': a step has one key; this has none'],
+    ['finish', ': a step is a map with one key'],
+  ])('says of the step %s which field breaks which rule', (text, message) => {
+    const outcome = outcomeOf(`${HEAD}steps: [${text}]`) as ScenarioError;
+    expect(outcome.message).toContain(`${FILE}: steps.0${message}`);
+  });
+
+  it.each([
     ['YAML that does not parse', 'a: [1', 2],
     ['a key given twice', 'name: a\nname: b\n', 2],
   ])('is refused with the line for %s', (_title, text) => {
