@@ -16,7 +16,12 @@ export const GLOBAL_OPTIONS = {
 /** Values of the options that every command takes. */
 export type GlobalArguments = InferredOptionTypes<typeof GLOBAL_OPTIONS>;
 
-type OptionTable = Readonly<Record<string, Options>>;
+/** An option as yargs has it, and the least value of a number: 0 unless said. */
+export interface CommandOption extends Options {
+  readonly minimum?: number;
+}
+
+type OptionTable = Readonly<Record<string, CommandOption>>;
 type PositionalTable = Readonly<Record<string, PositionalOptions>>;
 
 /** A line of --help that can be typed as it stands, and what it does. */

@@ -8,10 +8,22 @@ export type CliUsageErrorCode =
   | 'UNEXPECTED_ARGUMENT'
   | 'MISSING_ARGUMENT'
   | 'BAD_VALUE'
-  | 'FILE_UNREADABLE';
+  | 'FILE_UNREADABLE'
+  | 'FILE_UNWRITABLE';
 
 /** Bad usage or unreadable input; `details.command` names the command whose --help would have told. */
 export class CliUsageError extends HarnessError<CliUsageErrorCode> {}
+
+/** A file's name in a message: as it is, or in quotes where it could not be seen otherwise. */
+export function shownName(file: string): string {
+  return file === '' || /\s/.test(file) ? `"${file}"` : file;
+}
+
+/** Why the system refused a file, without the call and the path, which the message names already. */
+export function systemReason(cause: unknown): string {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return reason.replace(/, \w+( '.*')?$/, '');
+}
 
 /** Input that was read and refused, with the file it came from; `code` is the code of its cause. */
 export class RefusedFileError extends HarnessError {

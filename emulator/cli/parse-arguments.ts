@@ -8,7 +8,7 @@ import yargs from 'yargs';
 import type { Argv, Options } from 'yargs';
 import { didYouMean } from '../../abi/did-you-mean.js';
 import { GLOBAL_OPTIONS } from './command.js';
-import type { Command } from './command.js';
+import type { Command, CommandOption } from './command.js';
 import { CliUsageError } from './errors.js';
 
 type Parsed = Readonly<Record<string, unknown>>;
@@ -25,7 +25,7 @@ function parserOf(title: string, describe: string, command: Command, columns: nu
     .parserConfiguration({
       'camel-case-expansion': false,
       'strip-dashed': false,
-      // Without it yargs keeps only the last of `[payload..]`; lastOf() undoes it for options.
+      // Without it yargs keeps only the last of `[payload..]`; valueOf() undoes it for options.
       'duplicate-arguments-array': true,
       'parse-positional-numbers': false,
     })
@@ -76,13 +76,19 @@ export async function parseArguments(
     parsed = await parserOf(title, '', command, 80).parseAsync([...words]);
   } catch (error) {
     if (!(error instanceof Error) || !['Error', 'YError'].includes(error.name)) throw error;
-    throw usage('BAD_VALUE', error.message.replaceAll(/\s+/g, ' ').trim(), error);
+    const message = error.message.replaceAll(/\s+/g, ' ').trim();
+    const [, bare] = /^Not enough arguments following: (\S+)$/.exec(message) ?? [];
+    throw usage('BAD_VALUE', bare === undefined ? message : `--${bare}: a value is missing`, error);
   }
   const extra = parsed['_'];
   for (const own of ['_', '$0', 'help']) Reflect.deleteProperty(parsed, own);
-  const options: Record<string, Options> = { ...command.options, ...GLOBAL_OPTIONS };
+  const options: Record<string, CommandOption> = { ...command.options, ...GLOBAL_OPTIONS };
+  for (const [name, { type, array }] of Object.entries(options)) {
+    if (type === 'boolean' || array === true || !Array.isArray(parsed[name])) continue;
+    throw usage('BAD_VALUE', `--${name}: given more than once`);
+  }
   const values: Parsed = Object.fromEntries(
-    Object.entries(parsed).map(([name, value]) => [name, lastOf(options[name], value)]),
+    Object.entries(parsed).map(([name, value]) => [name, valueOf(options[name], value)]),
   );
   for (const name of Object.keys(values)) {
     if (name in command.positionals || name in options) continue;
@@ -100,16 +106,13 @@ export async function parseArguments(
   return values;
 }
 
-/** Of an option given twice the last one counts, unless it is a list. */
-function lastOf(option: Options | undefined, value: unknown): unknown {
-  const isRepeated = option !== undefined && option.array !== true && Array.isArray(value);
-  return isRepeated ? value.at(-1) : value;
+/** A flag given twice is still one flag. */
+function valueOf(option: CommandOption | undefined, value: unknown): unknown {
+  return option?.type === 'boolean' && Array.isArray(value) ? value.at(-1) : value;
 }
 
-function problemOf(option: Options, value: unknown): string | null {
-  if (value === undefined) return null;
-  if (option.type === 'number' && !(Number.isSafeInteger(value) && Number(value) >= 0)) {
-    return 'a whole number from 0 is wanted';
-  }
-  return null;
+function problemOf({ type, minimum = 0 }: CommandOption, value: unknown): string | null {
+  if (value === undefined || type !== 'number') return null;
+  const isWanted = Number.isSafeInteger(value) && Number(value) >= minimum;
+  return isWanted ? null : `a whole number from ${minimum} is wanted`;
 }

@@ -9,7 +9,7 @@ import { join, relative } from 'node:path';
 import { HarnessError } from '../../abi/errors.js';
 import { LIMITS } from '../../loader/limits.js';
 import { packageRoot } from '../machine/package-root.js';
-import { CliUsageError, RefusedFileError } from './errors.js';
+import { CliUsageError, RefusedFileError, shownName, systemReason } from './errors.js';
 
 /** The payload argument as commands declare it. */
 export const PAYLOAD_ARGUMENT = {
@@ -42,8 +42,7 @@ export function readPayloadFile(file: string): Uint8Array {
   } catch (cause) {
     const isReference = file === referencePayload();
     const hint = isReference ? '; build the reference payload with `make payload`' : '';
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    const message = `${file}: cannot be read: ${reason.replace(/, \w+( '.*')?$/, '')}${hint}`;
+    const message = `${shownName(file)}: cannot be read: ${systemReason(cause)}${hint}`;
     throw new CliUsageError('FILE_UNREADABLE', message, { file }, { cause });
   }
   return new Uint8Array(buffer.subarray(0, length));

@@ -85,7 +85,12 @@ async function withoutCommand(
     terminal.print(await overview(commands, terminal.columns));
     return EXIT.OK;
   }
-  const wrong = words.find((word) => word !== '--json');
+  if (words.at(-1) === '--seed') {
+    throw new CliUsageError('BAD_VALUE', '--seed: a value is missing', { command: NAME });
+  }
+  const wrong = words.find((word, i) => {
+    return !/^--(json|seed(=.*)?)$/.test(word) && words[i - 1] !== '--seed';
+  });
   if (wrong !== undefined) {
     const suggestion = didYouMean(wrong, ['--help', '--version', '--json']);
     throw new CliUsageError('UNKNOWN_OPTION', `unknown option ${wrong}${suggestion}`, {

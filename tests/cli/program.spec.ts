@@ -13,7 +13,11 @@ import type { Outcome } from './buffers.js';
 const echo = defineCommand({
   usage: '[payload]',
   positionals: { payload: { type: 'string', describe: 'The ELF file' } },
-  options: { depth: { type: 'number', describe: 'How deep' }, tso: { type: 'boolean' } },
+  options: {
+    depth: { type: 'number', describe: 'How deep' },
+    rounds: { type: 'number', minimum: 1, describe: 'How often' },
+    tso: { type: 'boolean' },
+  },
   examples: [['caretaker-emu echo --depth 2', 'says two']],
   run: (args, terminal) => {
     terminal.print(
@@ -97,10 +101,25 @@ describe('arguments', () => {
     }
   });
 
-  it('take the last of a repeated option', async () => {
-    expect(JSON.parse((await run('echo', '--depth', '1', '--depth', '2')).stdout)).toMatchObject({
-      depth: 2,
-    });
+  it.each([
+    ['an option given twice', 'echo --depth 1 --depth 2', '--depth: given more than once'],
+    ['one given before and after', '--seed 1 echo --seed 2', '--seed: given more than once'],
+    ['no value', 'echo --seed', '--seed: a value is missing'],
+    ['no value before another option', 'echo --seed --tso', '--seed: a value is missing'],
+    ['no value and no command', '--seed', '--seed: a value is missing'],
+    ['a word for a number', 'echo --depth x', '--depth: a whole number from 0 is wanted'],
+    ['a word for a number from 1', 'echo --rounds x', '--rounds: a whole number from 1 is wanted'],
+    ['a number that is too small', 'echo --rounds 0', '--rounds: a whole number from 1 is wanted'],
+  ])('are refused by name for %s', async (_title, line, message) => {
+    const { status, stderr } = await run(...line.split(' '));
+    expect(status).toBe(2);
+    expect(stderr.split('\n')[0]).toBe(`caretaker-emu: ${message}`);
+  });
+
+  it('take a flag twice as once', async () => {
+    const { status, stdout } = await run('echo', '--tso', '--tso', '--json', '--json');
+    expect(status).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ tso: true });
   });
 });
 

@@ -115,7 +115,7 @@ describe('run', () => {
       '2 for a trace that cannot be written',
       ['--scenario', scenario, '--trace', folder],
       2,
-      'EISDIR',
+      'FILE_UNWRITABLE',
     ],
   ])('exits with %s', async (_title, words, status, code) => {
     writeFileSync(at('bad.yaml'), 'name: x\n');
@@ -123,6 +123,37 @@ describe('run', () => {
     expect(outcome.status).toBe(status);
     expect(JSON.parse(outcome.stdout)).toMatchObject({ error: { code } });
   });
+
+  it.each([
+    ['a folder', folder, 'EISDIR: illegal operation on a directory'],
+    ['a file in no folder', at('none/trace.json'), 'ENOENT: no such file or directory'],
+  ])('says before the run that a trace cannot be written to %s', async (_title, file, reason) => {
+    const { status, stdout, stderr } = await run('run', 'package.json', '--trace', file);
+    expect({ status, stdout }).toEqual({ status: 2, stdout: '' });
+    expect(stderr).toBe(`caretaker-emu: --trace ${file}: cannot be written: ${reason}\n`);
+  });
+
+  it.each([
+    ['a payload', ['run', ''], '"": cannot be read: ENOENT'],
+    ['a scenario', ['run', '--scenario', ''], 'no scenario is named ""'],
+    ['a figure', ['bench', ''], 'no figure is named ""'],
+  ])('quotes an empty name of %s', async (_title, words, message) => {
+    const { status, stderr } = await run(...words);
+    expect(status).toBe(2);
+    expect(stderr).toContain(message);
+  });
+
+  it.each(['run', 'bench'])(
+    '%s names a payload that is refused, with exit status 1',
+    async (name) => {
+      const words = name === 'bench' ? ['--payload', 'package.json'] : ['package.json'];
+      const { status, stdout } = await run(name, ...words, '--json');
+      expect(status).toBe(1);
+      expect(JSON.parse(stdout)).toMatchObject({
+        error: { code: 'ELF_BAD_MAGIC', file: 'package.json' },
+      });
+    },
+  );
 
   it('exits with 1 and still reports when the host refuses a step', async () => {
     writeFileSync(

@@ -1,13 +1,15 @@
 /** `bench`: the figures of the README, each a median of several rounds with its spread. */
 import { didYouMean } from '../../../abi/did-you-mean.js';
+import { parseElf } from '../../../loader/elf.js';
 import { measureAll } from '../../bench/figure.js';
 import type { Figure } from '../../bench/figure.js';
+import { CCB_RULE } from '../../host/kvm/ccb-rule.js';
 import { defineCommand } from '../command.js';
 import { CliUsageError } from '../errors.js';
 import { EXIT } from '../exit-status.js';
 import { jsonText } from '../output/json.js';
 import { columnsOf } from '../output/table.js';
-import { readPayloadFile, referencePayload } from '../payload-file.js';
+import { naming, readPayloadFile, referencePayload } from '../payload-file.js';
 
 /** The command. */
 export const command = defineCommand({
@@ -16,7 +18,12 @@ export const command = defineCommand({
     name: { type: 'string', array: true, describe: 'Figures, or the beginning of their names' },
   },
   options: {
-    rounds: { type: 'number', default: 5, describe: 'How often each figure is measured' },
+    rounds: {
+      type: 'number',
+      minimum: 1,
+      default: 5,
+      describe: 'How often each figure is measured',
+    },
     payload: { type: 'string', describe: 'The payload to measure with (default: the reference)' },
   },
   examples: [
@@ -24,10 +31,12 @@ export const command = defineCommand({
     ['caretaker-emu bench machine load.filesPerSecond', 'some of them'],
   ],
   run: async ({ name: names = [], rounds, payload, json }, terminal) => {
-    if (rounds === 0) throw new CliUsageError('BAD_VALUE', '--rounds: at least 1 is wanted');
     // Here and not above: --help needs none of it.
     const { figuresOf } = await import('../../bench/figures.js');
-    const all = figuresOf(readPayloadFile(payload ?? referencePayload()));
+    const file = payload ?? referencePayload();
+    const bytes = readPayloadFile(file);
+    naming(file, () => parseElf(bytes, CCB_RULE));
+    const all = figuresOf(bytes);
     const chosen = chosenOf(all, names);
     const measured = measureAll(
       chosen,
@@ -54,8 +63,8 @@ function chosenOf(all: readonly Figure[], names: readonly string[]): readonly Fi
   const known = all.map((figure) => figure.name);
   const families = known.map((figure) => figure.split('.')[0]!);
   for (const name of names) {
-    if (known.some((figure) => figure.startsWith(name))) continue;
-    const message = `no figure is named ${name}${didYouMean(name, [...known, ...families])}`;
+    if (name !== '' && known.some((figure) => figure.startsWith(name))) continue;
+    const message = `no figure is named "${name}"${didYouMean(name, [...known, ...families])}`;
     throw new CliUsageError('BAD_VALUE', message, { command: 'caretaker-emu bench' });
   }
   return all.filter((figure) => names.some((name) => figure.name.startsWith(name)));

@@ -5,7 +5,7 @@
  * then; a payload that is refused before anything ran is a refusal.
  */
 import { createHash } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
+import { closeSync, openSync, writeFileSync } from 'node:fs';
 import { Conductor, ConductorError } from '../../machine/conductor.js';
 import { loadScenario } from '../../machine/scenario/load.js';
 import { laneCells } from '../../report/lane-cells.js';
@@ -14,7 +14,7 @@ import { timeAxis } from '../../report/time-axis.js';
 import { traceFile } from '../../report/trace-file.js';
 import { waitsOf } from '../../report/waits.js';
 import { defineCommand } from '../command.js';
-import { RefusedFileError } from '../errors.js';
+import { CliUsageError, RefusedFileError, shownName, systemReason } from '../errors.js';
 import { EXIT } from '../exit-status.js';
 import { jsonText } from '../output/json.js';
 import { laneColumns, type Picture } from '../output/run/picture.js';
@@ -53,12 +53,14 @@ export const command = defineCommand({
     const payload = readPayloadFile(file);
     const loaded = loadScenario(args.scenario);
     const scenario = args.seed === undefined ? loaded : { ...loaded, seed: args.seed };
+    // Before the run, which may take long and would be lost.
+    const trace = args.trace === undefined ? null : openTrace(args.trace);
     terminal.progress(`${scenario.name} ...`);
     const conductor = new Conductor(scenario, payload, true);
     const stopped = takeAllSteps(conductor, file);
     terminal.progress('');
     const payloadSha256 = createHash('sha256').update(payload).digest('hex');
-    if (args.trace !== undefined) writeFileSync(args.trace, traceFile(conductor, payloadSha256));
+    trace?.write(traceFile(conductor, payloadSha256));
     const timelineLength = args.timeline ?? TIMELINE_LENGTH;
     const report = runReport(conductor, { payload, payloadSha256, stopped, timelineLength });
     if (args.json) terminal.print(jsonText(report));
@@ -74,6 +76,26 @@ export const command = defineCommand({
     return report.result === 'pass' ? EXIT.OK : EXIT.FINDING;
   },
 });
+
+/** The file of --trace, open. @throws CliUsageError FILE_UNWRITABLE, now or when it is written. */
+function openTrace(file: string): { readonly write: (text: string) => void } {
+  const attempt = <T>(work: () => T): T => {
+    try {
+      return work();
+    } catch (cause) {
+      const message = `--trace ${shownName(file)}: cannot be written: ${systemReason(cause)}`;
+      throw new CliUsageError('FILE_UNWRITABLE', message, { file }, { cause });
+    }
+  };
+  const descriptor = attempt(() => openSync(file, 'w'));
+  return {
+    write: (text) =>
+      attempt(() => {
+        writeFileSync(descriptor, text);
+        closeSync(descriptor);
+      }),
+  };
+}
 
 /** @throws RefusedFileError with the loader's code when the payload is refused. */
 function takeAllSteps(conductor: Conductor, file: string): ConductorError | null {
