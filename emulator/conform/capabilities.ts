@@ -15,10 +15,17 @@ import type { Answer } from './answers.js';
 import { CAPABILITY_MSRS, type MonitorProgram } from './program.js';
 
 const ADDRESS_SIZES_LEAF = 0x8000_0008;
+const FEATURES_LEAF = 7;
+/** CPUID leaf 7, ECX: bus-lock detection, and its bit in IA32_DEBUGCTL. */
+const BUS_LOCK_DETECT = 1 << 24;
+const DEBUGCTL_BLD = 4n;
 
 /** The operations whose answers capabilitiesOf() reads. */
 export function askCapabilities(program: MonitorProgram): MonitorProgram {
-  return program.rdmsr(...CAPABILITY_MSRS).cpuid(ADDRESS_SIZES_LEAF);
+  return program
+    .rdmsr(...CAPABILITY_MSRS)
+    .cpuid(ADDRESS_SIZES_LEAF)
+    .cpuid(FEATURES_LEAF);
 }
 
 /** The capabilities that a machine answered. */
@@ -26,7 +33,8 @@ export function capabilitiesOf(answers: readonly Answer[]): VmxCapabilities {
   const msrs = new Map(
     answers.flatMap((one) => (one.kind === 'msr' ? [[one.index, one.value ?? 0n] as const] : [])),
   );
-  const sizes = answers.find((one) => one.kind === 'cpuid');
+  const [sizes, features] = answers.filter((one) => one.kind === 'cpuid');
+  const hasBusLock = ((features?.values[2] ?? 0) & BUS_LOCK_DETECT) !== 0;
   const msr = (index: number): bigint => msrs.get(index) ?? 0n;
   const pair = (index: number): AllowedBits => ({
     allowed0: low32(msr(index)),
@@ -56,8 +64,8 @@ export function capabilitiesOf(answers: readonly Answer[]): VmxCapabilities {
     cr4Fixed1: msr(MSR.IA32_VMX_CR4_FIXED1),
     eptVpidCap: msr(MSR.IA32_VMX_EPT_VPID_CAP),
     vmFunctions: msr(MSR.IA32_VMX_VMFUNC),
-    // No MSR says these two.
+    // No MSR says these two whole.
     perfGlobalCtrl: DEFAULT_CAPABILITIES.perfGlobalCtrl,
-    debugctl: DEFAULT_CAPABILITIES.debugctl,
+    debugctl: DEFAULT_CAPABILITIES.debugctl & ~(hasBusLock ? 0n : DEBUGCTL_BLD),
   };
 }

@@ -35,8 +35,9 @@ const TF = 0x100;
 const BTF = 2;
 const STI_OR_MOV_SS = INTERRUPTIBILITY.STI | INTERRUPTIBILITY.MOV_SS;
 /** Without SGX and outside SMM, bits 2 and 4 are refused by rules of their own. */
-const PENDING_ALLOWED =
-  PENDING_DBG.B_MASK | PENDING_DBG.BLD | PENDING_DBG.ENABLED_BREAKPOINT | PENDING_DBG.BS;
+const PENDING_ALLOWED = PENDING_DBG.B_MASK | PENDING_DBG.ENABLED_BREAKPOINT | PENDING_DBG.BS;
+/** IA32_DEBUGCTL's bit for bus-lock detection; without it the pending bit is reserved too. */
+const DEBUGCTL_BLD = 4n;
 
 const activity = (v: VmcsView): number => v.low(GUEST_ACTIVITY_STATE);
 const blocks = (v: VmcsView, bits: number): boolean =>
@@ -197,9 +198,13 @@ const PENDING_DEBUG_ROWS: RuleRow[] = [
   {
     rule: 'reserved bits of the pending debug exceptions must be 0',
     reads: ['GUEST_PENDING_DBG_EXCEPTIONS'],
-    holds: (v) =>
-      v.high(GUEST_PENDING_DBG_EXCEPTIONS) === 0 &&
-      (v.low(GUEST_PENDING_DBG_EXCEPTIONS) & ~PENDING_ALLOWED) === 0,
+    holds: (v, cpu) => {
+      const busLock = (cpu.capabilities.debugctl & DEBUGCTL_BLD) === 0n ? 0 : PENDING_DBG.BLD;
+      return (
+        v.high(GUEST_PENDING_DBG_EXCEPTIONS) === 0 &&
+        (v.low(GUEST_PENDING_DBG_EXCEPTIONS) & ~(PENDING_ALLOWED | busLock)) === 0
+      );
+    },
     breaks: () => ({ GUEST_PENDING_DBG_EXCEPTIONS: 0x10n }),
   },
   {

@@ -1,5 +1,5 @@
 /**
- * Checks of VM entry on VPID, EPT and the controls that build on EPT.
+ * Checks of VM entry on VPID, EPT, the controls that build on EPT, and TSC scaling.
  *
  * Source: SDM, "Checks on VMX Controls" > "VM-Execution Control Fields".
  */
@@ -19,7 +19,13 @@ import {
   withoutBits,
 } from './values.js';
 
-const { EPT_POINTER, EPTP_LIST_ADDRESS, VIRTUAL_PROCESSOR_ID, VM_FUNCTION_CONTROL } = VMCS_SLOT;
+const {
+  EPT_POINTER,
+  EPTP_LIST_ADDRESS,
+  TSC_MULTIPLIER,
+  VIRTUAL_PROCESSOR_ID,
+  VM_FUNCTION_CONTROL,
+} = VMCS_SLOT;
 
 const { spare } = VALID_VMCS_PAGES;
 
@@ -43,6 +49,15 @@ export const TRANSLATION_CONTROL_RULES = controlRules([
     [...SECONDARY_READS, 'VIRTUAL_PROCESSOR_ID'],
     (v) => !secondary(v, SECONDARY.ENABLE_VPID) || v.low(VIRTUAL_PROCESSOR_ID) !== 0,
     () => ({ VIRTUAL_PROCESSOR_ID: 0n }),
+  ),
+  needs(
+    'if use TSC scaling is 1, the TSC multiplier must not be 0',
+    [...SECONDARY_READS, 'TSC_MULTIPLIER'],
+    (v) =>
+      !secondary(v, SECONDARY.TSC_SCALING) ||
+      v.low(TSC_MULTIPLIER) !== 0 ||
+      v.high(TSC_MULTIPLIER) !== 0,
+    (valid) => ({ ...setSecondary(valid, SECONDARY.TSC_SCALING), TSC_MULTIPLIER: 0n }),
   ),
   needs(
     'if enable EPT is 1, the EPT memory type must be one that IA32_VMX_EPT_VPID_CAP offers',
