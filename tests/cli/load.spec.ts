@@ -89,10 +89,24 @@ describe('load', () => {
     }
   });
 
-  it('ends with exit status 2 when a file is not there', async () => {
-    const { status, document } = await json(good, join(folder, 'gone.elf'));
+  const gone = join(folder, 'gone.elf');
+
+  it('ends with exit status 2 when a file is not there, and judges the others', async () => {
+    const { status, document } = await json(gone, bad, good);
     expect(status).toBe(2);
-    expect(document).toMatchObject({ error: { code: 'FILE_UNREADABLE' } });
+    expect(document).toMatchObject([
+      { file: gone, accepted: false, error: { code: 'FILE_UNREADABLE', file: gone } },
+      { file: bad, accepted: false, error: { code: 'SEGMENT_W_AND_X' } },
+      { file: good, accepted: true },
+    ]);
+  });
+
+  it('says in words which file cannot be read, in a row of its own', async () => {
+    const { status, stdout } = await runWith(COMMANDS, 'load', gone, good);
+    expect(status).toBe(2);
+    const reason = 'cannot be read: ENOENT: no such file or directory';
+    expect(stdout.split('\n')[0]).toBe(`unreadable: ${gone}: ${reason}`);
+    expect(stdout).toContain(`${good}: accepted`);
   });
 
   const isBuilt = existsSync(referencePayload());

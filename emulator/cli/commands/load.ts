@@ -1,7 +1,8 @@
 /**
  * `load`: parses, validates and plans payload files without running them; several in one process.
  *
- * Source: CLI ("load"). A refused file is a result here, not an error: the files after it are judged too.
+ * Source: CLI ("load"). A file that is refused or cannot be read is a result here, not an error: the files
+ * after it are judged too, and the exit status is the worst.
  * Addresses are the file's own; the plan is made at a place where any instance could lie.
  */
 import { hex } from '../../../abi/uint.js';
@@ -13,6 +14,7 @@ import { place, spanPages } from '../../../loader/place.js';
 import { symbolise } from '../../../loader/symbols.js';
 import { CCB_RULE } from '../../host/kvm/ccb-rule.js';
 import { defineCommand } from '../command.js';
+import { CliUsageError } from '../errors.js';
 import { EXIT } from '../exit-status.js';
 import { jsonText } from '../output/json.js';
 import { columnsOf } from '../output/table.js';
@@ -22,10 +24,13 @@ import { PAYLOAD_ARGUMENT, readPayloadFile, referencePayload } from '../payload-
 /** Where a relocatable image is planned: above the first page, which is its guard. */
 const PLACE = 0x10_0000n;
 
+/** Why there is no image: the content breaks a rule, or there is none to read. */
+type Refusal = LoaderError | CliUsageError;
+
 /** One file judged: its image, or why there is none. */
 interface Verdict {
   readonly file: string;
-  readonly outcome: CaretakerImage | LoaderError;
+  readonly outcome: CaretakerImage | Refusal;
   readonly milliseconds: number;
 }
 
@@ -40,22 +45,36 @@ export const command = defineCommand({
   ],
   run: ({ payload = [], json }, terminal) => {
     const files = payload.length > 0 ? payload : [referencePayload()];
-    const verdicts = files.map((file) => judge(file, readPayloadFile(file)));
+    const verdicts = files.map(judge);
     if (json) {
       const documents = verdicts.map(documentOf);
       terminal.print(jsonText(documents.length === 1 ? documents[0] : documents));
     } else {
       for (const verdict of verdicts) terminal.print(textOf(verdict, terminal));
     }
-    const isRefused = verdicts.some(({ outcome }) => outcome instanceof LoaderError);
-    return isRefused ? EXIT.FINDING : EXIT.OK;
+    if (verdicts.some(({ outcome }) => outcome instanceof CliUsageError)) return EXIT.USAGE;
+    return verdicts.some(({ outcome }) => isRefusal(outcome)) ? EXIT.FINDING : EXIT.OK;
   },
 });
 
-function judge(file: string, bytes: Uint8Array): Verdict {
+function isRefusal(outcome: Verdict['outcome']): outcome is Refusal {
+  return outcome instanceof LoaderError || outcome instanceof CliUsageError;
+}
+
+function judge(file: string): Verdict {
+  const bytes = bytesOrRefusal(file);
   const start = performance.now();
-  const outcome = imageOrRefusal(bytes);
+  const outcome = bytes instanceof CliUsageError ? bytes : imageOrRefusal(bytes);
   return { file, outcome, milliseconds: Math.round((performance.now() - start) * 1000) / 1000 };
+}
+
+function bytesOrRefusal(file: string): Uint8Array | CliUsageError {
+  try {
+    return readPayloadFile(file);
+  } catch (error) {
+    if (error instanceof CliUsageError) return error;
+    throw error;
+  }
 }
 
 function imageOrRefusal(bytes: Uint8Array): CaretakerImage | LoaderError {
@@ -70,7 +89,7 @@ function imageOrRefusal(bytes: Uint8Array): CaretakerImage | LoaderError {
 }
 
 function documentOf({ file, outcome, milliseconds }: Verdict): unknown {
-  if (outcome instanceof LoaderError) {
+  if (isRefusal(outcome)) {
     const { code, message, details } = outcome;
     const error = { code, message, file, offset: details.offset ?? null };
     return { file, accepted: false, code, message, segments: [], entry: null, milliseconds, error };
@@ -92,6 +111,10 @@ function documentOf({ file, outcome, milliseconds }: Verdict): unknown {
 }
 
 function textOf({ file, outcome, milliseconds }: Verdict, terminal: Terminal): string {
+  if (outcome instanceof CliUsageError) {
+    // The message begins with the file.
+    return `${terminal.style('red', 'unreadable')}: ${outcome.message}`;
+  }
   if (outcome instanceof LoaderError) {
     const { offset } = outcome.details;
     const where = offset === undefined ? '' : ` at file offset ${hex(offset)}`;
