@@ -40,6 +40,7 @@ export type LanePhase =
 
 /** The guest's registers that VM exit leaves in the core. */
 const KEPT = ['CR2', 'DR0', 'DR1', 'DR2', 'DR3', 'DR6'] as const satisfies readonly RegisterName[];
+const KEPT_SLOTS = KEPT.map((name) => REG[name]);
 const NO_ACCESSES: readonly LoggedAccess[] = [];
 
 export class Lane {
@@ -178,9 +179,11 @@ export class Lane {
     this.#msrMark = mark;
     this.#xcr0AtExit = registers.words[2 * REG.XCR0]!;
     this.#cr8AtExit = registers.words[2 * REG.CR8]!;
+    this.#tprAtExit = this.pcpu.apic.tpr;
+    this.#apicWasEnabled = this.pcpu.apic.isEnabled;
     for (let i = 0; i < KEPT.length; i++) {
-      this.#keptAtExit[2 * i] = registers.words[2 * REG[KEPT[i]!]]!;
-      this.#keptAtExit[2 * i + 1] = registers.words[2 * REG[KEPT[i]!] + 1]!;
+      this.#keptAtExit[2 * i] = registers.words[2 * KEPT_SLOTS[i]!]!;
+      this.#keptAtExit[2 * i + 1] = registers.words[2 * KEPT_SLOTS[i]! + 1]!;
     }
   }
 
@@ -196,8 +199,11 @@ export class Lane {
     if (registers.words[2 * REG.XCR0] !== this.#xcr0AtExit) changes.push('XCR0 changed');
     if (registers.words[2 * REG.CR8] !== this.#cr8AtExit)
       changes.push('the task priority (CR8) changed');
+    if (this.pcpu.apic.tpr !== this.#tprAtExit) changes.push("the local APIC's TPR changed");
+    if (this.pcpu.apic.isEnabled !== this.#apicWasEnabled)
+      changes.push('the local APIC was enabled or disabled');
     for (let i = 0; i < KEPT.length; i++) {
-      const at = 2 * REG[KEPT[i]!];
+      const at = 2 * KEPT_SLOTS[i]!;
       const low = registers.words[at] === this.#keptAtExit[2 * i];
       if (!low || registers.words[at + 1] !== this.#keptAtExit[2 * i + 1])
         changes.push(`${KEPT[i]!} changed`);
@@ -294,6 +300,8 @@ export class Lane {
   #msrBaseline: MsrFileState | null = null;
   #xcr0AtExit = 0;
   #cr8AtExit = 0;
+  #tprAtExit = 0;
+  #apicWasEnabled = false;
   readonly #keptAtExit = new Uint32Array(2 * KEPT.length);
   readonly #asserted = new Float64Array(256);
   readonly #delivered = new Float64Array(256);

@@ -27,11 +27,18 @@ const ROWS: readonly Row[] = [
   ['cpuid-past-the-maximum', 'guest-registers', /leaf 0x77\.0x0 gave RAX/],
   ['register-outputs-wide', 'guest-registers', /RAX .* upper half/],
 
+  ['msr-value-inverted', 'guest-registers', /MSR 0x.* is not what/],
+  ['task-priority-dropped', 'guest-registers', /MSR 0x808 was written/],
+
   ['rip-advanced-twice', 'rip', /GUEST_RIP is/],
   ['rip-not-advanced', 'rip', /PAUSE_INSTRUCTION.*GUEST_RIP is/],
   ['rip-advanced-on-blocked-exit', 'rip', /EPT_VIOLATION.*handed to KVM/],
   ['interrupt-shadow-left', 'rip', /STI or MOV SS shadow/],
   ['single-step-lost', 'rip', /single-step trap/],
+  ['fault-for-cpuid', 'rip', /CPUID.*gets exception 13/],
+  ['hlt-as-nop', 'rip', /HLT.*activity state is 0/],
+  ['pause-as-hlt', 'rip', /PAUSE.*activity state is 1/],
+  ['nmi-blocking-set', 'rip', /interruptibility is 0x8/],
 
   ['flag-written', 'isolation', /vector 14 accessing/],
   ['flag-written', 'ownership', /ccb\.attach_state/, 'live-update-shared'],
@@ -64,6 +71,8 @@ const ROWS: readonly Row[] = [
   ['spin-without-pause', 'bounded', /no end after/],
   ['host-msr-leaked', 'host-state', /MSR 0xc0000082/],
   ['task-priority-leaked', 'host-state', /task priority/],
+  ['cr2-clobbered', 'host-state', /CR2 changed/],
+  ['dr0-clobbered', 'host-state', /DR0 changed/],
 
   ['virtual-eoi-for-physical', 'interrupts', /physical vector .* still in service/],
   ['physical-eoi-for-virtual', 'interrupts', /physical EOI .* nothing in service/],
@@ -75,6 +84,7 @@ const ROWS: readonly Row[] = [
   ['interrupt-injected-twice', 'interrupts', /delivered \d+ times, asserted/],
 
   ['past-deadline-lost', 'time', /passed without its interrupt|should be/],
+  ['tsc-of-another-time', 'time', /gave host TSC/],
   ['timer-never-armed', 'time', /preemption timer ends at Infinity/],
   ['timer-without-the-shift', 'time', /preemption timer ends at/],
 ];

@@ -58,6 +58,8 @@ const unusual = (): readonly GuestExit[] => [
   exits.cpuid(0x77),
   exits.rdmsr(MSR.IA32_BIOS_SIGN_ID),
   exits.rdtsc(),
+  exits.wrmsr(X2APIC.TPR, 0x20n),
+  exits.wrmsr(X2APIC.TPR, 0n),
   { ...exits.pause(), fields: { GUEST_INTERRUPTIBILITY_INFO: 1n } },
   exits.wrmsr(X2APIC.ICR, SELF),
   exits.wrmsr(MSR.IA32_TSC_DEADLINE, 1n),

@@ -24,9 +24,9 @@ const IRR_WORDS = 8;
 const GP = 13;
 const DF = 8;
 const UNBLOCKED_NMI = 1 << 12;
-const SHADOWS = Number(INTERRUPTIBILITY.STI) | Number(INTERRUPTIBILITY.MOV_SS);
-const NMI_BLOCKING = Number(INTERRUPTIBILITY.NMI);
-const BS = Number(PENDING_DBG.BS);
+const SHADOWS = INTERRUPTIBILITY.STI | INTERRUPTIBILITY.MOV_SS;
+const NMI_BLOCKING = INTERRUPTIBILITY.NMI;
+const BS = PENDING_DBG.BS;
 const TF = 1 << 8;
 const BTF = 1 << 1;
 
@@ -106,9 +106,9 @@ export function valuesAreTheGuests(lane: Lane, ledger: Ledger): void {
 export function activityIsTheGuests(lane: Lane, ledger: Ledger): void {
   const actual = lane.vmcs.words[2 * VMCS_SLOT.GUEST_ACTIVITY_STATE]!;
   const isHlt = lane.exit.basic === EXIT_REASON.EXIT_REASON_HLT;
-  const wanted = isHlt ? Number(ACTIVITY.HLT) : lane.exit.low('GUEST_ACTIVITY_STATE');
+  const wanted = isHlt ? ACTIVITY.HLT : lane.exit.low('GUEST_ACTIVITY_STATE');
   if (actual === wanted) return;
-  const mayWake = actual === Number(ACTIVITY.ACTIVE) && wanted === Number(ACTIVITY.HLT);
+  const mayWake = actual === ACTIVITY.ACTIVE && wanted === ACTIVITY.HLT;
   if (mayWake && (hasEvent(lane) || (isHlt && haltsInRoot(lane)))) return;
   ledger.fail(
     'rip',

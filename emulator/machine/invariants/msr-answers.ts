@@ -6,8 +6,12 @@
  * Invariant: judged by the shared configuration, which KVM alone writes, and by soft state and the VMCS at VM entry.
  * Not modelled: registers that VM entry itself moves (PPR, ISR, IRR) and those that the policy does not name.
  */
-import { CARETAKER_CONFIG, CARETAKER_MSR, CARETAKER_MSR_ACTION } from '../../../abi/config.js';
-import { CARETAKER_MSR_MAX } from '../../../abi/config.js';
+import {
+  CARETAKER_CONFIG,
+  CARETAKER_MSR,
+  CARETAKER_MSR_ACTION,
+  CARETAKER_MSR_MAX,
+} from '../../../abi/config.js';
 import { EXIT_REASON } from '../../../abi/exit-reasons.js';
 import { offsetsOf } from '../../../abi/layout.js';
 import { MSR } from '../../../abi/msrs.js';
