@@ -11,6 +11,7 @@ import type { VmxCapabilities } from '../vmx/capabilities.js';
 import type { VmcsDescription } from '../vmx/description.js';
 import { ENTRY_RULES } from '../vmx/entry-checks/evaluate.js';
 import { VMCS_FIELDS, slotBits, type FieldName } from '../../abi/vmcs-fields.js';
+import type { EntryRule } from '../vmx/entry-checks/rule.js';
 import { baseVmcs } from './base-vmcs.js';
 import type { Attempt } from './entry-rows.js';
 
@@ -62,14 +63,21 @@ export function mixedAttempts(
   const base = baseVmcs(capabilities);
   const rows = ENTRY_RULES.filter(({ setting }) => setting === undefined);
   return Array.from({ length: count }, (): Attempt => {
-    const mixed = Array.from(
+    // The SDM leaves the order of checks within a group open: only rules that end alike are mixed within one.
+    const drawn = Array.from(
       { length: 2 + random.below(2) },
       () => rows[random.below(rows.length)]!,
     );
+    const first = drawn[0]!;
+    const mixed = drawn.filter((rule) => rule.group !== first.group || endsAlike(rule, first));
     const overrides = Object.assign(
       {},
       ...mixed.map((rule) => rule.breaks(base)),
     ) as VmcsDescription;
     return { title: mixed.map(({ rule }) => rule).join(' AND '), overrides, memory: [] };
   });
+}
+
+function endsAlike(a: EntryRule, b: EntryRule): boolean {
+  return JSON.stringify(a.result) === JSON.stringify(b.result);
 }

@@ -39,14 +39,29 @@ describe('measureAll', () => {
   });
 });
 
+/** The C harness has a clock of its own, and counts need none. */
+const OTHERWISE = new Set([
+  'machine.cExitsPerSecond',
+  'machine.ratioToC',
+  'machine.accessesPerExit',
+  'machine.checksPerExit',
+]);
+
 describe('figuresOf', () => {
-  it.each(figuresOf(readPayloadFile(referencePayload())))(
-    '$name measures with the clock it is given',
+  const figures = figuresOf(readPayloadFile(referencePayload()));
+  const isTimedHere = ({ name }: { name: string }): boolean => !OTHERWISE.has(name);
+
+  it.each(figures.filter(isTimedHere))('$name measures with the clock it is given', (figure) => {
+    let ms = 0;
+    const value = figure.measure(() => (ms += 500));
+    expect(value).toBeGreaterThan(0);
+    expect(ms).toBe(1000);
+  });
+
+  it.each(figures.filter((figure) => !isTimedHere(figure)))(
+    '$name is more than nothing',
     (figure) => {
-      let ms = 0;
-      const value = figure.measure(() => (ms += 500));
-      expect(value).toBeGreaterThan(0);
-      expect(ms).toBe(1000);
+      expect(figure.measure(() => performance.now())).toBeGreaterThan(0);
     },
   );
 });

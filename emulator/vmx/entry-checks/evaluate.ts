@@ -62,6 +62,16 @@ ENTRY_RULES.forEach((rule, index) => {
 });
 /** The conditions alone: rules differ in shape, and this is looked at on every VM entry. */
 const CONDITIONS = ENTRY_RULES.map(({ holds }) => holds);
+
+/** Makes VM entry forget one rule, so that a comparison with another machine can be seen to notice; undone by the result. */
+export function forgetRule(rule: EntryRule): () => void {
+  const index = ENTRY_RULES.indexOf(rule);
+  CONDITIONS[index] = () => true;
+  return () => {
+    CONDITIONS[index] = rule.holds;
+  };
+}
+
 const USED_WORDS = Math.ceil(ENTRY_RULES.length / 32);
 /** Fields whose change makes the register image of the host-state area stale. */
 const SHAPES_HOST_IMAGE = Uint8Array.from(VMCS_FIELDS, (field) =>
