@@ -66,3 +66,19 @@ export const KVM_VCPU_SER = struct('kvm_vcpu_ser', 256, [
   ['vm_record', 'u64', 200, 'kvm', 'struct kvm_vm_ser of its VM'],
   ['reserved', 'u64*6', 208, 'reserved', 'must be 0'],
 ]);
+
+/** The records as one list, for the lock and the comparison of two kernels. */
+export const KHO_RECORDS = [
+  {
+    layout: KVM_VM_SER,
+    compatible: KVM_VM_COMPATIBLE,
+    magic: KVM_VM_SER_MAGIC,
+    version: KVM_SER_VERSION,
+  },
+  {
+    layout: KVM_VCPU_SER,
+    compatible: KVM_VCPU_COMPATIBLE,
+    magic: KVM_VCPU_SER_MAGIC,
+    version: KVM_SER_VERSION,
+  },
+] as const;

@@ -6,6 +6,7 @@
  */
 import { hex } from './uint.js';
 import { CONTRACT, CONTRACT_CONSTANTS } from './contract.js';
+import { KHO_RECORDS } from './kho-records.js';
 import type { StructLayout } from './layout.js';
 
 /** Field names to `type*count@offset`. */
@@ -15,6 +16,18 @@ type LockedLayout = {
 };
 
 export interface LayoutLock {
+  /** What one kernel writes for the next, by structure. */
+  readonly records: Readonly<
+    Record<
+      string,
+      {
+        readonly compatible: string;
+        readonly magic: string;
+        readonly version: number;
+        readonly layout: LockedLayout;
+      }
+    >
+  >;
   readonly constants: Readonly<Record<string, number>>;
   readonly structs: Readonly<
     Record<
@@ -41,6 +54,12 @@ const lockLayout = (layout: StructLayout): LockedLayout => ({
 /** The lock that the contract in this tree would have. */
 export function currentLock(): LayoutLock {
   return {
+    records: Object.fromEntries(
+      KHO_RECORDS.map(({ layout, compatible, magic, version }) => [
+        layout.name,
+        { compatible, magic: hex(magic), version, layout: lockLayout(layout) },
+      ]),
+    ),
     constants: CONTRACT_CONSTANTS,
     structs: Object.fromEntries(
       CONTRACT.map(({ layout, magic, version, parts }) => [
@@ -70,5 +89,14 @@ export function lockViolations(locked: LayoutLock, next: LayoutLock): readonly s
       ? []
       : [`${name} was ${value} and is ${next.constants[name] ?? 'gone'}`],
   );
-  return [...changed, ...constants];
+  const records = Object.entries(locked.records).flatMap(([name, old]) => {
+    const now = next.records[name];
+    if (now === undefined) return [`struct ${name} is locked and gone`];
+    const isRenamed = now.version !== old.version && now.compatible !== old.compatible;
+    const isEqual = JSON.stringify(now) === JSON.stringify(old);
+    return isEqual || isRenamed
+      ? []
+      : [`struct ${name} changed and not both its version and its compatible string`];
+  });
+  return [...changed, ...records, ...constants];
 }

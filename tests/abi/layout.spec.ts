@@ -74,6 +74,18 @@ describe('the lock', () => {
     readFileSync(new URL('../../abi/layout.lock.json', import.meta.url), 'utf8'),
   ) as LayoutLock;
 
+  it('refuses a KHO record that changed under the same compatible string', () => {
+    const [name = '', record] = Object.entries(locked.records)[0] ?? [];
+    const change = (more: object): LayoutLock => ({
+      ...locked,
+      records: { ...locked.records, [name]: { ...record!, ...more } },
+    });
+    const layout = { sizeBytes: 136, fields: {} };
+    expect(lockViolations(locked, change({ layout }))).toHaveLength(1);
+    expect(lockViolations(locked, change({ layout, version: 2 }))).toHaveLength(1);
+    expect(lockViolations(locked, change({ layout, version: 2, compatible: 'v2' }))).toEqual([]);
+  });
+
   it('is the one that the contract has', () => {
     expect(locked).toEqual(currentLock());
   });
