@@ -27,6 +27,21 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./commands/conform.js')).command,
   },
   {
+    name: 'abi check',
+    describe: 'holds a payload against the contract',
+    load: async () => (await import('./commands/abi-check.js')).command,
+  },
+  {
+    name: 'abi diff',
+    describe: 'tells whether one payload may replace another across a live update',
+    load: async () => (await import('./commands/abi-diff.js')).command,
+  },
+  {
+    name: 'abi dump',
+    describe: 'shows the layouts that a binary has',
+    load: async () => (await import('./commands/abi-dump.js')).command,
+  },
+  {
     name: 'bench',
     describe: 'measures the figures of the README on this machine',
     load: async () => (await import('./commands/bench.js')).command,

@@ -73,6 +73,12 @@ export function readDebugSections(file: Uint8Array): DebugSections {
   return new Map([...parts].map(([name, pieces]) => [name, concatenated(pieces)]));
 }
 
+/** The bytes of one section of any x86-64 ELF file, as they are in the file. @throws DwarfError. */
+export function sectionBytes(file: Uint8Array, name: string): Uint8Array | undefined {
+  const header = readHeaders(file).find((one) => one.name === name && one.type !== SHT.NOBITS);
+  return header && bytesOf(file, header);
+}
+
 function readHeaders(file: Uint8Array): Header[] {
   const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
   const isElf =

@@ -130,6 +130,7 @@ describe('the frame at an address', () => {
   it.skipIf(!isHere('readelf'))(
     titled("is readelf's in .debug_frame and in .eh_frame", 'readelf'),
     () => {
+      let compared = 0;
       const plain = ['-O0', '-fno-asynchronous-unwind-tables', '-fno-unwind-tables'];
       for (const flags of [plain, ['-O2'], ['-O0', '-fno-omit-frame-pointer']]) {
         const bytes = compiled(...flags);
@@ -141,10 +142,11 @@ describe('the frame at an address', () => {
         const rows = readelfRows(file);
         // The row at 0 is of what the functions share.
         rows.delete('0x0');
-        expect(rows.size).toBeGreaterThan(0);
+        compared += rows.size;
         for (const [address, expected] of rows)
           expect(textOf(frames.at(BigInt(address)))).toBe(expected);
       }
+      expect(compared).toBeGreaterThan(5);
     },
   );
 

@@ -1,0 +1,75 @@
+/**
+ * The ABI that a file shows: what its debug information lays out, and the versions in its .ccb.
+ *
+ * Invariant: a file without readable debug information is a finding, never an empty ABI.
+ */
+import { readFileSync, statSync } from 'node:fs';
+import { CARETAKER_CCB } from '../../abi/ccb.js';
+import { finding } from '../../abi/compat/rules.js';
+import type { Finding } from '../../abi/compat/rules.js';
+import type { AbiShape } from '../../abi/compat/shape.js';
+import { DebugInfo } from '../../loader/dwarf/debug-info.js';
+import { DwarfError } from '../../loader/dwarf/errors.js';
+import { readLayouts } from '../../loader/dwarf/layouts.js';
+import type { Layouts } from '../../loader/dwarf/layouts.js';
+import { readDebugSections, sectionBytes } from '../../loader/dwarf/sections.js';
+import { CliUsageError } from './errors.js';
+
+const MAX_BYTES = 1 << 29;
+
+/** The bytes of a file of any ELF kind. @throws CliUsageError FILE_UNREADABLE. */
+export function readBinary(file: string): Uint8Array {
+  try {
+    const { size } = statSync(file);
+    if (size <= MAX_BYTES) return new Uint8Array(readFileSync(file));
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    const message = `${file}: cannot be read: ${reason.replace(/, \w+( '.*')?$/, '')}`;
+    throw new CliUsageError('FILE_UNREADABLE', message, { file }, { cause });
+  }
+  const message = `${file}: cannot be read: larger than ${MAX_BYTES} bytes`;
+  throw new CliUsageError('FILE_UNREADABLE', message, { file });
+}
+
+/** The layouts of a file. @throws DwarfError. */
+export function layoutsOf(bytes: Uint8Array): Layouts {
+  return readLayouts(new DebugInfo(readDebugSections(bytes)));
+}
+
+/** The ABI of a file, or the finding that says why there is none. */
+export function abiOf(bytes: Uint8Array): AbiShape | Finding {
+  try {
+    const { structs, enumerations } = layoutsOf(bytes);
+    const enumerators = enumerations.flatMap(({ name, enumerators: list }) =>
+      list.map((one) => ({ ...one, enumeration: name })),
+    );
+    return {
+      structs: structs.map(({ name, size, align, fields }) => ({
+        name,
+        size,
+        align,
+        fields: fields.map((field) => ({ ...field, canonical: plain(field.canonical) })),
+      })),
+      constants: new Map(enumerators.map(({ name, value }) => [name, value])),
+      enumerationOf: new Map(enumerators.map(({ name, enumeration }) => [name, enumeration])),
+      versions: versionsOf(bytes),
+    };
+  } catch (error) {
+    if (!(error instanceof DwarfError)) throw error;
+    const rule = error.code === 'NO_DEBUG_INFO' ? 'debug-info-missing' : 'debug-info-bad';
+    return finding(rule, '', '', 'debug information', `${error.code}: ${error.message}`);
+  }
+}
+
+/** An enumeration as a field's type is the integer that holds it. */
+function plain(canonical: string): string {
+  return canonical.replace(/^enum .*:(u\d+)/, '$1');
+}
+
+function versionsOf(bytes: Uint8Array): AbiShape['versions'] {
+  const ccb = sectionBytes(bytes, '.ccb');
+  if (ccb === undefined || ccb.length < 16) return new Map();
+  const view = new DataView(ccb.buffer, ccb.byteOffset, ccb.byteLength);
+  const header = { magic: view.getBigUint64(0, true), version: view.getUint32(8, true) };
+  return new Map([[CARETAKER_CCB.name, header]]);
+}
