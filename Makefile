@@ -6,7 +6,7 @@
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup prerequisites build engine payload lint check test run abi-check abi-lock bench abi-lock golden format clean ci
+.PHONY: help setup prerequisites build engine payload lint check test run abi-check bench abi-lock golden format clean ci
 
 # The seed of every property test: fixed, so that two runs of the suite are the same run.
 export FC_SEED ?= 20260429
@@ -77,9 +77,6 @@ run: build ## a whole live update, end to end, with the reference payload (ARGS 
 abi-check: build ## the payload's layouts against the contract, and the contract against its lock
 	@bin/caretaker-emu abi check $(ARGS)
 	@$(BIN)/vitest run --reporter=dot tests/abi
-
-abi-lock: build ## write abi/layout.lock.json; refuses a changed layout under an old version
-	@node tools/abi-lock.mjs
 
 bench: build ## the figures of the README, measured here
 	@bin/caretaker-emu bench $(ARGS)
