@@ -66,7 +66,6 @@ const ROWS: readonly Row[] = [
   ['answered-against-policy', 'no-lost-exit', /IO_INSTRUCTION.*exit policy/],
   ['event-not-reinjected', 'event-reinjected', /soft state has 0x0/],
   ['event-error-code-lost', 'event-reinjected', /error code/],
-  ['stack-imbalance-on-an-error-path', 'stack', /RSP is/],
   ['routed-with-a-word-pushed', 'stack', /routed with RSP/],
   ['spin-without-pause', 'bounded', /no end after/],
   ['host-msr-leaked', 'host-state', /MSR 0xc0000082/],
