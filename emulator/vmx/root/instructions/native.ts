@@ -63,12 +63,17 @@ function legacyState(cpu: RootCpu, instruction: Instruction): Outcome {
 }
 
 function step(cpu: RootCpu, instruction: Instruction): Outcome {
+  const address = cpu.registers.values[REG.RIP]!;
   const stop = cpu.engine.stepOverNative();
   switch (stop.kind) {
     case 'limit':
+      return NATIVE;
     case 'site':
     case 'breakpoint':
-      return NATIVE;
+      // A prefix that the opcode does not take: the engine stays where it is, and would for ever.
+      return cpu.registers.values[REG.RIP] === address
+        ? unmodelled(instruction.name, address, 'the engine does not know this form of it')
+        : NATIVE;
     case 'exception':
       return fault(stop.vector);
     case 'memory':
@@ -76,9 +81,7 @@ function step(cpu: RootCpu, instruction: Instruction): Outcome {
         cpu.linear.explain(stop.address, stop.sizeBytes, stop.access) ??
         cpu.linear.outside(stop.address, stop.sizeBytes, stop.access)
       );
-    case 'invalid-instruction': {
-      const address = cpu.registers.values[REG.RIP]!;
+    case 'invalid-instruction':
       return unmodelled(instruction.name, address, 'the engine cannot execute it');
-    }
   }
 }

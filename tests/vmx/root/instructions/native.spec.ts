@@ -11,6 +11,7 @@ describe('saving extended state', () => {
     { name: 'XSAVE64', rule: 'without CR4.OSXSAVE is #UD', pre: { CR4: 0x20n }, outcome: UD },
     { name: 'XSAVE64', rule: 'is the engine’s own', arrange: ({ engine }) => (engine.stepOverNativeResult = { kind: 'limit' }), outcome: { kind: 'native' } },
     { name: 'XSAVE64', rule: 'an engine that cannot stops the run', outcome: { kind: 'stop', reason: { kind: 'unmodelled', name: 'XSAVE64' } } },
+    { name: 'XSAVE64', rule: 'an engine that stays at it stops the run', arrange: ({ engine }) => (engine.stepOverNativeResult = { kind: 'breakpoint' }), outcome: { kind: 'stop', reason: { kind: 'unmodelled', name: 'XSAVE64' } } },
     { name: 'XSAVE64', rule: 'a page that is not there is #PF', arrange: ({ engine, space }) => { space.refused.set(DATA, 'page-fault'); engine.stepOverNativeResult = { kind: 'memory', access: 'write', reason: 'unmapped', address: u64(DATA), sizeBytes: 8 }; }, outcome: { kind: 'fault', vector: 14, errorCode: 2, address: u64(DATA) } },
     { name: 'XRSTOR64', rule: 'with CR0.TS is #NM', pre: { CR0: 0x8001_0039n }, outcome: { kind: 'fault', vector: 7 } },
   ]);
