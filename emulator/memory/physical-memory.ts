@@ -7,6 +7,7 @@
  * Not modelled: caches, memory types, memory-mapped devices.
  */
 import { HarnessError } from '../../abi/errors.js';
+import type { StructBytes } from '../../abi/layout.js';
 import { hex, toIndex } from '../../abi/uint.js';
 
 export const PAGE_SIZE = 4096;
@@ -34,16 +35,8 @@ export type MemoryErrorCode = 'MEMORY_OUT_OF_RANGE' | 'MEMORY_REGION_OVERLAP' | 
 export class MemoryError extends HarnessError<MemoryErrorCode> {}
 
 /** Anything that can be read and written by physical address. */
-export interface PhysicalBytes {
+export interface PhysicalBytes extends StructBytes {
   readonly sizeBytes: number;
-  readU8(hpa: bigint): number;
-  readU16(hpa: bigint): number;
-  readU32(hpa: bigint): number;
-  readU64(hpa: bigint): bigint;
-  writeU8(hpa: bigint, value: number): void;
-  writeU16(hpa: bigint, value: number): void;
-  writeU32(hpa: bigint, value: number): void;
-  writeU64(hpa: bigint, value: bigint): void;
   /** A copy of `length` bytes. */
   read(hpa: bigint, length: number): Uint8Array;
   write(hpa: bigint, bytes: Uint8Array): void;

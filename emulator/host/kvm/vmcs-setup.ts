@@ -7,7 +7,6 @@
  */
 import { CARETAKER_CCB } from '../../../abi/ccb.js';
 import { StructView } from '../../../abi/layout.js';
-import { MSR } from '../../../abi/msrs.js';
 import { ENTRY_CONTROL, EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from '../../../abi/vmx-controls.js';
 import type { PhysicalBytes } from '../../memory/physical-memory.js';
 import { validVmcs, type VmcsDescription } from '../../vmx/description.js';
@@ -110,11 +109,3 @@ export function caretakerHostState(
     HOST_IA32_SYSENTER_EIP: 0n,
   };
 }
-
-/** MSRs that KVM sets up on a core before it runs a vCPU there; the guest's own stay until it leaves. */
-export const CORE_MSRS = [
-  MSR.IA32_KERNEL_GS_BASE,
-  MSR.IA32_STAR,
-  MSR.IA32_LSTAR,
-  MSR.IA32_FMASK,
-] as const;
