@@ -26,6 +26,16 @@ export function findBochs(): string | undefined {
   });
 }
 
+/** The program's name. @throws ConformError BOCHS_MISSING, which says what cannot be compared without it. */
+export function requireBochs(): string {
+  const program = findBochs();
+  if (program !== undefined) return program;
+  const message =
+    'bochs is not installed, so nothing was compared: not the checks of VM entry, not the VM exits, not the payload as ' +
+    'the exit handler, not the instructions. `apt install bochs bochs-term` installs it on Debian and Ubuntu';
+  throw new ConformError('BOCHS_MISSING', message);
+}
+
 /** What a run left: the bytes of port 0xe9 and the log, which names each failed check of VM entry in words. */
 export interface BochsRun {
   readonly output: string;
@@ -36,11 +46,7 @@ export interface BochsRun {
 
 /** Boots an image. @throws ConformError BOCHS_MISSING. */
 export function runBochs(image: Uint8Array, timeoutMs = TIMEOUT_MS): BochsRun {
-  const program = findBochs();
-  if (program === undefined) {
-    const message = 'bochs is not installed: `apt install bochs bochs-term` on Debian and Ubuntu';
-    throw new ConformError('BOCHS_MISSING', message);
-  }
+  const program = requireBochs();
   const folder = mkdtempSync(join(tmpdir(), 'conform-'));
   const file = (name: string): string => join(folder, name);
   try {

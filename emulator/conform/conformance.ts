@@ -5,7 +5,13 @@
  * Invariant: each difference is in `differences`, known or not; `result` is "pass" when every one is known.
  */
 import { Random } from '../clock/random.js';
-import { compareEntries, rowAttempts, type AttemptResult } from './entry-rows.js';
+import {
+  bucketOf,
+  compareEntries,
+  rowAttempts,
+  type AttemptResult,
+  type Bucket,
+} from './entry-rows.js';
 import { bitAttempts, mixedAttempts } from './entry-variants.js';
 import { compareExits, type ExitResult } from './exits.js';
 import { compareSequences, type SequenceResult } from './instructions.js';
@@ -24,13 +30,8 @@ export interface ReportedDifference {
   readonly known: string | null;
 }
 
-/** How many were tried, and how they came out. */
-export interface Tally {
-  tried: number;
-  agree: number;
-  known: number;
-  notOffered: number;
-}
+/** How many were tried, and how they came out: each is in one bucket. */
+export type Tally = Record<'tried' | Bucket, number>;
 
 /** The report; the CLI prints it. */
 export interface ConformanceReport {
@@ -136,12 +137,9 @@ function tally(results: readonly AttemptResult[], differences: ReportedDifferenc
       known: known?.id ?? null,
     });
   }
-  return {
-    tried: results.length,
-    agree: results.filter(({ model, second, offered }) => model === second && offered).length,
-    known: results.filter(({ known }) => known !== null).length,
-    notOffered: results.filter(({ model, second, offered }) => model === second && !offered).length,
-  };
+  const found: Tally = { tried: results.length, agree: 0, known: 0, notOffered: 0, differs: 0 };
+  for (const result of results) found[bucketOf(result)]++;
+  return found;
 }
 
 function exitTally(results: readonly ExitResult[], differences: ReportedDifference[]) {

@@ -34,6 +34,9 @@ export interface Attempt {
   readonly memory: readonly (readonly [hpa: bigint, value: bigint])[];
 }
 
+/** How an attempt came out; `differs` is a difference that nothing explains. */
+export type Bucket = 'agree' | 'known' | 'notOffered' | 'differs';
+
 /** An attempt on both machines. */
 export interface AttemptResult {
   readonly attempt: Attempt;
@@ -42,12 +45,17 @@ export interface AttemptResult {
   /** False where the row is about something that this machine has not, or has and cannot be without. */
   readonly offered: boolean;
   readonly known: KnownDifference | null;
+  /** Every rule that the model sees broken, in its order. */
+  readonly broken: readonly EntryRule[];
 }
 
-/** One attempt a row of the entry checks; those of a processor outside IA-32e mode apart. */
+/**
+ * One attempt a row of the entry checks. Both machines are in IA-32e mode, so a row about a processor outside it is tried
+ * and cannot be what decides: it is not offered.
+ */
 export function rowAttempts(capabilities: VmxCapabilities): Attempt[] {
   const base = baseVmcs(capabilities);
-  return ENTRY_RULES.filter((rule) => rule.setting?.longMode !== false).map((rule) => ({
+  return ENTRY_RULES.map((rule) => ({
     title: rule.rule,
     rule,
     overrides: rule.breaks(base),
@@ -60,8 +68,12 @@ export function compareEntries(
   machine: SecondMachine,
   attempts: readonly Attempt[],
 ): AttemptResult[] {
-  const { capabilities } = machine;
-  const base = baseVmcs(capabilities);
+  const second = trySecond(machine, attempts);
+  return attempts.map((attempt, i) => holdAgainst(machine.capabilities, attempt, second[i]!));
+}
+
+/** Tries every attempt on the second machine. */
+export function trySecond(machine: SecondMachine, attempts: readonly Attempt[]): Outcome[] {
   const cases = machine.runCases(
     attempts.length,
     OUTCOME_FIELDS,
@@ -71,13 +83,17 @@ export function compareEntries(
       program.region().vmwrite(overrides).enter();
       for (const [hpa] of memory) program.values(hpa, 0n);
     },
-    (program) => program.base(base).registers(),
+    (program) => program.base(baseVmcs(machine.capabilities)).registers(),
   );
-  return attempts.map((attempt, index): AttemptResult => {
-    const { answers, stopped } = cases[index]!;
-    const second = stopped === null ? outcomeOf(answers) : `machine stopped: ${stopped}`;
-    return resultOf(capabilities, base, attempt, second);
-  });
+  return cases.map(({ answers, stopped }) =>
+    stopped === null ? outcomeOf(answers) : `machine stopped: ${stopped}`,
+  );
+}
+
+/** The one bucket of an attempt. */
+export function bucketOf({ model, second, offered, known }: AttemptResult): Bucket {
+  if (model !== second) return known === null ? 'differs' : 'known';
+  return offered ? 'agree' : 'notOffered';
 }
 
 function outcomeOf(answers: readonly Answer[]): Outcome {
@@ -103,22 +119,25 @@ function failureText(basic: bigint | number, qualification: bigint | number): Ou
   return `exit ${basic.toString()} qualification ${hex(qualification)}`;
 }
 
-function resultOf(
+/** Tries an attempt on the model and holds the outcome against what the second machine answered. */
+export function holdAgainst(
   capabilities: VmxCapabilities,
-  base: VmcsDescription,
   attempt: Attempt,
   second: Outcome,
 ): AttemptResult {
   const pcpu = modelPcpu(capabilities);
   for (const [hpa, value] of attempt.memory) pcpu.memory.writeU64(hpa, value);
-  const vmcs = withVmcs(pcpu, { ...base, ...attempt.overrides });
+  const vmcs = withVmcs(pcpu, { ...baseVmcs(capabilities), ...attempt.overrides });
   const broken = brokenRules(vmcs, pcpu);
   const model = textOf(vmEntry(pcpu, vmcs, 'launch'));
   const { rule } = attempt;
-  const offered =
+  // Both machines are in IA-32e mode at VM entry.
+  const applies = rule?.setting?.longMode !== false;
+  const decides =
     rule === undefined || broken[0] === rule || (rule.neverFirst === true && broken.includes(rule));
+  const offered = applies && decides;
   const known = model === second ? null : explain(broken, second);
-  return { attempt, model, second, offered, known };
+  return { attempt, model, second, offered, known, broken };
 }
 
 /** The known difference without which the machines would agree, if there is one. */

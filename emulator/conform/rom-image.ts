@@ -25,8 +25,8 @@ export function buildMonitor(
   try {
     execFileSync('make', ['-s', '-C', folder, '-f', 'build.mk'], { stdio: 'pipe' });
   } catch (cause) {
-    const { stderr } = cause as { stderr?: Buffer };
-    const text = stderr?.toString().trim() ?? '';
+    const { stderr, code } = cause as { stderr?: Buffer; code?: string };
+    const text = code === 'ENOENT' ? 'make is not installed' : (stderr?.toString().trim() ?? '');
     const message = `the monitor of the second machine could not be built: ${text}`;
     throw new ConformError('ROM_BUILD_FAILED', message, { folder }, { cause });
   }

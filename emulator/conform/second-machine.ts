@@ -8,7 +8,7 @@ import { HarnessBug } from '../../abi/errors.js';
 import type { FieldName } from '../../abi/vmcs-fields.js';
 import type { VmxCapabilities } from '../vmx/capabilities.js';
 import { byLabel, endedWell, readAnswers, type Answer } from './answers.js';
-import { runBochs } from './bochs.js';
+import { requireBochs, runBochs } from './bochs.js';
 import { ConformError } from './errors.js';
 import { askCapabilities, capabilitiesOf } from './capabilities.js';
 import { MonitorProgram } from './program.js';
@@ -31,10 +31,16 @@ const CASES_LIMIT = PROGRAM_LIMIT - 0x1_0000;
 
 /** Bochs with the monitor. */
 export class SecondMachine {
-  readonly #monitor = buildMonitor();
+  readonly #monitor: Uint8Array;
   #capabilities: VmxCapabilities | undefined;
   /** How often it was booted. */
   boots = 0;
+
+  /** @throws ConformError BOCHS_MISSING, ROM_BUILD_FAILED. */
+  constructor() {
+    requireBochs();
+    this.#monitor = buildMonitor();
+  }
 
   /** Executes a program to its end. @throws ConformError */
   run(program: MonitorProgram, fields: readonly FieldName[] = []): Answer[] {

@@ -2,4 +2,4 @@
 import { findBochs } from '../../emulator/conform/bochs.js';
 
 export const HAS_BOCHS = findBochs() !== undefined;
-export const BOCHS = HAS_BOCHS ? 'on Bochs' : 'skipped: bochs is not installed';
+export const BOCHS = HAS_BOCHS ? 'on Bochs' : '(skipped: bochs is not installed)';

@@ -1,5 +1,6 @@
 /**
- * Prints the run's totals as one plain line, `N passed, N failed[, N skipped]`, the last that a run prints.
+ * Prints the run's totals as one plain line, `N passed, N failed[, N skipped]`, the last that a run prints, behind the
+ * suites of which nothing ran.
  *
  * Invariant: a run that vitest calls failed never shows `0 failed`; a file that cannot be imported, a suite whose
  * hook throws and an unhandled error count as one failure each.
@@ -39,6 +40,18 @@ export function totalsLine({ passed, failed, skipped }: Totals): string {
   return skipped > 0 ? `${line}, ${skipped} skipped` : line;
 }
 
+/** The outermost suites none of whose tests ran: what this machine could not hold. */
+export function skippedSuites(modules: readonly TestModule[]): string[] {
+  return modules.flatMap(({ children }) =>
+    [...children.suites()]
+      .filter((suite) => {
+        const states = [...suite.children.allTests()].map((test) => test.result().state);
+        return states.length > 0 && states.every((state) => state === 'skipped');
+      })
+      .map(({ name }) => name),
+  );
+}
+
 /** The vitest reporter; it stands after `default` in vitest.config.ts. */
 export default class TotalsReporter implements Reporter {
   onTestRunEnd(
@@ -48,6 +61,7 @@ export default class TotalsReporter implements Reporter {
   ): void {
     const totals = totalsOf(modules, unhandledErrors.length);
     if (reason === 'failed' && totals.failed === 0) totals.failed = 1;
-    process.stdout.write(`\n${totalsLine(totals)}\n`);
+    const skipped = skippedSuites(modules).map((name) => `not run: ${name}\n`);
+    process.stdout.write(`\n${skipped.join('')}${totalsLine(totals)}\n`);
   }
 }
