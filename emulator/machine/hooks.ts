@@ -31,6 +31,9 @@ export class Hooks {
   atStop(lane: Lane, ledger: Ledger): void {
     for (const invariant of this.invariants) invariant.atStop?.(lane, ledger);
   }
+  atPark(lane: Lane, ledger: Ledger): void {
+    for (const invariant of this.invariants) invariant.atPark?.(lane, ledger);
+  }
   atGap(lane: Lane, ledger: Ledger): void {
     for (const invariant of this.invariants) invariant.atGap?.(lane, ledger);
   }

@@ -247,6 +247,7 @@ export class PayloadRunner {
   }
 
   #parked(lane: Lane): void {
+    this.#machine.hooks.atPark(lane, this.#machine.ledger);
     const ccb = lane.vcpu.ccbView;
     this.#machine.count('parked');
     this.#machine.timeline.add(

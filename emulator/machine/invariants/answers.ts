@@ -48,7 +48,8 @@ for (const reason of [
 
 const entryEvent = (lane: Lane): number => lane.vmcs.words[2 * VMCS_SLOT.VM_ENTRY_INTR_INFO_FIELD]!;
 
-function faultDue(lane: Lane): FaultDue {
+/** Whether the guest's instruction raises an exception when it is answered. */
+export function faultDue(lane: Lane): FaultDue {
   const { basic } = lane.exit;
   if (NEVER_FAULTS[basic & 127] === 1) return 'never';
   return isMsrAccess(basic) ? msrFaultDue(lane) : 'may';

@@ -22,6 +22,8 @@ export interface Invariant {
   atHandOver?(lane: Lane, ledger: Ledger): void;
   /** The payload says `serialized`. */
   atStop?(lane: Lane, ledger: Ledger): void;
+  /** The payload has parked the core. */
+  atPark?(lane: Lane, ledger: Ledger): void;
   /** The payload polls for the first time in an exit. */
   readonly atBlock?: (lane: Lane, ledger: Ledger) => void;
   /** The vCPU has been detached and its core is about to run alone. */

@@ -1,33 +1,22 @@
 /**
  * no-lost-exit: every exit has exactly one first outcome; a blocked one is later routed, repeated, serialized or ended;
- * and KVM sees each exit that it did not leave to the payload.
+ * and the first outcome is one that the executable specification allows.
  *
- * Source: CONTRACT ("Outcome of an exit", "Exit policy per reason", "Stop and serialize").
+ * Source: CONTRACT ("Outcome of an exit", "Stop and serialize"); emulator/spec.
  * Invariant: an exit that begins while another has no outcome means that the first was lost.
  */
-import {
-  CARETAKER_CONFIG,
-  CARETAKER_EXIT_POLICY,
-  CARETAKER_EXIT_POLICY_MAX,
-} from '../../../abi/config.js';
-import { offsetsOf } from '../../../abi/layout.js';
 import type { Lane } from '../lane.js';
 import type { Ledger } from '../ledger.js';
+import { answeredState, REACHED, specificationDifference } from '../next-state.js';
 import type { Invariant } from './invariant.js';
 
 const ID = 'no-lost-exit';
-const EXIT_POLICY = offsetsOf<'exit_policy'>(CARETAKER_CONFIG).exit_policy;
 
-/** Whether KVM left this exit to the payload, in the state of attachment in which it came. */
-function mayAnswer(lane: Lane): boolean {
-  const { basic, wasAttached } = lane.exit;
-  if (basic >= CARETAKER_EXIT_POLICY_MAX) return false;
-  const bits = lane.memory.bytes.bytes[lane.config + EXIT_POLICY + basic]!;
-  // While an exit is handled KVM may attach, so either bit will do for one that came detached.
-  const wanted = wasAttached
-    ? CARETAKER_EXIT_POLICY.HANDLE_ATTACHED
-    : CARETAKER_EXIT_POLICY.HANDLE_ATTACHED | CARETAKER_EXIT_POLICY.HANDLE_DETACHED;
-  return (bits & wanted) !== 0;
+/** The first outcome is among those that the executable specification has for the exit. */
+function specified(lane: Lane, ledger: Ledger, reached: number): void {
+  ledger.count(ID);
+  const difference = specificationDifference(lane, reached);
+  if (difference !== null) ledger.fail(ID, lane.rip, `${lane.describeExit()}: ${difference}`);
 }
 
 export function noLostExit(): Invariant {
@@ -53,13 +42,21 @@ export function noLostExit(): Invariant {
         lane.rip,
         () => `${lane.describeExit()}: blocked, and then resumed without KVM having seen it`,
       );
-      if (lane.exit.outcome === 'fastpath' && !mayAnswer(lane)) {
-        ledger.fail(
-          ID,
-          lane.rip,
-          `${lane.describeExit()}: answered, although the exit policy gives it to KVM`,
-        );
-      }
+      if (lane.exit.outcome === 'fastpath') specified(lane, ledger, answeredState(lane));
+    },
+
+    atRoute(lane: Lane, ledger: Ledger): void {
+      if (lane.exit.outcome === 'routed') specified(lane, ledger, REACHED.routed);
+    },
+    atBlock(lane: Lane, ledger: Ledger): void {
+      specified(lane, ledger, REACHED.blocked);
+    },
+    atStop(lane: Lane, ledger: Ledger): void {
+      const isAnswered = lane.exit.outcome === 'fastpath';
+      specified(lane, ledger, isAnswered ? REACHED.stoppedAnswered : REACHED.stoppedUnanswered);
+    },
+    atPark(lane: Lane, ledger: Ledger): void {
+      if (lane.inExit && lane.exit.outcome === null) specified(lane, ledger, REACHED.parked);
     },
 
     atEnd(lane: Lane, ledger: Ledger): void {
