@@ -27,9 +27,17 @@ export interface SourceFrame {
   readonly place: SourceLine | undefined;
 }
 
-interface Placed {
+/** A scope with its code; those inside it are read when an address is first looked for in it. */
+interface Scope {
   readonly entry: Entry;
   readonly ranges: readonly CodeRange[];
+  inner: readonly Scope[] | null;
+}
+
+/** One range of a function's code; `reach` is the highest end of this range and all before it. */
+interface IndexedRange extends CodeRange {
+  readonly scope: Scope;
+  readonly reach: number;
 }
 
 const T = DW_TAG;
@@ -41,7 +49,8 @@ const MAX_DEPTH = 256;
 export class Functions {
   readonly #info: DebugInfo;
   readonly #lines: Lines;
-  readonly #placed: Placed[] = [];
+  readonly #placed: Scope[] = [];
+  readonly #index: readonly IndexedRange[];
 
   /** @throws DwarfError. */
   constructor(info: DebugInfo, lines: Lines) {
@@ -50,9 +59,10 @@ export class Functions {
     for (const unit of info.units) {
       for (const entry of info.entries(unit, SUBPROGRAMS)) {
         const ranges = rangesOf(info, entry);
-        if (ranges.length > 0) this.#placed.push({ entry, ranges });
+        if (ranges.length > 0) this.#placed.push({ entry, ranges, inner: null });
       }
     }
+    this.#index = indexed(this.#placed);
   }
 
   /** All functions that have code, in the order of the file. */
@@ -68,12 +78,13 @@ export class Functions {
     if (address < 0n || address > BigInt(Number.MAX_SAFE_INTEGER)) return [];
     this.#info.budget.renew();
     const wanted = toIndex(address);
-    const found = this.#placed.find(({ ranges }) => isInside(ranges, wanted));
     const scopes: Entry[] = [];
-    for (let scope = found?.entry; scope !== undefined; scope = this.#innerScope(scope, wanted)) {
-      if (scopes.push(scope) > MAX_DEPTH) {
-        refuseDwarf('BAD_UNIT', 'scopes too deep', this.#info.where(scope));
+    let scope = this.#functionAt(wanted);
+    while (scope !== undefined) {
+      if (scopes.push(scope.entry) > MAX_DEPTH) {
+        refuseDwarf('BAD_UNIT', 'scopes too deep', this.#info.where(scope.entry));
       }
+      scope = this.#innerOf(scope).find(({ ranges }) => isInside(ranges, wanted));
     }
     return scopes;
   }
@@ -94,13 +105,30 @@ export class Functions {
     return this.#info.nameOf(entry) ?? '??';
   }
 
-  #innerScope(scope: Entry, address: number): Entry | undefined {
-    for (const child of scope.children()) {
-      this.#info.budget.spend(1);
-      if (SCOPES.includes(child.tag) && isInside(rangesOf(this.#info, child), address))
-        return child;
+  #functionAt(address: number): Scope | undefined {
+    const ranges = this.#index;
+    let low = 0;
+    let high = ranges.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (ranges[middle]!.start <= address) low = middle + 1;
+      else high = middle;
+    }
+    // Functions do not overlap, so that the last one that begins before the address has it, or none has.
+    for (let at = low - 1; at >= 0 && ranges[at]!.reach > address; at--) {
+      if (ranges[at]!.end > address) return ranges[at]!.scope;
     }
     return undefined;
+  }
+
+  #innerOf(scope: Scope): readonly Scope[] {
+    scope.inner ??= [...scope.entry.children()]
+      .filter(({ tag }) => {
+        this.#info.budget.spend(1);
+        return SCOPES.includes(tag);
+      })
+      .map((entry) => ({ entry, ranges: rangesOf(this.#info, entry), inner: null }));
+    return scope.inner;
   }
 
   #callSite(inlined: Entry): SourceLine {
@@ -112,4 +140,14 @@ export class Functions {
       isStatement: true,
     };
   }
+}
+
+function indexed(functions: readonly Scope[]): IndexedRange[] {
+  const all = functions.flatMap((scope) => scope.ranges.map((range) => ({ ...range, scope })));
+  all.sort((a, b) => a.start - b.start);
+  let reach = 0;
+  return all.map((range) => {
+    reach = Math.max(reach, range.end);
+    return { ...range, reach };
+  });
 }

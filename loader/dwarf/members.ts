@@ -114,6 +114,17 @@ function byteOffset(info: DebugInfo, member: Entry): number | undefined {
   return isSum ? cursor.index() : undefined;
 }
 
+/** Where a member lies in its record; undefined when only a run knows. @throws DwarfError. */
+export function memberPlace(
+  info: DebugInfo,
+  member: Entry,
+  sizeBytes: number,
+): Pick<LayoutField, 'offset' | 'bitOffset' | 'bitSize'> | undefined {
+  const offset = byteOffset(info, member);
+  if (offset === undefined) return undefined;
+  return bitsOf(info, member, offset, sizeBytes) ?? { offset, bitOffset: null, bitSize: null };
+}
+
 type Bits = Pick<LayoutField, 'offset' | 'size' | 'bitOffset' | 'bitSize'>;
 
 function bitsOf(info: DebugInfo, member: Entry, place: number, size: number): Bits | undefined {

@@ -23,6 +23,8 @@ export interface Variable {
   readonly canonical: string;
   readonly sizeBytes: number;
   readonly location: Location;
+  /** The entry of its type, for c-types.ts. */
+  readonly typeEntry: Entry | undefined;
 }
 
 const T = DW_TAG;
@@ -71,7 +73,8 @@ export class Variables {
     this.#info.budget.spend(1);
     const name = this.#info.nameOf(entry);
     if (name === undefined) return [];
-    const { spelling, canonical, size } = this.#types.factsOf(this.#types.typeOf(entry));
+    const typeEntry = this.#types.typeOf(entry);
+    const { spelling, canonical, size } = this.#types.factsOf(typeEntry);
     return [
       {
         name,
@@ -84,6 +87,7 @@ export class Variables {
           this.#constantOf(entry) ?? this.#locate(entry, DW_AT.location, address),
           frameBase,
         ),
+        typeEntry,
       },
     ];
   }
