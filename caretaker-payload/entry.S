@@ -35,6 +35,7 @@
  * stay the guest's, and nothing here touches them.
  */
 FUNCTION caretaker_vmexit
+	OUTERMOST
 	endbr64
 	movq	%rax, %gs:CCB_RAX
 	movq	%rcx, %gs:CCB_RCX
@@ -159,6 +160,7 @@ LABEL caretaker_look_again
 	xorl	%r14d, %r14d
 	xorl	%r15d, %r15d
 	jmpq	*CCB_ROUTING_HANDLER(%rsi)
+	END
 
 /*
  * "You're up for running this vCPU now." RDI = CCB, the guest's registers are
@@ -168,11 +170,13 @@ LABEL caretaker_look_again
 FUNCTION caretaker_run
 	endbr64
 	andq	$-16, %rsp		/* as a C function may expect it */
+	OUTERMOST
 	call	caretaker_prepare_run
 	leaq	caretaker_ccb(%rip), %rdi
 	testq	%rax, %rax
 	jz	.Lenter
 	jmp	.Ltrampoline
+	END
 
 /*
  * Halt the core until something may concern the guest. RDI = CCB; called with
@@ -190,5 +194,6 @@ LABEL caretaker_halt_look
 LABEL caretaker_halt_end
 	cli
 1:	ret
+	END
 
 	.section .note.GNU-stack, "", @progbits

@@ -13,6 +13,19 @@
 
 	.text
 
+	/* Push and pop a register, and tell debuggers where it is. */
+	.macro SAVE register
+	pushq	%\register
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset \register, 0
+	.endm
+
+	.macro RESTORE register
+	popq	%\register
+	.cfi_adjust_cfa_offset -8
+	.cfi_restore \register
+	.endm
+
 /*
  * Entered through an interrupt gate: IF = 0, CPL 0, any register may be live,
  * and GS base may already be KVM's. Each stub leaves a vector and an error code
@@ -20,14 +33,25 @@
  */
 	.balign	TRAP_STUB_SIZE
 LABEL caretaker_trap_stubs
+	/* The frame of the CPU, its five words below the CFA. */
+	.cfi_startproc
+	.cfi_signal_frame
+	.cfi_offset rip, -40
+	.cfi_offset rsp, -16
 	.set	vector, 0
 	.rept	256
 	.balign	TRAP_STUB_SIZE
+	.cfi_def_cfa rsp, 40
+	.if	HAS_ERROR_CODE(vector)
+	.cfi_def_cfa_offset 48
+	.endif
 	endbr64
 	.if	!HAS_ERROR_CODE(vector)
 	pushq	$0
+	.cfi_def_cfa_offset 48
 	.endif
 	pushq	$vector
+	.cfi_def_cfa_offset 56
 	jmp	.Ltrap
 	.set	vector, vector + 1
 	.endr
@@ -39,32 +63,35 @@ LABEL caretaker_trap_stubs
  */
 	.balign	16
 .Ltrap:
-	pushq	%rax
-	pushq	%rcx
-	pushq	%rdx
-	pushq	%rsi
-	pushq	%rdi
-	pushq	%r8
-	pushq	%r9
-	pushq	%r10
-	pushq	%r11
+	SAVE	rax
+	SAVE	rcx
+	SAVE	rdx
+	SAVE	rsi
+	SAVE	rdi
+	SAVE	r8
+	SAVE	r9
+	SAVE	r10
+	SAVE	r11
 	cld
 	movq	%rsp, %rdi
 	call	caretaker_trap
 	testq	%rax, %rax
 	jnz	.Lmove_return
 .Lreturn:
-	popq	%r11
-	popq	%r10
-	popq	%r9
-	popq	%r8
-	popq	%rdi
-	popq	%rsi
-	popq	%rdx
-	popq	%rcx
-	popq	%rax
+	.cfi_remember_state
+	RESTORE	r11
+	RESTORE	r10
+	RESTORE	r9
+	RESTORE	r8
+	RESTORE	rdi
+	RESTORE	rsi
+	RESTORE	rdx
+	RESTORE	rcx
+	RESTORE	rax
 	addq	$16, %rsp
+	.cfi_adjust_cfa_offset -16
 	iretq
+	.cfi_restore_state
 
 /*
  * Return to RAX instead. With shadow stacks IRET compares the frame's RIP with
@@ -88,6 +115,7 @@ LABEL caretaker_trap_stubs
 	movl	%r8d, %eax
 	wrmsr
 	jmp	.Lreturn
+	END
 
 /*
  * End the NMI blocking that an NMI's VM exit begins: only IRET does. INT and
@@ -99,5 +127,6 @@ FUNCTION caretaker_unblock_nmi
 	int	$IRET_TRAP
 LABEL caretaker_nmi_unblocked
 	ret
+	END
 
 	.section .note.GNU-stack, "", @progbits
