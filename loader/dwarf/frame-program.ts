@@ -15,6 +15,8 @@ export interface CommonInformation {
   /** How .eh_frame writes its pointers. */
   readonly encoding: number;
   readonly hasData: boolean;
+  /** The code was not called: an event interrupted what it returns to, at any instruction. */
+  readonly isSignal: boolean;
   readonly program: readonly [number, number];
 }
 
@@ -39,6 +41,7 @@ export interface FrameRow {
   readonly cfa: CfaRule;
   readonly rules: ReadonlyMap<number, RegisterRule>;
   readonly returnRegister: number;
+  readonly isSignal: boolean;
 }
 
 // prettier-ignore
@@ -155,5 +158,6 @@ export function runFrameProgram(
   run(initial);
   restored = new Map(state.rules);
   run(own);
-  return { cfa: state.cfa, rules: state.rules, returnRegister: common.returnRegister };
+  const { returnRegister, isSignal } = common;
+  return { cfa: state.cfa, rules: state.rules, returnRegister, isSignal };
 }

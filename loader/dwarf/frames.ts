@@ -47,12 +47,25 @@ export class Frames {
     if (address < 0n || address > BigInt(Number.MAX_SAFE_INTEGER)) return undefined;
     this.#budget.renew();
     const wanted = toIndex(address);
-    const found = this.#descriptions.find(({ start, end }) => wanted >= start && wanted < end);
+    const found = this.#find(wanted);
     if (found === undefined) return undefined;
     const { common, start, program } = found;
     const first = new Cursor(this.#section, this.#bytes, ...common.program);
     const second = new Cursor(this.#section, this.#bytes, ...program);
     return runFrameProgram(common, first, second, start, wanted, this.#budget);
+  }
+
+  /** Descriptions do not overlap. */
+  #find(address: number): Description | undefined {
+    let low = 0;
+    let high = this.#descriptions.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#descriptions[middle]!.start <= address) low = middle + 1;
+      else high = middle;
+    }
+    const found = this.#descriptions[low - 1];
+    return found !== undefined && address < found.end ? found : undefined;
   }
 
   #readAll(): Description[] {
@@ -102,7 +115,8 @@ export class Frames {
     }
     if (hasData) cursor.skip(dataEnd - cursor.offset);
     const program = [cursor.offset, cursor.end] as const;
-    return { codeAlign, dataAlign, returnRegister, encoding, hasData, program };
+    const isSignal = augmentation.includes('S');
+    return { codeAlign, dataAlign, returnRegister, encoding, hasData, isSignal, program };
   }
 
   #readDescription(cursor: Cursor, common: CommonInformation): Description {

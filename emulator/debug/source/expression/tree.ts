@@ -1,0 +1,55 @@
+/**
+ * An expression as a tree; each node knows the column that an error about it points to.
+ *
+ * Invariant: plain data.
+ */
+
+/** The operators between two values, by how tightly they bind: the later, the tighter. */
+// prettier-ignore
+export const BINARY_LEVELS = [
+  ['||'], ['&&'], ['|'], ['^'], ['&'], ['==', '!='], ['<', '<=', '>', '>='], ['<<', '>>'], ['+', '-'], ['*', '/', '%'],
+] as const;
+
+export type BinaryOperator = (typeof BINARY_LEVELS)[number][number];
+export type UnaryOperator = '-' | '+' | '!' | '~' | '*' | '&';
+
+/** A type as it is written in a cast: its words, and how many stars follow. */
+export interface TypeName {
+  readonly name: string;
+  readonly pointers: number;
+}
+
+export type Tree =
+  | { readonly kind: 'number'; readonly value: bigint; readonly column: number }
+  | { readonly kind: 'name'; readonly name: string; readonly column: number }
+  | { readonly kind: 'register'; readonly name: string; readonly column: number }
+  | {
+      readonly kind: 'member';
+      readonly of: Tree;
+      readonly name: string;
+      readonly isArrow: boolean;
+      readonly column: number;
+    }
+  | { readonly kind: 'index'; readonly of: Tree; readonly index: Tree; readonly column: number }
+  | {
+      readonly kind: 'unary';
+      readonly operator: UnaryOperator;
+      readonly operand: Tree;
+      readonly column: number;
+    }
+  | {
+      readonly kind: 'binary';
+      readonly operator: BinaryOperator;
+      readonly left: Tree;
+      readonly right: Tree;
+      readonly column: number;
+    }
+  | {
+      readonly kind: 'choice';
+      readonly condition: Tree;
+      readonly yes: Tree;
+      readonly no: Tree;
+      readonly column: number;
+    }
+  | { readonly kind: 'cast'; readonly type: TypeName; readonly of: Tree; readonly column: number }
+  | { readonly kind: 'size'; readonly of: TypeName | Tree; readonly column: number };
