@@ -29,6 +29,7 @@ import type { PcpuEvents } from '../vmx/pcpu.js';
 import { IpiBus } from '../vmx/root/ipi-bus.js';
 import { VmcsStore } from '../vmx/vmcs-store.js';
 import { makeCore, type Core } from './cores.js';
+import type { DebugHook } from './debug-hook.js';
 import { Hooks } from './hooks.js';
 import { Lane } from './lane.js';
 import { Ledger } from './ledger.js';
@@ -87,6 +88,8 @@ export class Machine implements KvmMachine {
   readonly timeline: Timeline;
   /** Things the host does at a time of its own. */
   readonly events = new EventQueue<() => void>();
+  /** A debugger that is asked at instruction boundaries. */
+  debug: DebugHook | null = null;
   /** The KVM that answers routed exits; null while no kernel runs. */
   kvm: Kvm | null = null;
   /** Makes the guest of a vCPU that is run for the first time. */

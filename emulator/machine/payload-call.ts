@@ -33,7 +33,11 @@ export function callPayload(core: Core, memory: PhysicalMemory, call: PayloadCal
   pcpu.registers.set('RFLAGS', 2n);
   memory.writeU64(call.stackTop - 8n, call.returnTo);
   core.returnAddresses.add(call.returnTo);
-  const stop = pcpu.run(INSTRUCTION_LIMIT);
+  let stop = pcpu.run(INSTRUCTION_LIMIT);
+  // A debugger's breakpoint elsewhere in the payload: the call is not what it waits for.
+  while (stop.kind === 'breakpoint' && stop.address !== call.returnTo) {
+    stop = pcpu.run(INSTRUCTION_LIMIT);
+  }
   const rax = pcpu.registers.get('RAX');
   const isBack = stop.kind === 'breakpoint' && pcpu.registers.get('RIP') === call.returnTo;
   pcpu.registers.values.set(saved);

@@ -15,6 +15,7 @@ import { REG } from '../cpu/registers.js';
 import { execute, type VmxResult } from '../vmx/vmx-instructions.js';
 import type { InvariantId, StopReason } from '../vmx/stop-reason.js';
 import type { Fault } from '../vmx/root/outcome.js';
+import type { DebugHook } from './debug-hook.js';
 import type { Outcome } from './exit-record.js';
 import type { Lane } from './lane.js';
 import type { Machine } from './machine.js';
@@ -35,12 +36,39 @@ export class PayloadRunner {
 
   /** Runs a lane's core until the guest is entered, KVM has it, or it waits. */
   run(lane: Lane): void {
+    const { debug } = this.#machine;
+    if (debug !== null) {
+      this.#runDebugged(lane, debug);
+      return;
+    }
     const { counters } = lane.engine;
     const end = counters.instructions + RUN_LIMIT;
     for (;;) {
       this.#bind(lane);
       const stop = lane.pcpu.run(end - counters.instructions);
       if (this.#handle(lane, stop) === 'over') return;
+    }
+  }
+
+  /** The same with a debugger: it is asked at boundaries, and what it stopped goes on. */
+  #runDebugged(lane: Lane, debug: DebugHook): void {
+    const { counters } = lane.engine;
+    const end = counters.instructions + RUN_LIMIT;
+    for (;;) {
+      this.#bind(lane);
+      let stop = lane.pcpu.settle();
+      const wasBoundary = stop === null && !lane.pcpu.routingAddresses.has(lane.rip);
+      if (stop === null) {
+        const left = end - counters.instructions;
+        stop = lane.pcpu.run(wasBoundary ? Math.min(debug.atBoundary(lane), left) : left);
+      }
+      const isDebuggers =
+        (stop.kind === 'breakpoint' && debug.hasBreakpoint(stop.address)) ||
+        (stop.kind === 'instruction-limit' && counters.instructions < end);
+      if (!isDebuggers && this.#handle(lane, stop) === 'over') {
+        debug.left(lane, stop, wasBoundary);
+        return;
+      }
     }
   }
 
@@ -107,6 +135,7 @@ export class PayloadRunner {
     if (result.kind === 'vmfail-valid' || result.kind === 'vmfail-invalid') {
       this.#vmfailed(lane, result);
       lane.pcpu.registers.set('RIP', lane.rip + 3n);
+      machine.debug?.entryRefused(lane);
       return 'go on';
     }
     if (result.kind !== 'entry' || result.entry.kind !== 'entered') {

@@ -154,6 +154,14 @@ export class Pcpu implements RootCpu {
     this.#space.forget();
   }
 
+  /** Takes what is due at this boundary, as run() does first; the stop that follows without an instruction, or null. */
+  settle(): StopReason | null {
+    const refusal = this.#space.sync();
+    if (refusal !== null) return unmodelled('CR3', this.#rip(), refusal).reason;
+    if (this.#requestedStop !== null) return this.#takeRequestedStop(this.#requestedStop);
+    return this.#atBoundary();
+  }
+
   /** Executes at most `limit` instructions from the register file; what is due after the last one waits for the next run. */
   run(limit: number): StopReason {
     const refusal = this.#space.sync();

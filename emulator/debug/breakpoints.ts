@@ -1,0 +1,105 @@
+/**
+ * Breakpoints of a session: where or at what to stop, for whom, and under which condition.
+ *
+ * Source: the field's own words (gdb's break, tbreak, catch, ignore).
+ * Invariant: an address of a symbol is the same offset in every instance of the payload; the others are absolute.
+ */
+import type { Lane } from '../machine/lane.js';
+
+/** What stops the machine. */
+export type BreakpointSpec =
+  /** An instruction at an absolute address. */
+  | { readonly kind: 'address'; readonly address: bigint }
+  /** An instruction at a link-time address, in every instance. */
+  | { readonly kind: 'code'; readonly address: bigint };
+
+/** One breakpoint as a user has it. */
+export interface Breakpoint {
+  readonly id: number;
+  readonly spec: BreakpointSpec;
+  /** What the user typed. */
+  readonly text: string;
+  /** Only for this vCPU; null for all. */
+  readonly vcpu: number | null;
+  readonly isTemporary: boolean;
+  isEnabled: boolean;
+  /** Holds a hit to be one; absent means always. */
+  condition: BreakpointCondition | null;
+  /** Hits to let pass. */
+  ignore: number;
+  hits: number;
+}
+
+/** A condition and its text; it looks and changes nothing. */
+export interface BreakpointCondition {
+  readonly text: string;
+  readonly holds: (lane: Lane) => boolean;
+}
+
+/** What a new breakpoint may say beside its spec. */
+export interface BreakpointOptions {
+  readonly text?: string;
+  readonly vcpu?: number | null;
+  readonly isTemporary?: boolean;
+  readonly condition?: BreakpointCondition | null;
+}
+
+export class BreakpointTable {
+  readonly #all = new Map<number, Breakpoint>();
+  #nextId = 1;
+  /** Counts changes, so that engines are told once. */
+  version = 0;
+
+  get all(): readonly Breakpoint[] {
+    return [...this.#all.values()];
+  }
+
+  get isEmpty(): boolean {
+    return this.#all.size === 0;
+  }
+
+  add(spec: BreakpointSpec, options: BreakpointOptions = {}): Breakpoint {
+    const made: Breakpoint = {
+      id: this.#nextId++,
+      spec,
+      text: options.text ?? '',
+      vcpu: options.vcpu ?? null,
+      isTemporary: options.isTemporary ?? false,
+      isEnabled: true,
+      condition: options.condition ?? null,
+      ignore: 0,
+      hits: 0,
+    };
+    this.#all.set(made.id, made);
+    this.version++;
+    return made;
+  }
+
+  get(id: number): Breakpoint | undefined {
+    return this.#all.get(id);
+  }
+
+  /** Whether there was one. */
+  remove(id: number): boolean {
+    this.version++;
+    return this.#all.delete(id);
+  }
+
+  clear(): void {
+    this.#all.clear();
+    this.version++;
+  }
+
+  enable(id: number, isEnabled: boolean): boolean {
+    const found = this.#all.get(id);
+    if (found === undefined) return false;
+    found.isEnabled = isEnabled;
+    this.version++;
+    return true;
+  }
+
+  /** Enabled ones that may stop a lane. */
+  of(lane: Lane): readonly Breakpoint[] {
+    return this.all.filter((one) => one.isEnabled && (one.vcpu === null || one.vcpu === lane.id));
+  }
+}

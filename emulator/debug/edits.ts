@@ -1,0 +1,119 @@
+/**
+ * What a user changes in a stopped machine, as data: applied at once, and again at the same time in every replay.
+ *
+ * Source: DESIGN ("Deterministic time"); SDM, "VMCS Data" for the widths of fields.
+ * Invariant: an edit depends on nothing but the machine at its time, so that replays agree.
+ */
+import { unreachable } from '../../abi/errors.js';
+import type { FieldName } from '../../abi/vmcs-fields.js';
+import type { RegisterName } from '../cpu/registers.js';
+import type { GuestExit } from '../guest/guest.js';
+import type { Machine } from '../machine/machine.js';
+
+/** One change. */
+export type Edit =
+  | {
+      readonly kind: 'register';
+      readonly vcpu: number;
+      readonly name: RegisterName;
+      readonly value: bigint;
+    }
+  | { readonly kind: 'memory'; readonly address: bigint; readonly bytes: readonly number[] }
+  | {
+      readonly kind: 'field';
+      readonly vcpu: number;
+      readonly name: FieldName;
+      readonly value: bigint;
+    }
+  /** A non-maskable interrupt, a machine check, or an interrupt that arrives at the vCPU's core. */
+  | { readonly kind: 'nmi' | 'mce'; readonly vcpu: number }
+  | { readonly kind: 'interrupt'; readonly vcpu: number; readonly vector: number }
+  /** What the guest does next. */
+  | { readonly kind: 'exit'; readonly vcpu: number; readonly exit: GuestExit }
+  /** KVM's flag in the control block, as KVM writes it. */
+  | { readonly kind: 'flip'; readonly vcpu: number; readonly to: 'attached' | 'detached' };
+
+/** An edit and when it was made. */
+export interface TapeEntry {
+  readonly time: number;
+  readonly edit: Edit;
+}
+
+/** Makes a change. */
+export function applyEdit(machine: Machine, edit: Edit): void {
+  switch (edit.kind) {
+    case 'register':
+      machine.lane(edit.vcpu).pcpu.registers.set(edit.name, edit.value);
+      return;
+    case 'memory': {
+      const { memory } = machine;
+      edit.bytes.forEach((byte, at) => {
+        memory.writeU8(edit.address + BigInt(at), byte);
+      });
+      // Engines that run code from there read it again.
+      for (const { engine } of machine.cores) {
+        engine.invalidateCode(edit.address, edit.bytes.length);
+      }
+      machine.tablesChanged();
+      return;
+    }
+    case 'field':
+      machine.lane(edit.vcpu).vmcs.write(edit.name, edit.value);
+      return;
+    case 'nmi':
+      machine.lane(edit.vcpu).pcpu.pendingNmi = true;
+      return;
+    case 'mce':
+      machine.lane(edit.vcpu).pcpu.pendingMachineCheck = true;
+      return;
+    case 'interrupt':
+      machine.lane(edit.vcpu).pcpu.apic.request(edit.vector);
+      return;
+    case 'exit':
+      machine.guests.script(machine.lane(edit.vcpu), { kind: 'exit', after: 0, exit: edit.exit });
+      return;
+    case 'flip': {
+      const { vcpu } = machine.lane(edit.vcpu);
+      vcpu.ccbView.set('attach_state', edit.to === 'attached' ? 1 : 0);
+      return;
+    }
+    default:
+      unreachable(edit);
+  }
+}
+
+/** The changes of a session in order of time. */
+export class Tape {
+  #entries: TapeEntry[] = [];
+  /** How many have been applied to the machine at hand. */
+  applied = 0;
+
+  get entries(): readonly TapeEntry[] {
+    return this.#entries;
+  }
+
+  /** The time of the first entry that has not been applied. */
+  get nextTime(): number {
+    return this.#entries[this.applied]?.time ?? Infinity;
+  }
+
+  /** Adds what has just been applied at a time; what was recorded later never happens now. */
+  record(time: number, edit: Edit): void {
+    this.#entries.length = this.applied;
+    this.#entries.push({ time, edit });
+    this.applied = this.#entries.length;
+  }
+
+  /** Applies what is due at a time. */
+  play(machine: Machine, time: number): void {
+    for (; this.nextTime <= time; this.applied++) {
+      applyEdit(machine, this.#entries[this.applied]!.edit);
+    }
+  }
+
+  /** Takes over the entries of a recording. */
+  load(entries: readonly TapeEntry[]): void {
+    this.#entries = [...entries];
+    this.applied = 0;
+  }
+}

@@ -1,0 +1,72 @@
+/**
+ * The two words between a session and a face: why the machine stopped, and how it is to go on.
+ *
+ * Source: DESIGN (users: "step through the payload in a debugger they know ... forwards and backwards").
+ * Invariant: closed unions; a face is a function from a stop to a resume and is called on the machine's own stack.
+ */
+import type { HarnessError } from '../../abi/errors.js';
+import type { Finding } from '../vmx/stop-reason.js';
+import type { Breakpoint } from './breakpoints.js';
+import type { Position } from './position.js';
+import type { DebugSession } from './session.js';
+
+/** Addresses from `start` up to and without `end`. */
+export interface AddressRange {
+  readonly start: bigint;
+  readonly end: bigint;
+}
+
+/** How to go on; `backwards` turns each of them round. */
+export type Resume =
+  /** `count` instructions. */
+  | { readonly kind: 'step'; readonly count?: number; readonly backwards?: boolean }
+  /** `count` instructions of this frame: a call is one. */
+  | { readonly kind: 'next'; readonly count?: number; readonly backwards?: boolean }
+  /** To behind the call of the function at hand; backwards: to the call. */
+  | { readonly kind: 'finish'; readonly backwards?: boolean }
+  /** Until RIP leaves the ranges; `over` takes a call as part of them. */
+  | {
+      readonly kind: 'step-range';
+      readonly ranges: readonly AddressRange[];
+      readonly over?: boolean;
+      readonly backwards?: boolean;
+    }
+  /** To one of these addresses. */
+  | { readonly kind: 'until'; readonly addresses: readonly bigint[]; readonly backwards?: boolean }
+  | { readonly kind: 'continue'; readonly backwards?: boolean }
+  /** To a position, wherever that lies. */
+  | { readonly kind: 'seek'; readonly position: Position }
+  /** To the end of the scenario, stopping nowhere. */
+  | { readonly kind: 'end' }
+  | { readonly kind: 'quit' };
+
+/** Why the machine stopped. */
+export type Cause =
+  /** The first stop: HOST_RIP of the first exit. */
+  | { readonly kind: 'start' }
+  /** What was asked for is done. */
+  | { readonly kind: 'done' }
+  /** What was asked for ended early, because the handler did. */
+  | { readonly kind: 'exit-ends' }
+  | { readonly kind: 'breakpoint'; readonly breakpoints: readonly Breakpoint[] }
+  | { readonly kind: 'finding'; readonly findings: readonly Finding[] }
+  | { readonly kind: 'interrupted' }
+  /** There is nothing before this. */
+  | { readonly kind: 'history-start' }
+  /** The scenario is over; `error` when a step could not be taken. */
+  | { readonly kind: 'ended'; readonly error: HarnessError | null }
+  /** A position that does not exist was sought; the machine is where it was. */
+  | { readonly kind: 'not-reached'; readonly position: Position; readonly why: string };
+
+/** A stopped machine. */
+export interface Stop {
+  readonly cause: Cause;
+  readonly position: Position;
+  /** Boundaries of the whole run before this one. */
+  readonly time: number;
+  /** The vCPU whose core stopped; null when none has run yet. */
+  readonly vcpu: number | null;
+}
+
+/** A face: looks at the stopped machine, changes what it likes, and says how to go on. */
+export type Controller = (session: DebugSession, stop: Stop) => Resume;

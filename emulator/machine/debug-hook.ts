@@ -1,0 +1,21 @@
+/**
+ * What a debugger is asked and told while a payload runs; without one the machine pays a compare for each handler.
+ *
+ * Source: DESIGN ("Exact points").
+ * Invariant: atBoundary() is called at an instruction boundary whose events have been taken, never in KVM's own code, so
+ * that a run which stops at every boundary is tick-identical to one that stops at none.
+ */
+import type { StopReason } from '../vmx/stop-reason.js';
+import type { Lane } from './lane.js';
+
+/** A debugger, as the machine sees it. */
+export interface DebugHook {
+  /** A core is about to execute: how many instructions it may, before this is asked again; at least one. */
+  atBoundary(lane: Lane): number;
+  /** Whether the engine's stop at an address is the debugger's own breakpoint. */
+  hasBreakpoint(address: bigint): boolean;
+  /** VMRESUME or VMLAUNCH failed and the core is behind it: an instruction that took no tick. */
+  entryRefused(lane: Lane): void;
+  /** A core is done with the payload for now; `wasBoundary` when it stands at a boundary that was asked about. */
+  left(lane: Lane, stop: StopReason, wasBoundary: boolean): void;
+}
