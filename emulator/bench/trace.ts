@@ -107,12 +107,12 @@ export class TraceRecorder {
     push(ranges.length);
     for (const { base, sizeBytes } of ranges) {
       const bytes = this.#machine.memory.bytes.subarray(base, base + sizeBytes);
-      const { flags, sites } = sweep(bytes, BigInt(base));
+      const { flags, sites } = sweep(bytes);
       push(base, sizeBytes, ...new BigUint64Array(flags.buffer));
-      for (const { site, inline, rm, reg } of sites) {
-        if (site.instruction.name === UNDEFINED_NAME) continue;
-        const packed = inline | (rm << 8) | (reg << 16) | (site.instruction.length << 24);
-        stops.set(site.address, inline === INLINE.NONE ? 0n : BigInt(packed));
+      for (const { offset, instruction, inline, rm, reg } of sites) {
+        if (instruction.name === UNDEFINED_NAME) continue;
+        const packed = inline | (rm << 8) | (reg << 16) | (instruction.length << 24);
+        stops.set(BigInt(base + offset), inline === INLINE.NONE ? 0n : BigInt(packed));
       }
     }
     push(stops.size);

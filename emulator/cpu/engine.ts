@@ -67,6 +67,7 @@ const REFUSALS = [
   'protection',
   'non-canonical',
 ] as const satisfies readonly MemoryRefusal[];
+const FETCH = BigInt(ACCESSES.indexOf('fetch'));
 const BREAKPOINT: EngineStop = { kind: 'breakpoint' };
 const LIMIT: EngineStop = { kind: 'limit' };
 const INVALID: EngineStop = { kind: 'invalid-instruction' };
@@ -148,8 +149,8 @@ export class Engine {
     const end = this.counters.instructions + limit;
     for (;;) {
       const stop = this.#native.run(end - this.counters.instructions);
-      if (stop !== NATIVE_STOP.WRITTEN_CODE) return this.#stop(stop);
-      this.#rereadWrittenCode();
+      if (stop === NATIVE_STOP.WRITTEN_CODE) this.#rereadWrittenCode();
+      else if (!this.#isFirstFetch(stop)) return this.#stop(stop);
     }
   }
 
@@ -165,6 +166,7 @@ export class Engine {
   stepOverNative(): EngineStop {
     this.#alive();
     this.#code.refresh();
+    this.#code.sweepAt(this.registers.get('RIP'));
     const stop = this.#native.stepNative();
     if (stop === NATIVE_STOP.WRITTEN_CODE) {
       this.#rereadWrittenCode();
@@ -456,6 +458,15 @@ export class Engine {
       address,
       sizeBytes,
     };
+  }
+
+  /** Whether the stop is only that code was about to run which nobody has swept; now it is. */
+  #isFirstFetch(stop: number): boolean {
+    return (
+      stop === NATIVE_STOP.MEMORY &&
+      this.#info[INFO.ACCESS] === FETCH &&
+      this.#code.sweepAt(this.#info[INFO.ADDRESS]!)
+    );
   }
 
   #bytesAtRip(): Uint8Array {

@@ -7,7 +7,7 @@
  * Not modelled: two instruction streams over the same bytes; a jump into one's middle stops the run.
  */
 import { UNDEFINED_NAME, systemInstruction } from './system-instructions.js';
-import type { TrapSite } from './port.js';
+import type { Instruction } from './decode.js';
 import { readForm, type InstructionForm } from './instruction-format.js';
 
 /** Flags of a byte in a sweep; native/code-map.h has the same numbers. */
@@ -26,23 +26,23 @@ export const INLINE = { NONE: 0, VMREAD: 1, VMWRITE: 2, RDTSC: 3 } as const;
 /** A site and how the binding answers it; `rm` and `reg` are its register operands by ModRM number. */
 export interface SweptSite {
   readonly offset: number;
-  readonly site: TrapSite;
+  readonly instruction: Instruction;
   readonly inline: number;
   readonly rm: number;
   readonly reg: number;
 }
 
-/** What a sweep found; `flags` has one byte for each byte of code. */
+/** What a sweep found, wherever the bytes lie; `flags` has one byte for each byte of code. */
 export interface Sweep {
   readonly flags: Uint8Array;
   readonly sites: readonly SweptSite[];
 }
 
 /**
- * Sweeps `bytes`, which begin at linear address `base`. Each of `starts` is an offset known to begin an instruction: a
- * swept one that would swallow it ends there instead, as after data between functions.
+ * Sweeps `bytes`. Each of `starts` is an offset known to begin an instruction: a swept one that would swallow it ends
+ * there instead, as after data between functions.
  */
-export function sweep(bytes: Uint8Array, base: bigint, starts: readonly number[] = []): Sweep {
+export function sweep(bytes: Uint8Array, starts: readonly number[] = []): Sweep {
   const flags = new Uint8Array(bytes.length);
   const sites: SweptSite[] = [];
   const known = [...starts].sort((a, b) => a - b);
@@ -56,26 +56,14 @@ export function sweep(bytes: Uint8Array, base: bigint, starts: readonly number[]
     afterBranch = 0;
     if (form === null) {
       const instruction = { name: UNDEFINED_NAME, length: 1, operands: [], isFpu: false };
-      sites.push({
-        offset: at,
-        site: { address: base + BigInt(at), instruction },
-        inline: INLINE.NONE,
-        rm: 0,
-        reg: 0,
-      });
+      sites.push({ offset: at, instruction, inline: INLINE.NONE, rm: 0, reg: 0 });
       at++;
       continue;
     }
     const instruction = systemInstruction(form);
     if (instruction !== null) {
-      const site = { address: base + BigInt(at), instruction };
-      sites.push({
-        offset: at,
-        site,
-        inline: inlineKind(form, instruction.name),
-        rm: form.rm,
-        reg: form.reg,
-      });
+      const inline = inlineKind(form, instruction.name);
+      sites.push({ offset: at, instruction, inline, rm: form.rm, reg: form.reg });
     }
     flags[at]! |= formFlags(form, instruction?.name ?? null);
     if (endsBlock(form, instruction?.name ?? null)) afterBranch = BYTE_FLAG.AFTER_BRANCH;

@@ -1,9 +1,9 @@
 /**
- * The executable ranges of one engine: swept when they are about to run, swept again when their bytes changed.
+ * The executable ranges of one engine: swept when something runs there, swept again when their bytes changed.
  *
  * Source: DESIGN ("Traps are sites, not callbacks").
- * Invariant: whatever the active address space may execute has been swept from the bytes that are in memory now, as far
- * as invalidate() was told of changes; an id of a site never changes its meaning.
+ * Invariant: whatever runs has been swept from the bytes that are in memory now, as far as invalidate() was told of
+ * changes: the engine refuses to fetch from a range until defineCode(). An id of a site never changes its meaning.
  */
 import { toIndex } from '../../abi/uint.js';
 import {
@@ -18,8 +18,10 @@ import { BYTE_FLAG, sweep, type Sweep } from './sweep.js';
 import { UNDEFINED_NAME } from './system-instructions.js';
 
 interface SweptRange extends CodeExtent {
-  flags: Uint8Array;
+  /** What the last sweep said of each byte, null before the first. */
+  flags: Uint8Array | null;
   siteAt: Map<number, number>;
+  /** Bytes have changed since the last sweep. */
   isStale: boolean;
 }
 
@@ -52,12 +54,11 @@ export class SweptCode {
     for (const range of this.#ranges) {
       const isWanted = wanted.some((w) => w.base === range.base && w.sizeBytes === range.sizeBytes);
       if (isWanted) kept.push(range);
-      else this.#native.removeCode(range.base, range.sizeBytes);
+      else if (range.flags !== null) this.#native.removeCode(range.base, range.sizeBytes);
     }
     for (const { base, sizeBytes } of wanted) {
       if (kept.some((range) => range.base === base)) continue;
-      kept.push({ base, sizeBytes, flags: new Uint8Array(0), siteAt: new Map(), isStale: true });
-      this.#isStale = true;
+      kept.push({ base, sizeBytes, flags: null, siteAt: new Map(), isStale: false });
     }
     this.#ranges = kept;
   }
@@ -65,6 +66,7 @@ export class SweptCode {
   /** Says that bytes of [base, base + sizeBytes) were changed from outside. */
   invalidate(base: number, sizeBytes: number): void {
     for (const range of this.#ranges) {
+      if (range.flags === null) continue;
       if (range.base >= base + sizeBytes || base >= range.base + range.sizeBytes) continue;
       range.isStale = true;
       this.#isStale = true;
@@ -87,6 +89,14 @@ export class SweptCode {
     this.#isStale = false;
   }
 
+  /** Sweeps the range that holds an address; false when it was swept already or there is none. */
+  sweepAt(address: bigint): boolean {
+    const at = this.#rangeAt(address);
+    if (at === undefined || at.range.flags !== null) return false;
+    this.#sweep(at.range);
+    return true;
+  }
+
   /** Whether code lies in the range. */
   overlaps(base: number, sizeBytes: number): boolean {
     return this.#ranges.some((r) => r.base < base + sizeBytes && base < r.base + r.sizeBytes);
@@ -97,16 +107,16 @@ export class SweptCode {
   }
 
   siteAt(address: bigint): TrapSite | undefined {
-    this.refresh();
-    const at = this.#rangeAt(address);
+    const at = this.#sweptRangeAt(address);
     const id = at?.range.siteAt.get(at.offset);
     const stop = id === undefined ? undefined : this.#stops[id];
     return stop?.kind === 'site' ? stop.site : undefined;
   }
 
-  /** Every site of the swept ranges in address order. */
+  /** Every site of the ranges in address order. */
   sites(): TrapSite[] {
     this.refresh();
+    for (const range of this.#ranges) if (range.flags === null) this.#sweep(range);
     const ids = [...this.#ranges]
       .sort((a, b) => a.base - b.base)
       .flatMap((range) => [...range.siteAt.values()]);
@@ -118,9 +128,14 @@ export class SweptCode {
 
   /** Whether an instruction begins at the address, as the sweep sees it. */
   isBoundary(address: bigint): boolean {
+    const at = this.#sweptRangeAt(address);
+    return at !== undefined && (at.range.flags![at.offset]! & BYTE_FLAG.BOUNDARY) !== 0;
+  }
+
+  #sweptRangeAt(address: bigint): { range: SweptRange; offset: number } | undefined {
     this.refresh();
-    const at = this.#rangeAt(address);
-    return at !== undefined && (at.range.flags[at.offset]! & BYTE_FLAG.BOUNDARY) !== 0;
+    this.sweepAt(address);
+    return this.#rangeAt(address);
   }
 
   #rangeAt(address: bigint): { range: SweptRange; offset: number } | undefined {
@@ -139,15 +154,16 @@ export class SweptCode {
       if (start > range.base && start < range.base + range.sizeBytes)
         starts.push(start - range.base);
     }
-    const found = sweepOnce(bytes, range.base, starts);
+    const found = sweepOnce(bytes, starts);
     const rows = new Int32Array(found.sites.length * 6);
     range.siteAt = new Map();
-    found.sites.forEach(({ offset, site, inline, rm, reg }, index) => {
+    found.sites.forEach(({ offset, instruction, inline, rm, reg }, index) => {
       const id = this.#stops.length;
-      const isUndefined = site.instruction.name === UNDEFINED_NAME;
+      const site = { address: BigInt(range.base + offset), instruction };
+      const isUndefined = instruction.name === UNDEFINED_NAME;
       this.#stops.push(isUndefined ? { kind: 'invalid-instruction' } : { kind: 'site', site });
       range.siteAt.set(offset, id);
-      rows.set([offset, id, site.instruction.length, inline, rm, reg], index * 6);
+      rows.set([offset, id, instruction.length, inline, rm, reg], index * 6);
     });
     range.flags = found.flags;
     range.isStale = false;
@@ -158,24 +174,23 @@ export class SweptCode {
 /** A sweep and all that it depends on. */
 interface KnownSweep {
   readonly bytes: Uint8Array;
-  readonly base: number;
   readonly starts: string;
   readonly found: Sweep;
 }
 
-/** Sweeps of late, oldest first: the engines of a machine run the same code. */
+/** Sweeps of late, oldest first: the engines of a machine run the same code, and its instances are copies. */
 const KNOWN_SWEEPS = 16;
 const knownSweeps: KnownSweep[] = [];
 
-/** sweep(), made once for the same bytes at the same place. */
-function sweepOnce(bytes: Uint8Array, base: number, starts: readonly number[]): Sweep {
+/** sweep(), made once for the same bytes. */
+function sweepOnce(bytes: Uint8Array, starts: readonly number[]): Sweep {
   const key = starts.join();
   const known = knownSweeps.find(
-    (one) => one.base === base && one.starts === key && Buffer.compare(one.bytes, bytes) === 0,
+    (one) => one.starts === key && Buffer.compare(one.bytes, bytes) === 0,
   );
   if (known !== undefined) return known.found;
-  const found = sweep(bytes, BigInt(base), starts);
+  const found = sweep(bytes, starts);
   if (knownSweeps.length === KNOWN_SWEEPS) knownSweeps.shift();
-  knownSweeps.push({ bytes: bytes.slice(), base, starts: key, found });
+  knownSweeps.push({ bytes: bytes.slice(), starts: key, found });
   return found;
 }

@@ -484,7 +484,7 @@ void Engine::restore_flow(const double* words) {
 uint32_t Engine::create_space(const std::vector<LinearRange>& ranges) {
   auto tables = std::make_unique<PageTables>(arena_, !is_2_0_);
   for (const LinearRange& range : ranges) tables->map(range);
-  for (const auto& code : ranges_) tables->set_guarded(code->base, code->size, true);
+  for (const auto& code : ranges_) tables->set_code(code->base, code->size, true);
   spaces_[next_space_] = std::move(tables);
   return next_space_++;
 }
@@ -572,19 +572,20 @@ void Engine::define_code(uint64_t base, uint64_t size, const uint8_t* flags,
     map_->place(base, size, SegmentKind::kCode, same->copy());
     for (const auto& old : ranges_) {
       if (!overlaps(old)) continue;
-      for (const auto& [id, tables] : spaces_) tables->set_guarded(old->base, old->size, false);
+      for (const auto& [id, tables] : spaces_) tables->set_code(old->base, old->size, false);
     }
-    for (const auto& [id, tables] : spaces_) tables->set_guarded(base, size, true);
+    for (const auto& [id, tables] : spaces_) tables->set_code(base, size, true);
     ranges_.erase(std::remove_if(ranges_.begin(), ranges_.end(), overlaps), ranges_.end());
     ranges_.push_back(std::move(range));
     last_range_ = nullptr;
     previous_range_ = nullptr;
     flush_tlb();
     same->allowed = active_->executable_pages(same->ordinal, base, size);
+  } else {
+    drop_translations(base, size);
   }
   same->define(memory_->bytes() + base, flags, std::move(sites));
   apply_breakpoints(*same);
-  drop_translations(base, size);
 }
 
 void Engine::remove_code(uint64_t base, uint64_t size) {
@@ -595,7 +596,7 @@ void Engine::remove_code(uint64_t base, uint64_t size) {
   forget_blocks();
   drop_translations(base, size);
   map_->place(base, size, SegmentKind::kMemory, nullptr);
-  for (const auto& [id, tables] : spaces_) tables->set_guarded(base, size, false);
+  for (const auto& [id, tables] : spaces_) tables->set_code(base, size, false);
   ranges_.erase(found);
   last_range_ = nullptr;
   previous_range_ = nullptr;

@@ -56,7 +56,7 @@ void PageTables::map(const LinearRange& range) {
     if (is_new) leaf_tables_.push_back({entry, leaves, page & ~0x1fffffull});
     uint64_t value = page | kPresent | kAccessed;
     if (range.writable) value |= kWritable;
-    if (!range.executable && no_execute_) value |= kNoExecute;
+    if (no_execute_) value |= kNoExecute;
     leaves[(page >> 12) & 511] = value;
   }
 }
@@ -72,11 +72,15 @@ uint64_t* PageTables::leaf(uint64_t address) const {
   return (*found & kPresent) != 0 ? found : nullptr;
 }
 
-void PageTables::set_guarded(uint64_t base, uint64_t size, bool is_guarded) {
+void PageTables::set_code(uint64_t base, uint64_t size, bool is_code) {
   for (uint64_t page = base; page < base + size; page += kPageSize) {
     uint64_t* found = leaf(page);
-    if (found == nullptr || !is_writable(page)) continue;
-    *found = is_guarded ? *found & ~kWritable : *found | kWritable;
+    if (found == nullptr) continue;
+    const LinearRange& range = *range_of(page);
+    if (range.writable) *found = is_code ? *found & ~kWritable : *found | kWritable;
+    if (range.executable && no_execute_) {
+      *found = is_code ? *found & ~kNoExecute : *found | kNoExecute;
+    }
   }
 }
 

@@ -2,8 +2,8 @@
 //
 // Linear = physical. A/D bits are Unicorn's: a set dirty bit is how a written page is known at no cost, because Unicorn
 // makes a page writable in its TLB only once the bit is set.
-// Invariant: no leaf of a page that holds code is writable here, whatever the model's tables say: the engine lets each
-// store through one by one.
+// Invariant: a page whose code has been swept is never writable here, whatever the model's tables say: the engine lets
+// each store through one by one. A page is executable here only when its code has been swept.
 #ifndef CARETAKER_PAGE_TABLES_H
 #define CARETAKER_PAGE_TABLES_H
 
@@ -45,7 +45,7 @@ struct LinearRange {
 
 class PageTables {
  public:
-  // With `no_execute`, leaves that are not executable carry the NX bit.
+  // With `no_execute`, leaves that may not run carry the NX bit.
   PageTables(TableArena& arena, bool no_execute);
   ~PageTables();
   PageTables(const PageTables&) = delete;
@@ -55,8 +55,9 @@ class PageTables {
   uint64_t root() const { return arena_.address_of(root_); }
   // The leaf of a mapped page, null where nothing is mapped.
   uint64_t* leaf(uint64_t address) const;
-  // Makes the writable pages of a range read-only to Unicorn, or writable again. The model's view stays.
-  void set_guarded(uint64_t base, uint64_t size, bool is_guarded);
+  // The range holds swept code: its executable pages may run and none of it may be written, or it is data again. The
+  // model's view stays.
+  void set_code(uint64_t base, uint64_t size, bool is_code);
   bool is_writable(uint64_t address) const;
   bool is_executable(uint64_t address) const;
   // One byte a page of a code range: whether it may execute here. Kept for each ordinal, which has one range for ever.

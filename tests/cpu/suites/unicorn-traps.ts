@@ -200,6 +200,21 @@ export function unicornTraps(): void {
       expect(siteName(engine.run())).toBe('CPUID');
       expect(engine.registers.get('RAX')).toBe(2n);
     });
+    it('code is swept as it is when something first runs there, whatever has run elsewhere', () => {
+      const far = 0x40000n;
+      const { engine, memory } = fixture('b800000400 ffe0', [
+        MAPPINGS[0]!,
+        mapping(far, 0x1000, 'rx'),
+      ]); // mov eax,far; jmp rax
+      memory.write(far, bytesOf('90 f4'));
+      engine.step();
+      const before = engine.counters.instructions;
+      memory.write(far, bytesOf('90 90 0fa2'));
+      engine.registers.set('RAX', far);
+      expect(siteName(engine.run())).toBe('CPUID');
+      expect(engine.registers.get('RIP')).toBe(far + 2n);
+      expect(engine.counters.instructions - before).toBe(3);
+    });
     it('code replaced in one address space is not run as it was from another', () => {
       const { engine, memory } = fixture('b801000000 f4');
       const other = engine.createAddressSpace(MAPPINGS.slice(1));
