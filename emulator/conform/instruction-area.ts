@@ -16,6 +16,8 @@ export const AREA = {
   PD:        0x13_2000n,
   PT:        0x13_3000n,
   HANDLERS:  0x13_4000n,
+  /** A page with the descriptor table at its beginning and the first interrupt stack at its end. */
+  GDT:       0x13_5000n,
   IST1:      0x13_6000n,
   READ_ONLY: 0x13_6000n,
 } as const;
@@ -29,7 +31,33 @@ const HANDLER_SIZE = 16n;
 /** A software interrupt whose handler is an IRET. */
 export const RETURNING = 0x30;
 /** Gates that switch to the first interrupt stack. */
-const IST_VECTORS: ReadonlySet<number> = new Set([2, 13]);
+const IST_VECTORS: ReadonlySet<number> = new Set([2, 8, 13]);
+/** Software interrupts whose gates are not right, or not interrupt gates. */
+export const ODD_GATE = {
+  NOT_PRESENT: 0x40,
+  TRAP: 0x41,
+  NULL_CODE: 0x42,
+  DATA_CODE: 0x43,
+  NON_CANONICAL: 0x44,
+  ABSENT_CODE: 0x45,
+  TASK_GATE: 0x46,
+  BEYOND: 0x47,
+  CONFORMING: 0x48,
+} as const;
+
+/** Descriptors behind those of GUEST_SELECTOR, most of them not right for what loads them. */
+export const AREA_SELECTOR = {
+  LDT: 0x58,
+  ABSENT_CODE: 0x68,
+  CONFORMING: 0x70,
+  USER_DATA: 0x78,
+  READ_ONLY: 0x80,
+  EXECUTE_ONLY: 0x88,
+  ABSENT_TASK: 0x90,
+  ABSENT_LDT: 0xa0,
+  LDT_OF_NON_CANONICAL_BASE: 0xb0,
+} as const;
+const GDT_BYTES = 0xc0;
 const GATES = 256;
 const HLT = 0xf4;
 const IRETQ = [0x48, 0xcf] as const;
@@ -50,14 +78,51 @@ export function layOutArea(to: Writer): void {
     to.values(AREA.PT + (page >> 9n), entryOf(page));
   for (let vector = 0; vector < GATES; vector++) {
     const handler = AREA.HANDLERS + BigInt(vector) * HANDLER_SIZE;
-    const ist = IST_VECTORS.has(vector) ? 1n : 0n;
-    const low = (handler & 0xffffn) | (BigInt(GUEST_SELECTOR.CODE) << 16n);
-    const gate = low | (ist << 32n) | (0x8en << 40n) | ((handler >> 16n) << 48n);
-    to.values(GUEST.IDT + BigInt(vector) * HANDLER_SIZE, gate, handler >> 32n);
+    to.values(GUEST.IDT + BigInt(vector) * HANDLER_SIZE, ...gateOf(vector, handler));
     const code = vector === RETURNING ? IRETQ : [HLT];
     to.memory(handler, Uint8Array.from(code));
   }
   to.memory(GUEST.TSS + TSS_IST1_OFFSET, new Uint8Array(BigUint64Array.of(AREA.IST1).buffer));
+}
+
+/** Writes what sequences may change: the descriptor table, whose task descriptors LTR marks, and the task itself. */
+export function layOutDescriptors(to: Writer): void {
+  const system = (base: bigint, type: bigint): bigint =>
+    0x67n | ((base & 0xff_ffffn) << 16n) | (type << 40n) | ((base >> 24n) << 56n);
+  const code = 0x00af_9b00_0000_ffffn;
+  to.values(
+    AREA.GDT,
+    ...[0n, 0n, code, 0x00cf_9300_0000_ffffn, 0n, 0x00cf_1300_0000_ffffn],
+    ...[system(GUEST.TASK, 0x89n), 0n, system(GUEST.TSS, 0x8bn), 0n, 0x00cf_9b00_0000_ffffn],
+    ...[system(GUEST.TASK, 0x82n), 0n, code & ~(0x80n << 40n), 0x00af_9f00_0000_ffffn],
+    ...[0x00cf_f300_0000_ffffn, 0x00cf_9100_0000_ffffn, 0x00af_9900_0000_ffffn],
+    ...[system(GUEST.TASK, 0x09n), 0n, system(GUEST.TASK, 0x02n), 0n],
+    ...[system(GUEST.TASK, 0x82n), 0x8000n],
+  );
+}
+
+/** Code segments and types of the odd gates; the others have the guest's code segment and are interrupt gates. */
+const ODD_SELECTOR: Readonly<Record<number, number>> = {
+  [ODD_GATE.NULL_CODE]: 0,
+  [ODD_GATE.DATA_CODE]: GUEST_SELECTOR.DATA,
+  [ODD_GATE.ABSENT_CODE]: AREA_SELECTOR.ABSENT_CODE,
+  [ODD_GATE.BEYOND]: 0x100,
+  [ODD_GATE.CONFORMING]: AREA_SELECTOR.CONFORMING,
+};
+const PRESENT_INTERRUPT_GATE = 0x8en;
+const ODD_TYPE: Readonly<Record<number, bigint>> = {
+  [ODD_GATE.NOT_PRESENT]: 0x0en,
+  [ODD_GATE.TRAP]: 0x8fn,
+  [ODD_GATE.TASK_GATE]: 0x85n,
+};
+
+function gateOf(vector: number, handler: bigint): [low: bigint, high: bigint] {
+  const selector = BigInt(ODD_SELECTOR[vector] ?? GUEST_SELECTOR.CODE);
+  const type = ODD_TYPE[vector] ?? PRESENT_INTERRUPT_GATE;
+  const ist = IST_VECTORS.has(vector) ? 1n : 0n;
+  const low = (handler & 0xffffn) | (selector << 16n) | (ist << 32n) | (type << 40n);
+  const high = vector === ODD_GATE.NON_CANONICAL ? 0x8000n : handler >> 32n;
+  return [low | ((handler >> 16n) << 48n), high];
 }
 
 /** Where handlers begin. */
@@ -78,6 +143,8 @@ function entryOf(page: bigint): bigint {
 export const AREA_VMCS: VmcsDescription = {
   GUEST_CR3: AREA.PML4,
   GUEST_IDTR_LIMIT: 0xfffn,
+  GUEST_GDTR_BASE: AREA.GDT,
+  GUEST_GDTR_LIMIT: BigInt(GDT_BYTES - 1),
   EXCEPTION_BITMAP: 0n,
   VMX_PREEMPTION_TIMER_VALUE: 1_000_000n,
 };

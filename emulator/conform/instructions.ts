@@ -21,7 +21,14 @@ import type { StopReason } from '../vmx/stop-reason.js';
 import { VmcsStore } from '../vmx/vmcs-store.js';
 import type { Answer } from './answers.js';
 import { GUEST, guestVmcs, layOutGuest, type ValueWriter } from './guest-area.js';
-import { AREA, AREA_VMCS, handlerAddresses, layOutArea, type Writer } from './instruction-area.js';
+import {
+  AREA,
+  AREA_VMCS,
+  handlerAddresses,
+  layOutArea,
+  layOutDescriptors,
+  type Writer,
+} from './instruction-area.js';
 import {
   knownInstructionDifference,
   type KnownInstructionDifference,
@@ -51,6 +58,7 @@ const DUMPS: readonly (readonly [what: string, address: bigint, length: number])
   ['data', GUEST.DATA, 0x100],
   ['stack', GUEST.STACK - 0x80n, 0x80],
   ['interrupt stack', AREA.IST1 - 0x40n, 0x40],
+  ['descriptors', AREA.GDT, 0xc0],
 ];
 const LIMIT = 2000;
 /** Room for a sequence; behind it lies nothing but HLT. */
@@ -128,6 +136,7 @@ function prepare(to: Writer, { code, seed }: Sequence): void {
     GUEST.CODE,
     Uint8Array.from({ length: CODE_BYTES }, (_, i) => code[i] ?? HLT),
   );
+  layOutDescriptors(to);
   const random = new Random(seed);
   const data = Array.from({ length: 0x100 / 8 }, () => random.nextU64());
   to.values(GUEST.DATA, ...data);

@@ -9,7 +9,8 @@
 import { hex, isCanonical, low32, toIndex, u64 } from '../../abi/uint.js';
 import { AddressSpace, checkMappings, mappingRows } from './address-space.js';
 import { EngineError } from './engine-error.js';
-import { accessSize, nonCanonicalAccess } from './faulting-access.js';
+import { accessAt, nonCanonicalAccess, readsToWrite } from './faulting-access.js';
+import { refusedBranch } from './refused-branch.js';
 import {
   COUNTER,
   COUNTER_WORDS,
@@ -424,9 +425,9 @@ export class Engine {
 
   #exception(vector: number): EngineStop {
     if (vector !== GENERAL_PROTECTION) return { kind: 'exception', vector };
-    // DEVIATION: hardware refuses the branch; the engine has taken it, and RIP is already the target.
     const rip = this.registers.get('RIP');
     if (!isCanonical(rip)) {
+      this.#takeBackBranch();
       return {
         kind: 'memory',
         access: 'fetch',
@@ -443,14 +444,18 @@ export class Engine {
 
   #refusedAccess(): EngineStop {
     const address = this.#info[INFO.ADDRESS]!;
-    const access = ACCESSES[toIndex(this.#info[INFO.ACCESS]!)]!;
+    const refused = ACCESSES[toIndex(this.#info[INFO.ACCESS]!)]!;
+    if (refused === 'fetch' && !isCanonical(this.registers.get('RIP'))) this.#takeBackBranch();
+    const writesToo =
+      refused === 'read' && readsToWrite(this.#bytesAtRip(), this.registers, address);
+    const access = writesToo ? 'write' : refused;
     const known = toIndex(this.#info[INFO.SIZE]!);
     const sizeBytes =
       access === 'fetch'
         ? 0
         : known !== 0
           ? known
-          : accessSize(this.#bytesAtRip(), this.registers, address);
+          : (accessAt(this.#bytesAtRip(), this.registers, address)?.sizeBytes ?? 0);
     return {
       kind: 'memory',
       access,
@@ -469,10 +474,24 @@ export class Engine {
     );
   }
 
+  /** Hardware refuses a branch to a non-canonical address; the engine has taken it. */
+  #takeBackBranch(): void {
+    const block = this.recentBlocks().at(-1);
+    if (block === undefined) return;
+    const found = refusedBranch((address) => this.#bytesAt(address), block, this.registers);
+    if (found === undefined) return;
+    this.registers.set('RIP', found.address);
+    this.registers.set('RSP', found.rsp);
+    this.counters.instructions -= 1;
+  }
+
   #bytesAtRip(): Uint8Array {
-    const rip = this.registers.get('RIP');
-    if (rip >= BigInt(this.#memory.length)) return new Uint8Array(0);
-    const start = toIndex(rip);
+    return this.#bytesAt(this.registers.get('RIP'));
+  }
+
+  #bytesAt(address: bigint): Uint8Array {
+    if (address >= BigInt(this.#memory.length)) return new Uint8Array(0);
+    const start = toIndex(address);
     return this.#memory.subarray(
       start,
       Math.min(start + MAX_INSTRUCTION_BYTES, this.#memory.length),

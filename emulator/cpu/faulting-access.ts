@@ -73,12 +73,26 @@ export function nonCanonicalAccess(
   return accessesOf(bytes, registers).find(({ address }) => !isCanonical(address));
 }
 
-/** Bytes of the access that touches `address`, 0 when the instruction does not tell. */
-export function accessSize(bytes: Uint8Array, registers: RegisterFile, address: bigint): number {
-  const found = accessesOf(bytes, registers).find(
+/** The access of the instruction that touches `address`, a read before a write; undefined when it does not tell. */
+export function accessAt(
+  bytes: Uint8Array,
+  registers: RegisterFile,
+  address: bigint,
+): FaultingAccess | undefined {
+  const touching = accessesOf(bytes, registers).filter(
     (access) => address >= access.address && address - access.address < BigInt(access.sizeBytes),
   );
-  return found?.sizeBytes ?? 0;
+  return touching.find(({ access }) => access === 'read') ?? touching[0];
+}
+
+/** Whether an instruction that the engine refused a read writes there too: hardware then calls the access a write. */
+export function readsToWrite(bytes: Uint8Array, registers: RegisterFile, address: bigint): boolean {
+  const form = readForm(bytes, 0, bytes.length);
+  if (form === null || form.memory === null) return false;
+  if (!writesMemory(form) || writesStack(form)) return false;
+  // BT and its kind reach beyond their operand.
+  const found = accessAt(bytes, registers, address);
+  return found === undefined || found.access === 'write';
 }
 
 function readsStack(form: InstructionForm): boolean {

@@ -20,6 +20,7 @@ export interface InstructionForm {
   readonly hasOperandSize: boolean;
   readonly hasAddressSize: boolean;
   readonly hasRepeat: boolean;
+  readonly hasLock: boolean;
   readonly rexW: boolean;
   readonly rexB: boolean;
   readonly encoding: 'legacy' | 'vex' | 'evex';
@@ -86,6 +87,7 @@ export function readForm(bytes: Uint8Array, start: number, end: number): Instruc
   let at = start;
   let hasOperandSize = false;
   let hasAddressSize = false;
+  let hasLock = false;
   let repeat: 0 | 0xf2 | 0xf3 = 0;
   let segment: 'fs' | 'gs' | null = null;
   let rex = 0;
@@ -102,6 +104,7 @@ export function readForm(bytes: Uint8Array, start: number, end: number): Instruc
     else if (opcode === 0xf2 || opcode === 0xf3) repeat = opcode;
     else if (opcode === 0x64) segment = 'fs';
     else if (opcode === 0x65) segment = 'gs';
+    else if (opcode === 0xf0) hasLock = true;
     else if (!isIgnoredPrefix(opcode)) break;
     // REX counts only directly before the opcode.
     rex = 0;
@@ -114,8 +117,8 @@ export function readForm(bytes: Uint8Array, start: number, end: number): Instruc
   let follows: string;
   if (opcode === 0xc5 || opcode === 0xc4 || opcode === 0x62) {
     const payload = opcode === 0xc5 ? 1 : opcode === 0xc4 ? 2 : 3;
-    // REX, 66, F2, F3 before VEX or EVEX are undefined.
-    if (rex !== 0 || mandatory !== 0 || at + payload >= limit) return null;
+    // REX, LOCK, 66, F2, F3 before VEX or EVEX are undefined.
+    if (rex !== 0 || hasLock || mandatory !== 0 || at + payload >= limit) return null;
     const first = bytes[at]!;
     const selected = payload === 1 ? 1 : first & (payload === 2 ? 0x1f : 7);
     const pp = bytes[at + (payload === 1 ? 0 : 1)]! & 3;
@@ -183,6 +186,7 @@ export function readForm(bytes: Uint8Array, start: number, end: number): Instruc
     hasOperandSize,
     hasAddressSize,
     hasRepeat: repeat !== 0,
+    hasLock,
     rexW,
     rexB,
     encoding,
@@ -197,9 +201,9 @@ export function readForm(bytes: Uint8Array, start: number, end: number): Instruc
   };
 }
 
-/** LOCK and the segment overrides that 64-bit mode ignores. */
+/** The segment overrides that 64-bit mode ignores. */
 function isIgnoredPrefix(byte: number): boolean {
-  return byte === 0xf0 || byte === 0x2e || byte === 0x36 || byte === 0x3e || byte === 0x26;
+  return byte === 0x2e || byte === 0x36 || byte === 0x3e || byte === 0x26;
 }
 
 function vexMap(selected: number, isEvex: boolean): OpcodeMap | null {

@@ -115,6 +115,7 @@ const PREFIX_NAMES = { 0: 'np', 0x66: '66', 0xf2: 'f2', 0xf3: 'f3' } as const;
 
 /** The instruction that a model executes, or null where the engine does it alone. */
 export function systemInstruction(form: InstructionForm): Instruction | null {
+  if (form.hasLock && !takesLock(form)) return instruction(form, LOCKED_NAME, []);
   const made = form.encoding === 'legacy' ? (special(form) ?? tabled(form)) : null;
   if (made !== null) return made;
   const name = fpuName(form);
@@ -125,6 +126,24 @@ export function systemInstruction(form: InstructionForm): Instruction | null {
 
 /** What bytes that are no instruction become: a site of one byte whose stop is an invalid instruction. */
 export const UNDEFINED_NAME = 'UNDEFINED';
+
+/** An instruction with a LOCK prefix that it does not take, which the engine would ignore. */
+export const LOCKED_NAME = 'LOCKED';
+
+/** Whether LOCK may stand before the instruction: the read-modify-write instructions on memory that the SDM lists. */
+function takesLock({ map, opcode, regBits, memory, encoding }: InstructionForm): boolean {
+  if (memory === null || encoding !== 'legacy') return false;
+  if (map === '0f') {
+    if (opcode === 0xba) return regBits >= 5;
+    if (opcode === 0xc7) return regBits === 1;
+    return [0xab, 0xb0, 0xb1, 0xb3, 0xbb, 0xc0, 0xc1].includes(opcode);
+  }
+  if (map !== 'one') return false;
+  if (opcode < 0x34) return (opcode & 7) < 2; // ADD to XOR with the destination in memory
+  if (opcode >= 0x80 && opcode <= 0x83) return regBits !== 7;
+  if (opcode === 0xf6 || opcode === 0xf7) return regBits === 2 || regBits === 3;
+  return opcode === 0x86 || opcode === 0x87 || ((opcode & 0xfe) === 0xfe && regBits < 2);
+}
 
 function tabled(form: InstructionForm): Instruction | null {
   if (form.map === '0f' && form.opcode === 0x01 && form.mod === 3 && !isSmswOrLmsw(form)) {
@@ -202,6 +221,12 @@ function special(form: InstructionForm): Instruction | null {
       return opcode >= 0x22
         ? instruction(form, `MOV_TO_${short}`, [system, general])
         : instruction(form, `MOV_FROM_${short}`, [general, system]);
+    }
+    if (opcode === 0xb1 && !form.rexW && !form.hasOperandSize) {
+      return instruction(form, 'CMPXCHG', operandsOf(form, 'rm,reg', 'y'));
+    }
+    if (opcode === 0xc7 && form.regBits === 1 && form.memory !== null) {
+      return instruction(form, form.rexW ? 'CMPXCHG16B' : 'CMPXCHG8B', [form.memory]);
     }
     if (opcode === 0xa0 || opcode === 0xa8) return instruction(form, 'PUSH_SEG', [segment(opcode)]);
     if (opcode === 0xa1 || opcode === 0xa9) return instruction(form, 'POP_SEG', [segment(opcode)]);

@@ -60,6 +60,8 @@ const ROWS: [code: string, name: string, ...operands: Operand[]][] = [
   ['0f05', 'SYSCALL'], ['480f07', 'SYSRETQ'], ['0f34', 'SYSENTER'], ['0f35', 'SYSEXIT'],
   ['8ed8', 'MOV_TO_SEG', { kind: 'segment', register: 3 }, r(0, 4)], ['8ccb', 'MOV_FROM_SEG', r(3, 4), { kind: 'segment', register: 1 }],
   ['0fa0', 'PUSH_SEG', { kind: 'segment', register: 4 }], ['0fa9', 'POP_SEG', { kind: 'segment', register: 5 }],
+  ['f00fb10b', 'CMPXCHG', rbx, r(1, 4)], ['0fb1cb', 'CMPXCHG', r(3, 4), r(1, 4)],
+  ['f00fc70b', 'CMPXCHG8B', rbx], ['f0480fc70b', 'CMPXCHG16B', rbx],
   ['c7f800000000', 'XBEGIN', { kind: 'immediate', value: 0n }],
 ];
 
@@ -87,6 +89,50 @@ describe('systemInstruction()', () => {
     expect(decode(code)).toMatchObject({ name, isFpu: true });
   });
 
+  it.each([
+    ['add', '0103'],
+    ['adc', '1103'],
+    ['and', '2103'],
+    ['or', '0903'],
+    ['sbb', '1903'],
+    ['sub', '2903'],
+    ['xor', '3103'],
+    ['add of an immediate', '830301'],
+    ['xchg', '8703'],
+    ['xadd', '0fc103'],
+    ['inc', 'ff03'],
+    ['dec', 'fe0b'],
+    ['neg', 'f71b'],
+    ['not', 'f613'],
+    ['bts', '0fab03'],
+    ['btr', '0fb303'],
+    ['btc', '0fbb03'],
+    ['bts of an immediate', '0fba2b05'],
+    ['cmpxchg of 64 bits', '480fb10b'],
+  ])('LOCK stands before %s on memory, and before nothing on registers', (_name, code) => {
+    expect(decode(`f0${code}`)).toBeNull();
+    const modrm = /(03|0b|1b|13|2b)/.exec(code.slice(2))!;
+    const at = 2 + modrm.index;
+    const onRegister = (parseInt(code.slice(at, at + 2), 16) | 0xc0).toString(16);
+    const register = `${code.slice(0, at)}${onRegister}${code.slice(at + 2)}`;
+    expect(decode(`f0${register}`)).toMatchObject({ name: 'LOCKED' });
+  });
+
+  it.each([
+    ['mov', '8903'],
+    ['cmp', '3903'],
+    ['cmp of an immediate', '833b01'],
+    ['add from memory', '0303'],
+    ['test', '8503'],
+    ['bt', '0fa303'],
+    ['bt of an immediate', '0fba2305'],
+    ['nop', '90'],
+    ['cpuid', '0fa2'],
+    ['mov from CR0', '0f20c0'],
+  ])('LOCK before %s is a site that raises #UD', (_name, code) => {
+    expect(decode(`f0${code}`)).toMatchObject({ name: 'LOCKED', length: code.length / 2 + 1 });
+  });
+
   // What the engine executes right must not stop: the payload would crawl.
   it.each([
     '4889d8',
@@ -97,8 +143,9 @@ describe('systemInstruction()', () => {
     '0faef0',
     '0faef8',
     'f30f1efa',
-    'f00fb10b',
-    'f0480fc70b',
+    'f0480fb10b',
+    '660fb10b',
+    '0fb00b',
     '0fc10b',
     '870b',
     'ff03',

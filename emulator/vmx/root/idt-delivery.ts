@@ -28,6 +28,8 @@ export interface DeliveryEvent {
   readonly vector: number;
   readonly kind: 'exception' | 'nmi' | 'external' | 'soft-int';
   readonly errorCode: number | null;
+  /** Where the program goes on when delivery fails: at the instruction that causes a software interrupt. */
+  readonly restart?: bigint;
 }
 
 /** What became of it. */
@@ -85,6 +87,7 @@ export function deliver(cpu: DeliveryCpu, event: DeliveryEvent): DeliveryResult 
       return { ...result, vector: current.vector, replaced };
     }
     replaced.push(current.vector);
+    if (current.restart !== undefined) cpu.registers.values[REG.RIP] = current.restart;
     if (result.address !== null) cpu.registers.values[REG.CR2] = result.address;
     const first = current.kind === 'exception' ? exceptionClass(current.vector) : 'benign';
     switch (combine(first, exceptionClass(result.vector))) {
@@ -115,7 +118,7 @@ function deliverOne(cpu: DeliveryCpu, event: DeliveryEvent): Delivered | Failure
   const frame = frameOf(registers, event);
   const rsp = u64((stack & ~0xfn) - u64(frame.length * 8));
   const failure =
-    withExt(linear.openImplicit('stack', rsp, frame.length * 8, 'write'), isExternal) ??
+    withExt(openFrame(linear, rsp, frame.length), isExternal) ??
     cpu.ports.shadowStack.onDelivery(cpu, gate.ist) ??
     markAccessed(linear, code);
   if (failure !== null) return failure;
@@ -128,6 +131,15 @@ function deliverOne(cpu: DeliveryCpu, event: DeliveryEvent): Delivered | Failure
   values[REG.RFLAGS] = values[REG.RFLAGS]! & ~cleared;
   values[REG.CS] = u64(gate.selector & 0xfffc);
   return { kind: 'delivered', frame: rsp, ist: gate.ist };
+}
+
+/** Asks for the stack of a frame; what it is refused with is that of the first push, which is the highest quadword's. */
+function openFrame(linear: DeliveryCpu['linear'], rsp: bigint, quadwords: number): Failure | null {
+  for (let index = quadwords - 1; index >= 0; index--) {
+    const failure = linear.explain(u64(rsp + u64(index * 8)), 8, 'write', true);
+    if (failure !== null) return failure;
+  }
+  return linear.openImplicit('stack', rsp, quadwords * 8, 'write');
 }
 
 /** Lowest address first, as the frame lies in memory. */

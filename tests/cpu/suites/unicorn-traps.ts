@@ -385,6 +385,27 @@ export function unicornTraps(): void {
     });
   });
 
+  describe('an instruction that reads and then writes', () => {
+    it.each([
+      ['ADD', '0103', 'write'],
+      ['LOCK INC', 'f0ff03', 'write'],
+      ['XCHG', '8703', 'write'],
+      ['XADD', '0fc103', 'write'],
+      ['BTS beyond its operand', '480fab03', 'write'],
+      ['CMP', '3903', 'read'],
+      ['PUSH from memory', 'ff33', 'read'],
+      ['ADD from memory', '0303', 'read'],
+      ['POP to memory', '8f03', 'write'],
+    ])('%s is refused as hardware calls it', (_name, code, access) => {
+      const { engine } = fixture(`${code} f4`);
+      reset(engine);
+      engine.registers.set('RBX', 0x50000n);
+      engine.registers.set('RAX', 0x1000n);
+      engine.registers.set('RSP', STACK_TOP - 8n);
+      expect(engine.run()).toMatchObject({ kind: 'memory', access, reason: 'unmapped' });
+    });
+  });
+
   describe('traps 12 and 21: addresses that are not canonical', () => {
     const address = 0x8000_0000_0000_0000n;
     it.each([
@@ -404,6 +425,23 @@ export function unicornTraps(): void {
         reason: 'non-canonical',
         address: address - 8n,
       });
+    });
+    it.each([
+      { what: 'a jump', code: '90 ffe3', branch: 1n },
+      { what: 'a call', code: '90 ffd3', branch: 1n },
+      { what: 'a call through memory', code: '90 50 ff5424f0', branch: 2n, rsp: -8n },
+      { what: 'a return', code: '53 c3', branch: 1n, rsp: -8n },
+      { what: 'a return that releases more', code: '50 53 c21000', branch: 2n, rsp: -16n },
+      { what: 'a jump behind another block', code: '90 eb00 ffe3', branch: 3n },
+    ])('$what is taken back: RIP, RSP and the count are as before it', (row) => {
+      const { engine, memory } = fixture(row.code);
+      memory.writeU64(STACK_TOP - 24n, address);
+      expect(runWith(engine, address)).toMatchObject({ access: 'fetch', reason: 'non-canonical' });
+      expect(engine.registers.get('RIP')).toBe(CODE + row.branch);
+      expect(engine.registers.get('RSP')).toBe(STACK_TOP + (row.rsp ?? 0n));
+      expect(BigInt(engine.counters.instructions)).toBe(
+        row.code.includes('eb00') ? 2n : row.branch,
+      );
     });
     it('RIP itself is refused as such', () => {
       const { engine } = fixture('f4');

@@ -266,7 +266,6 @@ export function watchAndBreak(): void {
       { what: 'POPCNT', code: 'f3480fb8c1', rcx: 0xffn, rax: 8n },
       { what: 'MOVBE', code: '480f38f003', rcx: 0n, rax: 0x0807060504030201n },
       { what: 'TZCNT', code: 'f3480fbcc1', rcx: 0x100n, rax: 8n },
-      { what: 'CMPXCHG16B', code: 'f0480fc70b', rcx: 0n, rax: 0x0102030405060708n },
     ])('$what', ({ code, rcx, rax }) => {
       const { engine, memory } = fixture(`${code} f4`);
       memory.writeU64(DATA, 0x0102030405060708n);

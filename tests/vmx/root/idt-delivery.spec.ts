@@ -239,13 +239,21 @@ describe('checks, in the exception that replaces an external interrupt', () => {
     expect(stackOf(f, 1)).toEqual([0x402n]);
   });
 
-  it('a stack that is not writable is #PF with its own error code, and CR2 is where', () => {
+  it('an exception that replaces a software interrupt saves the address of the INT', () => {
+    const restart = BigInt(CODE - 2);
+    const { f } = delivered({ ...INT, restart }, ({ memory }) =>
+      writeGate(memory, 0x80, { isPresent: false }),
+    );
+    expect(stackOf(f, 4)).toEqual([0x402n, restart, BigInt(CS), 0x1_0002n]);
+  });
+
+  it('a stack that is not writable is #PF with its own error code, and CR2 is that of the first push', () => {
     const { f, result, get } = delivered(EXTERNAL, ({ memory, space }) => {
       space.refused.set(STACK - 0x1000, 'read-only');
       writeGate(memory, 14, { ist: 1 });
     });
     expect(result).toMatchObject({ vector: 14, replaced: [0x60] });
-    expect(get(REG.CR2)).toBe(BigInt(STACK - 40));
+    expect(get(REG.CR2)).toBe(BigInt(STACK - 8));
     expect(stackOf(f, 1)).toEqual([3n]);
   });
 });

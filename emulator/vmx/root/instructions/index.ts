@@ -7,6 +7,7 @@ import type { Instruction } from '../../../cpu/decode.js';
 import { REG } from '../../../cpu/registers.js';
 import { unmodelled, type Outcome } from '../outcome.js';
 import type { Model, ModelTable, RootCpu } from '../root-cpu.js';
+import { COMPARE_EXCHANGE_MODELS } from './compare-exchange.js';
 import { CONTROL_REGISTER_MODELS } from './control-registers.js';
 import { DEBUG_REGISTER_MODELS } from './debug-registers.js';
 import { DESCRIPTOR_TABLE_MODELS } from './descriptor-tables.js';
@@ -24,6 +25,7 @@ import { VMX_MODELS } from './vmx.js';
 
 /** The tables, one a file. */
 export const MODEL_TABLES: readonly ModelTable[] = [
+  COMPARE_EXCHANGE_MODELS,
   CONTROL_REGISTER_MODELS,
   DEBUG_REGISTER_MODELS,
   DESCRIPTOR_TABLE_MODELS,

@@ -45,12 +45,12 @@ export const TRANSFER_MODELS: ModelTable = {
   INT1: (cpu, instruction) => interrupt(cpu, instruction, VECTOR.DB),
 };
 
-/** Delivers a software interrupt with RIP past the instruction; a shutdown is the result's own. */
+/** Delivers a software interrupt with RIP past the instruction, or what replaces it with RIP at it. */
 function interrupt(cpu: RootCpu, instruction: Instruction, vector: number): Outcome {
   const { values } = cpu.registers;
   const site = values[REG.RIP]!;
   values[REG.RIP] = u64(site + u64(instruction.length));
-  const result = deliver(cpu, { vector, kind: 'soft-int', errorCode: null });
+  const result = deliver(cpu, { vector, kind: 'soft-int', errorCode: null, restart: site });
   switch (result.kind) {
     case 'delivered':
       return JUMPED;
