@@ -126,6 +126,9 @@ export const APIC_BASE = {
   BSP: 1n << 8n, X2APIC: 1n << 10n, ENABLE: 1n << 11n,
 } as const;
 
+/** Bits of IA32_MCG_STATUS. */
+export const MCG_STATUS = { RIPV: 1n << 0n, EIPV: 1n << 1n, MCIP: 1n << 2n } as const;
+
 // prettier-ignore
 /** Bits of IA32_S_CET and IA32_U_CET. */
 export const CET = {

@@ -11,9 +11,9 @@ bool caretaker_answer_machine_check(struct caretaker_ccb *ccb)
 {
 	u64 status = rdmsr(MSR_IA32_MCG_STATUS);
 
-	count_one(&telemetry_of(ccb)->machine_checks);
 	if (!(status & MCG_STATUS_RIPV))
 		return false;
+	count_one(&telemetry_of(ccb)->machine_checks);
 	/* The banks stay for the next kernel; MCIP would shut the CPU down. */
 	wrmsr(MSR_IA32_MCG_STATUS, 0);
 	return true;

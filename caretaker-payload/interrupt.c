@@ -39,9 +39,16 @@ static bool forward(struct caretaker_ccb *ccb, u32 vector)
 	return false;
 }
 
-/* The vector has been acknowledged, on exit or by the payload's own IDT. */
+/*
+ * The vector has been acknowledged, on exit or by the payload's own IDT. The
+ * spurious one is not in service: an EOI would end somebody else's.
+ */
 void caretaker_answer_interrupt(struct caretaker_ccb *ccb, u32 vector)
 {
+	if (vector == (u32)(rdmsr(X2APIC_MSR(APIC_SPIV)) & APIC_VECTOR_MASK)) {
+		telemetry_of(ccb)->stray_interrupts++;
+		return;
+	}
 	wrmsr(X2APIC_MSR(APIC_EOI), 0);
 	if (vector == config_of(ccb)->notification_vector)
 		return; /* the last look finds what it is about */

@@ -51,7 +51,7 @@ static u64 machine_check(struct caretaker_ccb *ccb,
 	bool is_inside_handler = is_on_ist(frame->rsp, CARETAKER_IST_NMI) ||
 				 is_on_ist(frame->rsp, CARETAKER_IST_MC);
 
-	if (!caretaker_answer_machine_check(ccb) || is_inside_handler)
+	if (is_inside_handler || !caretaker_answer_machine_check(ccb))
 		caretaker_park(ccb, X86_TRAP_MC, 0, frame->rip);
 	return 0;
 }

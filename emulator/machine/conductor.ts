@@ -10,7 +10,7 @@
  * Invariant: every call goes through descriptors, as a process would make it.
  */
 import { HarnessError, unreachable } from '../../abi/errors.js';
-import type { Guest, GuestAction } from '../guest/guest.js';
+import type { Guest } from '../guest/guest.js';
 import { MIXES, MixGuest, type MixName } from '../guest/mix.js';
 import { framesOf } from '../host/frames.js';
 import { MemfdModule } from '../host/handlers/memfd.js';
@@ -30,8 +30,10 @@ import {
 import type { Process } from '../host/process.js';
 import type { Result } from '../host/result.js';
 import { toExit } from './scripted-exit.js';
+import type { Lane } from './lane.js';
 import { Machine, type MachineConfig } from './machine.js';
-import type { Scenario, ScriptedExit, Step } from './scenario/schema.js';
+import type { Scenario, ScriptEntry, Step } from './scenario/schema.js';
+import { plan, raise } from './stray-events.js';
 import type { PhaseName } from './timeline.js';
 
 export type ConductorErrorCode = 'HOST_REFUSED' | 'PAYLOAD_REFUSED' | 'STEP_OUT_OF_ORDER';
@@ -432,17 +434,23 @@ export class Conductor {
       guest.follow(MIXES[this.#load.mix], this.#meanTicks(this.#load.rate));
   }
 
-  #schedule(script: readonly { vcpu: number; at: number; exit: ScriptedExit }[]): void {
+  #schedule(script: readonly ScriptEntry[]): void {
+    const { machine } = this;
     for (const entry of script) {
       if (entry.vcpu >= this.scenario.vcpus)
         throw this.#outOfOrder('script', `there is no vCPU ${entry.vcpu}`);
-      const action: GuestAction = { kind: 'exit', after: 0, exit: toExit(entry.exit) };
-      this.machine.events.schedule(
-        this.machine.now() + entry.at * this.machine.tscFrequencyHz,
-        () => {
-          this.machine.guests.script(this.machine.lane(entry.vcpu), action);
-        },
-      );
+      machine.events.schedule(machine.now() + entry.at * machine.tscFrequencyHz, () => {
+        this.#happens(machine.lane(entry.vcpu), entry);
+      });
+    }
+  }
+
+  #happens(lane: Lane, { exit, event, instruction }: ScriptEntry): void {
+    if (exit !== undefined) {
+      this.machine.guests.script(lane, { kind: 'exit', after: 0, exit: toExit(exit) });
+    } else if (event !== undefined) {
+      if (instruction === undefined) raise(this.machine, lane, event);
+      else plan(lane, { instruction, event });
     }
   }
 

@@ -6,6 +6,7 @@
  * One record a vCPU, reused for every exit: this is the hot path, so values are words in typed arrays.
  */
 import { decodeExitReason, EXIT_REASON } from '../../abi/exit-reasons.js';
+import { INTR_TYPE, VECTOR } from '../../abi/interruption.js';
 import { VMCS_SLOT, type FieldName } from '../../abi/vmcs-fields.js';
 import type { RegisterFile } from '../cpu/registers.js';
 import type { Vmcs } from '../vmx/vmcs.js';
@@ -50,6 +51,17 @@ export class ExitRecord {
   waitedInstructions = 0;
   /** The payload was entered here because of a fault, an NMI or an interrupt of its own. */
   interposed = 0;
+  /** NMIs and machine checks that the payload took in this exit, the exit itself if it is one. */
+  nmis = 0;
+  machineChecks = 0;
+  /** NMIs among them that came while KVM was attached: they are the host's. */
+  hostNmis = 0;
+  /** A machine check came after which nothing need go on: the payload may park the core, KVM may kill the VMM. */
+  mayEnd = false;
+  /** The frame of a handler that had not returned was overwritten by another's on the same stack. */
+  lostFrame = false;
+  /** Frames that events pushed on interrupt stacks in this exit. */
+  readonly frames = new Set<bigint>();
   /** Physical EOIs of the handler's that ended nothing. */
   strayEois = 0;
   readonly registers = new Uint32Array(GENERAL_WORDS);
@@ -66,12 +78,18 @@ export class ExitRecord {
     this.waitedInstructions = 0;
     this.interposed = 0;
     this.strayEois = 0;
+    this.hostNmis = 0;
+    this.mayEnd = false;
+    if (this.frames.size > 0) this.frames.clear();
+    this.lostFrame = false;
     const words = registers.words;
     for (let i = 0; i < GENERAL_WORDS; i++) this.registers[i] = words[i]!;
     for (let i = 0; i < SLOTS.length; i++) {
       this.#fields[2 * i] = vmcs.words[2 * SLOTS[i]!]!;
       this.#fields[2 * i + 1] = vmcs.words[2 * SLOTS[i]! + 1]!;
     }
+    this.nmis = this.isNmi ? 1 : 0;
+    this.machineChecks = this.isMachineCheck ? 1 : 0;
   }
 
   /** The low 32 bits of a saved field. */
@@ -93,7 +111,16 @@ export class ExitRecord {
   get isNmi(): boolean {
     return (
       this.basic === EXIT_REASON.EXIT_REASON_EXCEPTION_NMI &&
-      ((this.low('VM_EXIT_INTR_INFO') >>> 8) & 7) === 2
+      ((this.low('VM_EXIT_INTR_INFO') >>> 8) & 7) === INTR_TYPE.NMI_INTR
+    );
+  }
+
+  /** A machine check that caused the exit. */
+  get isMachineCheck(): boolean {
+    const MACHINE_CHECK = (INTR_TYPE.HARD_EXCEPTION << 8) | VECTOR.MC;
+    return (
+      this.basic === EXIT_REASON.EXIT_REASON_EXCEPTION_NMI &&
+      (this.low('VM_EXIT_INTR_INFO') & 0x7ff) === MACHINE_CHECK
     );
   }
 }

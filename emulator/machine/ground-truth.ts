@@ -25,6 +25,9 @@ export class GroundTruth {
   /** Exits with an outcome, entry failures apart: the sum of all counts. */
   exits = 0;
   entryFailures = 0;
+  /** NMIs and machine checks that the payload serviced, without those that were the host's. */
+  nmis = 0;
+  machineChecks = 0;
   readonly stalls: Stall[] = [];
 
   /** Counts the first outcome of an exit. */

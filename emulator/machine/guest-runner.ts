@@ -13,12 +13,15 @@ import { VMCS_SLOT, type FieldName } from '../../abi/vmcs-fields.js';
 import { REG, type RegisterName } from '../cpu/registers.js';
 import { Random } from '../clock/random.js';
 import type { GuestAction, GuestExit, GuestView } from '../guest/guest.js';
-import { nextEvent } from '../vmx/events.js';
+import { endShadow, isShadowed, nextEvent, type NextEvent } from '../vmx/events.js';
+import { signalMachineCheck } from '../vmx/root/pending-events.js';
 import { deliverExit, type VmExit } from '../vmx/vm-exit.js';
 import { CARETAKER_ATTACH_STATE, CARETAKER_CCB } from '../../abi/ccb.js';
 import { offsetsOf } from '../../abi/layout.js';
+import { contextIsLost } from './interposed-events.js';
 import type { Lane } from './lane.js';
 import type { Machine } from './machine.js';
+import { pendingEvents } from './wake.js';
 
 const ATTACH_STATE = offsetsOf<'attach_state'>(CARETAKER_CCB).attach_state;
 /** Guest code addresses: exits come from anywhere in a kernel's text. */
@@ -39,6 +42,7 @@ export class GuestRunner {
     const { pcpu } = lane;
     pcpu.clock.advanceTo(this.#machine.now());
     if (pcpu.now() >= pcpu.apic.nextTsc) pcpu.apic.tick();
+    if (pcpu.now() > lane.vmcs.entryTsc && isShadowed(lane.vmcs)) endShadow(lane.vmcs);
     if (this.#takeEvent(lane)) return;
     if (pcpu.now() >= lane.actionTsc) this.#act(lane);
   }
@@ -71,20 +75,49 @@ export class GuestRunner {
 
   /** Takes the event of highest priority, if one is pending and not masked. */
   #takeEvent(lane: Lane): boolean {
-    const { pcpu, vmcs } = lane;
-    const vector = pcpu.apic.deliverable;
-    const event = nextEvent(vmcs, {
-      init: pcpu.pendingInit,
-      nmi: pcpu.pendingNmi,
-      timerExpired: pcpu.now() >= lane.timerTsc,
-      ...(vector >= 0 ? { externalInterrupt: vector } : {}),
-    });
-    if (event.kind !== 'exit') return false;
+    const { pcpu } = lane;
+    const event = nextEvent(lane.vmcs, pendingEvents(lane));
+    if (event.kind === 'none') return false;
+    if (event.kind === 'delivered') {
+      this.#deliverToGuest(lane, event);
+      return false;
+    }
     if (event.acknowledged !== null) pcpu.apic.acknowledge();
-    if (event.exit.basic === EXIT_REASON.EXIT_REASON_EXCEPTION_NMI) pcpu.pendingNmi = false;
     if (event.exit.basic === EXIT_REASON.EXIT_REASON_INIT_SIGNAL) pcpu.pendingInit = false;
+    if (event.exit.basic === EXIT_REASON.EXIT_REASON_EXCEPTION_NMI) {
+      if (pcpu.pendingMachineCheck) {
+        if (!this.#signalMachineCheck(lane)) return true;
+      } else {
+        pcpu.pendingNmi = false;
+        this.#machine.count('nmisDelivered');
+      }
+    }
     this.#exit(lane, event.exit);
     return true;
+  }
+
+  /** Without the control that makes it a VM exit, the event goes through the guest's own IDT and ends its halt. */
+  #deliverToGuest(lane: Lane, event: Extract<NextEvent, { kind: 'delivered' }>): void {
+    const { pcpu } = lane;
+    if (event.source === 'external') pcpu.apic.acknowledge();
+    else if (event.source === 'nmi') pcpu.pendingNmi = false;
+    else if (!this.#signalMachineCheck(lane)) return;
+    lane.vmcs.setLow(VMCS_SLOT.GUEST_ACTIVITY_STATE, ACTIVITY.ACTIVE);
+    lane.guest.onEvent(event.vector);
+    if (!hasOwnPlan(lane)) this.plan(lane);
+  }
+
+  /** False when the core shuts down: the machine check before is still in progress, because nobody cleared MCIP. */
+  #signalMachineCheck(lane: Lane): boolean {
+    this.#machine.count('machineChecksDelivered');
+    if (signalMachineCheck(lane.pcpu)) return true;
+    this.#machine.ledger.fail(
+      'nmi',
+      lane.rip,
+      `vCPU ${lane.id}: a machine check came with MCIP still set by the one before, and the core shuts down`,
+    );
+    lane.phase = 'stopped';
+    return false;
   }
 
   #act(lane: Lane): void {
@@ -104,7 +137,7 @@ export class GuestRunner {
       }
       case 'interrupt':
         pcpu.apic.request(action.vector);
-        this.#assertRouted(lane, action.vector);
+        this.assertRouted(lane, action.vector);
         this.#machine.count('deviceInterrupts');
         lane.action = null;
         lane.actionTsc = Infinity;
@@ -154,6 +187,7 @@ export class GuestRunner {
     record.begin(pcpu.registers, vmcs);
     record.tsc = pcpu.now();
     record.instructions = pcpu.engine.counters.instructions;
+    if (record.isMachineCheck && contextIsLost(lane)) record.mayEnd = true;
     record.wasAttached =
       lane.memory.words[(lane.ccb + ATTACH_STATE) >>> 2] === CARETAKER_ATTACH_STATE.KVM_ATTACHED;
     this.#machine.hooks.atExit(lane, this.#machine.ledger);
@@ -208,7 +242,7 @@ export class GuestRunner {
   }
 
   /** A device's interrupt that KVM, or the payload in its place, forwards to a guest. */
-  #assertRouted(lane: Lane, hostVector: number): void {
+  assertRouted(lane: Lane, hostVector: number): void {
     const route = this.#machine.irqRoutes.find((r) => r.hostVector === hostVector);
     const target = this.#machine.lanes.find((one) => one.id === route?.vcpuId);
     if (route !== undefined && target !== undefined)

@@ -31,6 +31,7 @@ import { VmcsStore } from '../vmx/vmcs-store.js';
 import { makeCore, type Core } from './cores.js';
 import type { DebugHook } from './debug-hook.js';
 import { Hooks } from './hooks.js';
+import { onDelivery } from './interposed-events.js';
 import { Lane } from './lane.js';
 import { Ledger } from './ledger.js';
 import { MachineMemory } from './memory.js';
@@ -147,8 +148,9 @@ export class Machine implements KvmMachine {
         this.#payload.onException(lane, exception, address);
         return 'deliver';
       },
-      onDelivery: (event) => {
-        if (event.kind === 'nmi') this.count('nmisDelivered');
+      onDelivery: (event, _interrupted, result) => {
+        const lane = this.laneOn(pcpuId);
+        if (lane !== undefined) onDelivery(this, lane, event, result);
       },
       onFinding: ({ invariant, address, message, details }) => {
         const lane = this.laneOn(pcpuId);
@@ -383,9 +385,19 @@ export class Machine implements KvmMachine {
     this.timeline.add(lane.pcpu.now(), lane.id, `routed to ${kvm.kernel.image.banner}`, 1);
     if (before !== null) this.hooks.atTakeOver(lane, this.ledger, before);
     if (wasAdopting) {
-      this.timeline.add(lane.pcpu.now(), lane.id, 'adopted: VMCS taken over by the next kernel', 3);
+      this.timeline.add(
+        lane.pcpu.now(),
+        lane.id,
+        `adopted: ${kvm.kernel.image.banner} has its VMCS`,
+        3,
+      );
     }
-    if (verdict.kind === 'dead') {
+    if (verdict.kind === 'killed') {
+      this.count('killed');
+      this.timeline.add(lane.pcpu.now(), lane.id, `killed: ${verdict.why}`, 3);
+      lane.phase = 'stopped';
+      lane.exit.mayEnd = true;
+    } else if (verdict.kind === 'dead') {
       this.ledger.fail('no-lost-exit', lane.rip, `vCPU ${lane.id}: ${verdict.why}`);
       lane.phase = 'stopped';
     } else if (verdict.kind === 'stay') {

@@ -17,8 +17,10 @@ import type { InvariantId, StopReason } from '../vmx/stop-reason.js';
 import type { Fault } from '../vmx/root/outcome.js';
 import type { DebugHook } from './debug-hook.js';
 import type { Outcome } from './exit-record.js';
+import { addToTruth } from './interposed-events.js';
 import type { Lane } from './lane.js';
 import type { Machine } from './machine.js';
+import { hostTakes, nextPlannedAt, raiseDue } from './stray-events.js';
 import { payloadStateOf } from './wake.js';
 
 /** No handler may take longer; the bounded invariant has a tighter bound of its own. */
@@ -43,9 +45,13 @@ export class PayloadRunner {
     }
     const { counters } = lane.engine;
     const end = counters.instructions + RUN_LIMIT;
+    if (!lane.inExit) hostTakes(this.#machine, lane);
     for (;;) {
       this.#bind(lane);
-      const stop = lane.pcpu.run(end - counters.instructions);
+      raiseDue(this.#machine, lane);
+      const limit = Math.min(end, nextPlannedAt(lane));
+      const stop = lane.pcpu.run(limit - counters.instructions);
+      if (stop.kind === 'instruction-limit' && limit < end) continue;
       if (this.#handle(lane, stop) === 'over') return;
     }
   }
@@ -128,7 +134,13 @@ export class PayloadRunner {
   #enter(lane: Lane, name: 'VMRESUME' | 'VMLAUNCH'): 'over' | 'go on' {
     const machine = this.#machine;
     if (lane.inExit) {
+      // A planned event comes before VM entry at the latest, and the core takes it before that.
+      if (lane.planned.length > 0) {
+        raiseDue(machine, lane, true);
+        return 'go on';
+      }
       if (lane.exit.outcome === null) this.#settle(lane, 'fastpath');
+      addToTruth(lane);
       machine.hooks.atResume(lane, machine.ledger);
     }
     const result = execute(lane.pcpu, { name });
@@ -178,11 +190,13 @@ export class PayloadRunner {
   #route(lane: Lane): void {
     const machine = this.#machine;
     if (lane.inExit) {
+      raiseDue(machine, lane, true);
       if (lane.pcpu.registers.words[2 * REG.RDX] !== lane.exit.reasonWord) this.#hostEvent(lane);
       else if (payloadStateOf(lane) === CARETAKER_RUN_STATE.SERIALIZED) this.#serialized(lane);
       else {
         if (lane.exit.outcome === null) this.#settle(lane, 'routed');
         else this.#released(lane);
+        addToTruth(lane);
         machine.hooks.atRoute(lane, machine.ledger);
       }
     }
@@ -192,6 +206,7 @@ export class PayloadRunner {
   /** The exit was answered; what goes to KVM is an NMI or an interrupt of the host's that came meanwhile. */
   #hostEvent(lane: Lane): void {
     if (lane.exit.outcome === null) this.#settle(lane, 'fastpath');
+    addToTruth(lane);
     this.#machine.hooks.atHandOver(lane, this.#machine.ledger);
     this.#machine.count('hostEventsHandedOn');
   }
@@ -200,6 +215,7 @@ export class PayloadRunner {
   #serialized(lane: Lane): void {
     if (lane.exit.outcome === null) this.#settleStopped(lane);
     if (lane.exit.outcome === 'blocked') this.#released(lane);
+    addToTruth(lane);
     this.#machine.hooks.atHandOver(lane, this.#machine.ledger);
     this.#machine.count('serialized');
     this.#machine.timeline.add(lane.pcpu.now(), lane.id, 'stopped and serialized', 3);

@@ -6,6 +6,7 @@
  */
 import { CARETAKER_ATTACH_STATE, CARETAKER_CCB, CARETAKER_RUN_STATE } from '../../abi/ccb.js';
 import { offsetsOf } from '../../abi/layout.js';
+import { isShadowed, nextEvent, type PendingEvents } from '../vmx/events.js';
 import type { Pcpu } from '../vmx/pcpu.js';
 import type { Lane } from './lane.js';
 
@@ -35,8 +36,24 @@ export function nextPollTsc(lane: Lane, hostTsc: number): number {
 }
 
 function guestTsc(lane: Lane): number {
-  if (isPending(lane.pcpu)) return lane.pcpu.now();
+  if (isPending(lane.pcpu)) {
+    if (nextEvent(lane.vmcs, pendingEvents(lane)).kind !== 'none') return lane.pcpu.now();
+    // The guest's next instruction ends a shadow of STI or MOV SS.
+    if (isShadowed(lane.vmcs)) return Math.max(lane.pcpu.now(), lane.vmcs.entryTsc + 1);
+  }
   return Math.min(lane.actionTsc, lane.timerTsc, lane.pcpu.apic.nextTsc);
+}
+
+/** What waits for the core of a lane that is in the guest. */
+export function pendingEvents({ pcpu, timerTsc }: Lane): PendingEvents {
+  const vector = pcpu.apic.deliverable;
+  return {
+    machineCheck: pcpu.pendingMachineCheck,
+    init: pcpu.pendingInit,
+    nmi: pcpu.pendingNmi,
+    timerExpired: pcpu.now() >= timerTsc,
+    ...(vector >= 0 ? { externalInterrupt: vector } : {}),
+  };
 }
 
 function isPending(pcpu: Pcpu): boolean {

@@ -1,11 +1,11 @@
 /**
- * Which event comes next in VMX non-root operation: windows, timer, NMI, interrupts, INIT and SIPI, and what wakes
- * each activity state.
+ * Which event comes next in VMX non-root operation: machine checks, INIT and SIPI, timer, windows, NMI, interrupts, and
+ * what wakes each activity state.
  *
- * Source: SDM, "Other Causes of VM Exits", "Interrupt-Window Exiting and Virtual-Interrupt Delivery", "NMI-Window
+ * Source: SDM, "Priority Among Concurrent Events", "Other Causes of VM Exits", "Interrupt-Window Exiting and Virtual-Interrupt Delivery", "NMI-Window
  * Exiting", "VMX-Preemption Timer", "Activity State", "Acknowledge interrupt on exit".
  * Invariant: a pure function of the guest-state area and of what is pending; taking an event changes nothing here.
- * Not modelled: SMI, machine checks, virtual-interrupt delivery, the TPR threshold. This processor blocks NMIs and
+ * Not modelled: SMI, virtual-interrupt delivery, the TPR threshold. This processor blocks NMIs and
  * NMI-window exits by MOV SS only, and external interrupts by STI and MOV SS.
  */
 import { EXIT_REASON } from '../../abi/exit-reasons.js';
@@ -17,6 +17,7 @@ import type { Vmcs } from './vmcs.js';
 
 const {
   CPU_BASED_VM_EXEC_CONTROL,
+  EXCEPTION_BITMAP,
   GUEST_ACTIVITY_STATE,
   GUEST_INTERRUPTIBILITY_INFO,
   GUEST_RFLAGS,
@@ -28,6 +29,7 @@ const IF = 0x200;
 
 /** What is pending on the logical processor. */
 export interface PendingEvents {
+  readonly machineCheck?: boolean;
   readonly init?: boolean;
   /** The vector of a start-up IPI. */
   readonly sipi?: number;
@@ -44,7 +46,11 @@ export interface PendingEvents {
 export type NextEvent =
   | { readonly kind: 'exit'; readonly exit: VmExit; readonly acknowledged: number | null }
   /** Delivered through the guest's IDT without a VM exit. */
-  | { readonly kind: 'delivered'; readonly vector: number; readonly isNmi: boolean }
+  | {
+      readonly kind: 'delivered';
+      readonly vector: number;
+      readonly source: 'machine-check' | 'nmi' | 'external';
+    }
   | { readonly kind: 'none' };
 
 const NONE: NextEvent = { kind: 'none' };
@@ -79,6 +85,7 @@ export function nextEvent(vmcs: Vmcs, pending: PendingEvents): NextEvent {
       ? NONE
       : exitOf(EXIT_REASON.EXIT_REASON_SIPI_SIGNAL, { qualification: BigInt(pending.sipi & 0xff) });
   }
+  if (pending.machineCheck === true) return machineCheck(vmcs);
   if (pending.init === true) return exitOf(EXIT_REASON.EXIT_REASON_INIT_SIGNAL);
   if (pending.monitorTrap === true) return exitOf(EXIT_REASON.EXIT_REASON_MONITOR_TRAP_FLAG);
   const pin = vmcs.low(PIN_BASED_VM_EXEC_CONTROL);
@@ -98,9 +105,16 @@ export function nextEvent(vmcs: Vmcs, pending: PendingEvents): NextEvent {
     : externalInterrupt(vmcs, pending.externalInterrupt);
 }
 
-function isShadowed(vmcs: Vmcs): boolean {
+/** Whether the shadow of STI or MOV SS blocks events until the guest's next instruction has been executed. */
+export function isShadowed(vmcs: Vmcs): boolean {
   const shadow = INTERRUPTIBILITY.STI | INTERRUPTIBILITY.MOV_SS;
   return (vmcs.low(GUEST_INTERRUPTIBILITY_INFO) & shadow) !== 0;
+}
+
+/** The guest's next instruction has been executed. */
+export function endShadow(vmcs: Vmcs): void {
+  const shadow = INTERRUPTIBILITY.STI | INTERRUPTIBILITY.MOV_SS;
+  vmcs.setLow(GUEST_INTERRUPTIBILITY_INFO, vmcs.low(GUEST_INTERRUPTIBILITY_INFO) & ~shadow);
 }
 
 /** With virtual NMIs, bit 3 is the guest's own blocking and physical NMIs are not blocked. */
@@ -112,9 +126,19 @@ function nmiIsBlocked(vmcs: Vmcs): boolean {
   return (vmcs.low(GUEST_INTERRUPTIBILITY_INFO) & blocked) !== 0;
 }
 
+/** A fault of vector 18 without an error code, like any other exception's under the exception bitmap. */
+function machineCheck(vmcs: Vmcs): NextEvent {
+  if ((vmcs.low(EXCEPTION_BITMAP) & (1 << VECTOR.MC)) === 0) {
+    return { kind: 'delivered', vector: VECTOR.MC, source: 'machine-check' };
+  }
+  return exitOf(EXIT_REASON.EXIT_REASON_EXCEPTION_NMI, {
+    interruptionInfo: encodeInterruption('HARD_EXCEPTION', VECTOR.MC),
+  });
+}
+
 function nmi(pin: number): NextEvent {
   if ((pin & PIN.NMI_EXITING) === 0) {
-    return { kind: 'delivered', vector: VECTOR.NMI, isNmi: true };
+    return { kind: 'delivered', vector: VECTOR.NMI, source: 'nmi' };
   }
   return exitOf(EXIT_REASON.EXIT_REASON_EXCEPTION_NMI, {
     interruptionInfo: encodeInterruption('NMI_INTR', VECTOR.NMI),
@@ -126,7 +150,7 @@ function externalInterrupt(vmcs: Vmcs, vector: number): NextEvent {
   if (vmcs.low(GUEST_ACTIVITY_STATE) === ACTIVITY.SHUTDOWN || isShadowed(vmcs)) return NONE;
   if ((vmcs.low(PIN_BASED_VM_EXEC_CONTROL) & PIN.EXT_INTR_EXITING) === 0) {
     if ((vmcs.low(GUEST_RFLAGS) & IF) === 0) return NONE;
-    return { kind: 'delivered', vector, isNmi: false };
+    return { kind: 'delivered', vector, source: 'external' };
   }
   const basic = EXIT_REASON.EXIT_REASON_EXTERNAL_INTERRUPT;
   if ((vmcs.low(VM_EXIT_CONTROLS) & EXIT_CONTROL.ACK_INTR_ON_EXIT) === 0) return exitOf(basic);

@@ -46,6 +46,7 @@ export interface PcpuState {
   readonly pendingNmi: boolean;
   readonly pendingInit: boolean;
   readonly pendingMachineCheck: boolean;
+  readonly isMachineCheckRestartable: boolean;
   readonly vmx: {
     readonly vmxonPointer: bigint | null;
     readonly mode: VmxOperation['mode'];
@@ -78,6 +79,8 @@ export class Pcpu implements RootCpu {
   /** An INIT, which VMX root operation blocks and VMXOFF lets through. */
   pendingInit = false;
   pendingMachineCheck = false;
+  /** Whether the interrupted context can go on after it: IA32_MCG_STATUS.RIPV. */
+  isMachineCheckRestartable = true;
   readonly #space: ActiveAddressSpace;
   readonly #events: PcpuEvents;
   readonly #now: () => number;
@@ -214,6 +217,7 @@ export class Pcpu implements RootCpu {
       pendingNmi: this.pendingNmi,
       pendingInit: this.pendingInit,
       pendingMachineCheck: this.pendingMachineCheck,
+      isMachineCheckRestartable: this.isMachineCheckRestartable,
       vmx: {
         vmxonPointer: this.vmx.vmxonPointer,
         mode: this.vmx.mode,
@@ -234,6 +238,7 @@ export class Pcpu implements RootCpu {
     this.pendingNmi = state.pendingNmi;
     this.pendingInit = state.pendingInit;
     this.pendingMachineCheck = state.pendingMachineCheck;
+    this.isMachineCheckRestartable = state.isMachineCheckRestartable;
     this.#requestedStop = null;
     this.#exceptionsSince = -1;
     const { vmxonPointer, mode, current } = state.vmx;

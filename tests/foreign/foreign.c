@@ -24,6 +24,8 @@ long init(struct caretaker_ccb *c);
 void vmexit(void);
 void run(void);
 void nmi_gate(void);
+void check_gate(void);
+void end_nmi(void);
 void fault_gate(void);
 u64 handle(u64 *guest);
 u64 *prepare(struct caretaker_ccb *c);
@@ -46,6 +48,7 @@ static struct gate idt[256] __attribute__((aligned(16)));
 static u64 gdt[6];
 static struct tss tss __attribute__((aligned(128)));
 static u8 nmi_stack[4096] __attribute__((aligned(4096)));
+static u8 check_stack[4096] __attribute__((aligned(4096)));
 static u8 fault_stack[4096] __attribute__((aligned(4096)));
 u32 host_nmi; /* an NMI of the host's that KVM has not seen yet */
 
@@ -231,11 +234,38 @@ static void step_over(void)
 		    vmr(GUEST_PENDING_DBG_EXCEPTIONS) | GUEST_PENDING_DBG_BS);
 }
 
+static u64 rdmsr(u32 index)
+{
+	u32 low, high;
+
+	__asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(index));
+	return (u64)high << 32 | low;
+}
+
+/* An NMI needs an IRET; a machine check that can go on needs MCIP cleared. */
+static int answer_exception(void)
+{
+	u32 info = (u32)vmr(VM_EXIT_INTR_INFO);
+
+	if ((info & INTR_INFO_INTR_TYPE_MASK) == INTR_TYPE_NMI_INTR) {
+		end_nmi();
+		return 1;
+	}
+	if ((info & 0x7ff) != (INTR_TYPE_HARD_EXCEPTION | X86_TRAP_MC) ||
+	    !(rdmsr(MSR_IA32_MCG_STATUS) & MCG_STATUS_RIPV))
+		return 0;
+	__asm__ volatile("wrmsr" : : "c"(MSR_IA32_MCG_STATUS), "a"(0), "d"(0)
+			 : "memory");
+	return 1;
+}
+
 /* A kick from KVM or another vCPU; other interrupts have to wait for KVM. */
 static int answer_interrupt(struct caretaker_ccb *c)
 {
 	u32 info = (u32)vmr(VM_EXIT_INTR_INFO);
 
+	if ((info & 255) == (rdmsr(X2APIC_MSR(APIC_SPIV)) & 255))
+		return 1; /* spurious: nothing is in service */
 	if (!(info & VALID) || (info & 255) != config(c)->notification_vector)
 		return 0;
 	__asm__ volatile("wrmsr" : : "c"(X2APIC_MSR(APIC_EOI)), "a"(0), "d"(0)
@@ -266,6 +296,8 @@ static int answer(struct caretaker_ccb *c, u32 word, u64 *guest)
 		return 1;
 	if (word == EXIT_REASON_EXTERNAL_INTERRUPT)
 		return answer_interrupt(c);
+	if (word == EXIT_REASON_EXCEPTION_NMI)
+		return answer_exception();
 	if (word == EXIT_REASON_HLT) {
 		if (config(c)->hlt_policy != CARETAKER_HLT_ACTIVITY)
 			return 0;
@@ -480,6 +512,25 @@ NAKED void nmi_gate(void)
 		"2: pop %rax; iretq\n");
 }
 
+/* A machine check that loses its context is one fault more. */
+NAKED void check_gate(void)
+{
+	__asm__("push %rax; push %rcx; push %rdx\n"
+		"mov $" STR(MSR_IA32_MCG_STATUS) ", %ecx; rdmsr\n"
+		"test $" STR(MCG_STATUS_RIPV) ", %eax; jz fault_gate\n"
+		"xor %eax, %eax; xor %edx, %edx; wrmsr\n"
+		"pop %rdx; pop %rcx; pop %rax; iretq\n");
+}
+
+/* IRET to the caller: it is all that unblocks NMIs. */
+NAKED void end_nmi(void)
+{
+	__asm__("mov %rsp, %rax; mov %ss, %edx; push %rdx; push %rax\n"
+		"pushf; mov %cs, %edx; push %rdx\n"
+		"lea 1f(%rip), %rdx; push %rdx; iretq\n"
+		"1: ret\n");
+}
+
 /* Any other vector is a bug: say so and stay. */
 NAKED void fault_gate(void)
 {
@@ -511,9 +562,11 @@ long init(struct caretaker_ccb *c)
 	for (i = 0; i < 256; i++)
 		gate(i, (u64)fault_gate, 2);
 	gate(X86_TRAP_NMI, (u64)nmi_gate, 1);
-	*(u64 *)nmi_stack = *(u64 *)fault_stack = (u64)c;
+	gate(X86_TRAP_MC, (u64)check_gate, 3);
+	*(u64 *)nmi_stack = *(u64 *)fault_stack = *(u64 *)check_stack = (u64)c;
 	put64(&tss.words[9], (u64)nmi_stack + sizeof(nmi_stack));
 	put64(&tss.words[11], (u64)fault_stack + sizeof(fault_stack));
+	put64(&tss.words[13], (u64)check_stack + sizeof(check_stack));
 	tss.words[25] = 0x680000;
 	gdt[1] = 0x00af9b000000ffff;
 	gdt[3] = 0x00cf93000000ffff;

@@ -5,7 +5,7 @@ import { Conductor } from '../../emulator/machine/conductor.js';
 import { parseScenario } from '../../emulator/machine/scenario/load.js';
 import { referencePayload } from '../support/reference-payload.js';
 
-const scenario = (seed: number, at: number, gap: number): string => `
+const scenario = (seed: number, at: number, nmiAt: number, gap: number): string => `
 name: short-wait
 description: one vCPU blocks for some ten thousand polls
 vcpus: 1
@@ -18,7 +18,9 @@ steps:
   - preserve: {}
   - gap:
       seconds: ${gap}
-      script: [{ vcpu: 0, at: ${at}, exit: { kind: ept-violation, gpa: 0x1000 } }]
+      script:
+        - { vcpu: 0, at: ${at}, exit: { kind: ept-violation, gpa: 0x1000 } }
+        - { vcpu: 0, at: ${nmiAt}, event: { kind: nmi } }
   - close-session: true
   - run: { exits: 20 }
 `;
@@ -39,10 +41,12 @@ const outcome = (text: string, pollsEveryTime: boolean) => {
 };
 
 describe('spin fast-forward', () => {
+  const micros = (max: number) => fc.integer({ min: 1, max }).map((n) => n / 1e6);
+
   it('a wait that is jumped over ends at the same tick, with the same trace, as one that is polled through', () => {
     fc.assert(
-      fc.property(fc.integer({ min: 1, max: 1e6 }), fc.integer({ min: 1, max: 40 }), (seed, at) => {
-        const text = scenario(seed, at / 1e6, 2e-4);
+      fc.property(fc.nat(1e6), micros(40), micros(180), (seed, at, nmiAt) => {
+        const text = scenario(seed, at, nmiAt, 2e-4);
         const jumped = outcome(text, false);
         expect(jumped.stalls[0]!.length).toBeGreaterThan(0);
         expect(jumped).toEqual(outcome(text, true));

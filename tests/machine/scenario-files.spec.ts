@@ -86,6 +86,22 @@ describe('a scenario file', () => {
       '{ run: { script: [{ vcpu: 0, at: 1, exit: { kind: hlt2 } }] } }',
       '.run.script.0.exit.kind: ',
     ],
+    [
+      '{ gap: { seconds: 1, script: [{ vcpu: 0, at: 0 }] } }',
+      '.gap.script.0.exit: an exit or an event is wanted',
+    ],
+    [
+      '{ gap: { seconds: 1, script: [{ vcpu: 0, at: 0, exit: { kind: hlt }, event: { kind: nmi } }] } }',
+      '.gap.script.0.event: it is an exit or an event',
+    ],
+    [
+      '{ gap: { seconds: 1, script: [{ vcpu: 0, at: 0, exit: { kind: hlt }, instruction: 3 }] } }',
+      '.gap.script.0.instruction: only an event comes at an instruction',
+    ],
+    [
+      '{ gap: { seconds: 1, script: [{ vcpu: 0, at: 0, event: { kind: interrupt, vector: 14 } }] } }',
+      '.gap.script.0.event.vector: Too small',
+    ],
     ['{ finish: 1 }', '.finish: Invalid input: expected true'],
     ['{ finsh: true }', ': no step is named "finsh"; did you mean "finish"?'],
     ['{ constructor: true }', ': no step is named "constructor"'],

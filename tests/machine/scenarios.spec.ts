@@ -38,7 +38,7 @@ const GAP: readonly InvariantId[] = [...ALWAYS, 'isolation', 'reachable-preserve
 /** What a scenario is about: invariants that must be checked, and evidence that must be there. */
 // prettier-ignore
 const ABOUT: Readonly<Record<string, { readonly checked: readonly InvariantId[]; readonly evidence: readonly string[] }>> = {
-  'live-update':        { checked: GAP,    evidence: ['ipisSent', 'interruptsDelivered', 'deviceInterrupts'] },
+  'live-update':        { checked: [...GAP, 'nmi', 'event-reinjected'], evidence: ['ipisSent', 'interruptsDelivered', 'deviceInterrupts', 'nmisDelivered'] },
   'attached':           { checked: ALWAYS, evidence: ['ipisSent', 'interruptsDelivered'] },
   'idle-guest':         { checked: GAP,    evidence: ['interruptsDelivered'] },
   'blocked-early':      { checked: GAP,    evidence: [] },
@@ -48,6 +48,7 @@ const ABOUT: Readonly<Record<string, { readonly checked: readonly InvariantId[];
   'attach-lifecycle':   { checked: GAP,    evidence: ['exitsToKvmDirectly'] },
   'many-vcpus':         { checked: GAP,    evidence: ['ipisSent', 'interruptsDelivered'] },
   'migrate-attached':   { checked: ALWAYS, evidence: ['migrations'] },
+  'stray-events':       { checked: [...GAP, 'nmi'], evidence: ['nmisDelivered', 'machineChecksDelivered', 'hostEventsHandedOn'] },
   'stop-and-serialize': { checked: ALWAYS, evidence: ['serialized'] },
 };
 

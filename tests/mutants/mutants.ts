@@ -61,11 +61,15 @@ const ROWS: readonly Row[] = [
   ['ring-overwrites', 'telemetry', /overwrote one that nobody has read/, 'many-stalls'],
 
   ['nmis-left-blocked', 'nmi', /NMIs are still blocked/],
+  ['host-nmi-forgotten', 'nmi', /not handed to KVM/, 'stray-events'],
+  ['mcip-left-set', 'nmi', /MCIP is left set/, 'stray-events'],
+  ['nmi-counted-twice', 'nmi', /telemetry\.nmis moved by 2/, 'stray-events'],
   ['nmi-ends-the-wait', 'no-lost-exit', /blocked, and then resumed/],
   ['blocked-exit-resumed', 'no-lost-exit', /blocked, and then resumed/],
   ['answered-against-policy', 'no-lost-exit', /IO_INSTRUCTION.*the specification allows routed/],
   ['event-not-reinjected', 'event-reinjected', /soft state has 0x0/],
   ['event-error-code-lost', 'event-reinjected', /error code/],
+  ['stack-imbalance-on-an-error-path', 'stack', /RSP is/, 'stray-events'],
   ['routed-with-a-word-pushed', 'stack', /routed with RSP/],
   ['spin-without-pause', 'bounded', /no end after/],
   ['host-msr-leaked', 'host-state', /MSR 0xc0000082/],
@@ -75,6 +79,7 @@ const ROWS: readonly Row[] = [
 
   ['virtual-eoi-for-physical', 'interrupts', /physical vector .* still in service/],
   ['physical-eoi-for-virtual', 'interrupts', /physical EOI .* nothing in service/],
+  ['eoi-for-the-spurious-vector', 'interrupts', /nothing in service/, 'stray-events'],
   ['physical-eoi-twice', 'interrupts', /physical EOI .* nothing in service/],
   ['virtual-eoi-twice', 'interrupts', /virtual vector .* is not in service/],
   ['self-ipi-dropped', 'interrupts', /vector 97 was asserted/],

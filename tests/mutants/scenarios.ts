@@ -4,6 +4,7 @@
  * Source: emulator/machine/scenario/schema.ts; the events beside it are those that no guest asks for.
  * Invariant: every step before the gap is measured in time, so that events can be laid into it.
  */
+import { readFileSync } from 'node:fs';
 import type { GuestExit } from '../../emulator/guest/guest.js';
 import * as exits from '../../emulator/guest/exits.js';
 import { Conductor } from '../../emulator/machine/conductor.js';
@@ -149,11 +150,21 @@ ${Array.from(
   events: () => undefined,
 };
 
+/** A built-in scenario as it is. */
+const builtin = (name: string): Trial => ({
+  yaml: readFileSync(
+    new URL(`../../emulator/machine/scenarios/${name}.yaml`, import.meta.url),
+    'utf8',
+  ),
+  events: () => undefined,
+});
+
 /** The scenarios by name. */
 export const TRIALS = {
   'live-update': liveUpdate('isolated'),
   'live-update-shared': liveUpdate('shared-until-detach'),
   'many-stalls': manyStalls,
+  'stray-events': builtin('stray-events'),
 } as const satisfies Readonly<Record<string, Trial>>;
 export type TrialName = keyof typeof TRIALS;
 

@@ -79,7 +79,7 @@ describe('vmx.h has the numbers of the TypeScript tables', () => {
   // prettier-ignore
   it.each([
     ['APIC_ID', X2APIC.APICID], ['APIC_TASKPRI', X2APIC.TPR], ['APIC_PROCPRI', X2APIC.PPR], ['APIC_EOI', X2APIC.EOI],
-    ['APIC_LDR', X2APIC.LDR], ['APIC_ISR', X2APIC.ISR0], ['APIC_TMR', X2APIC.TMR0], ['APIC_IRR', X2APIC.IRR0],
+    ['APIC_LDR', X2APIC.LDR], ['APIC_SPIV', X2APIC.SIVR], ['APIC_ISR', X2APIC.ISR0], ['APIC_TMR', X2APIC.TMR0], ['APIC_IRR', X2APIC.IRR0],
     ['APIC_ICR', X2APIC.ICR], ['APIC_LVTT', X2APIC.LVT_TIMER], ['APIC_SELF_IPI', X2APIC.SELF_IPI],
   ])('for the x2APIC register %s', (name, index) => {
     expect(defined['APIC_BASE_MSR']! + (defined[name]! >> 4)).toBe(index);

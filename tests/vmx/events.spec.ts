@@ -25,7 +25,9 @@ const primary = (set: number): VmcsDescription => ({
   CPU_BASED_VM_EXEC_CONTROL: valid.CPU_BASED_VM_EXEC_CONTROL! | BigInt(set),
 });
 const BOTH_WINDOWS = primary(PRIMARY.INTR_WINDOW_EXITING | PRIMARY.NMI_WINDOW_EXITING);
+const MC_EXITS: VmcsDescription = { EXCEPTION_BITMAP: 1n << 18n };
 const ALL: PendingEvents = {
+  machineCheck: true,
   init: true,
   sipi: 0x9a,
   monitorTrap: true,
@@ -77,12 +79,14 @@ describe('the NMI window is open when', () => {
 describe('priority among events at one boundary', () => {
   const without = (...names: (keyof PendingEvents)[]): PendingEvents =>
     Object.fromEntries(Object.entries(ALL).filter(([name]) => !names.some((one) => one === name)));
-  const noInit = without('init');
-  const noTrap = without('init', 'monitorTrap');
-  const noTimer = without('init', 'monitorTrap', 'timerExpired');
-  const noNmi = without('init', 'monitorTrap', 'timerExpired', 'nmi');
+  const noCheck = without('machineCheck');
+  const noInit = without('machineCheck', 'init');
+  const noTrap = without('machineCheck', 'init', 'monitorTrap');
+  const noTimer = without('machineCheck', 'init', 'monitorTrap', 'timerExpired');
+  const noNmi = without('machineCheck', 'init', 'monitorTrap', 'timerExpired', 'nmi');
   it.each<[string, VmcsDescription, PendingEvents, number | string]>([
-    ['INIT', BOTH_WINDOWS, ALL, 3],
+    ['a machine check', { ...BOTH_WINDOWS, ...MC_EXITS }, ALL, 0],
+    ['then INIT', BOTH_WINDOWS, noCheck, 3],
     ['then the monitor trap flag', BOTH_WINDOWS, noInit, 37],
     ['then the VMX-preemption timer', BOTH_WINDOWS, noTrap, 52],
     ['then the NMI window', BOTH_WINDOWS, noTimer, 8],
@@ -100,6 +104,8 @@ describe('activity states', () => {
     ['HLT is left by an external interrupt', 1n, { externalInterrupt: 1 }, 1],
     ['HLT is left by an NMI', 1n, { nmi: true }, 0],
     ['HLT is left by the VMX-preemption timer', 1n, { timerExpired: true }, 52],
+    ['HLT is left by a machine check', 1n, { machineCheck: true }, 'delivered'],
+    ['wait-for-SIPI ignores a machine check', 3n, { machineCheck: true }, 'none'],
     ['shutdown blocks external interrupts', 2n, { externalInterrupt: 1 }, 'none'],
     ['shutdown is left by an NMI', 2n, { nmi: true }, 0],
     ['shutdown is left by INIT', 2n, { init: true }, 3],
@@ -114,6 +120,33 @@ describe('activity states', () => {
   it('the qualification of a SIPI exit is its vector', () => {
     const next = nextEvent(looseVmcs({ ...valid, GUEST_ACTIVITY_STATE: 3n }), { sipi: 0x9a });
     expect(next).toMatchObject({ exit: { qualification: 0x9an } });
+  });
+});
+
+describe('machine checks', () => {
+  it('exit as a hardware exception of vector 18 without an error code where the exception bitmap says so', () => {
+    expect(nextEvent(looseVmcs({ ...valid, ...MC_EXITS }), { machineCheck: true })).toEqual({
+      kind: 'exit',
+      exit: { basic: 0, interruptionInfo: 0x8000_0312 },
+      acknowledged: null,
+    });
+  });
+
+  it.each<[string, VmcsDescription]>([
+    ['whatever IF is', { GUEST_RFLAGS: 2n }],
+    ['and no shadow blocks them', { GUEST_INTERRUPTIBILITY_INFO: 2n }],
+    ['nor blocking by NMI', { GUEST_INTERRUPTIBILITY_INFO: 8n }],
+  ])('%s', (_title, overrides) => {
+    expect(reasonOf({ ...overrides, ...MC_EXITS }, { machineCheck: true })).toBe(0);
+  });
+
+  it('go through the guest IDT where it does not', () => {
+    const pending = { machineCheck: true, nmi: true };
+    expect(nextEvent(looseVmcs({ ...valid, EXCEPTION_BITMAP: 0n }), pending)).toEqual({
+      kind: 'delivered',
+      vector: 18,
+      source: 'machine-check',
+    });
   });
 });
 

@@ -173,6 +173,7 @@
 #define APIC_PROCPRI		0x0a0
 #define APIC_EOI		0x0b0
 #define APIC_LDR		0x0d0
+#define APIC_SPIV		0x0f0
 #define APIC_ISR		0x100
 #define APIC_TMR		0x180
 #define APIC_IRR		0x200

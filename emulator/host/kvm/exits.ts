@@ -15,10 +15,12 @@ import {
   decodeInterruption,
   PENDING_DBG,
   INTR_TYPE,
+  VECTOR,
 } from '../../../abi/interruption.js';
 import { offsetsOf, StructView } from '../../../abi/layout.js';
 import { CARETAKER_SOFT_STATE } from '../../../abi/soft-state.js';
 import { high32, joinHalves, low32, u64 } from '../../../abi/uint.js';
+import { MCG_STATUS, MSR } from '../../../abi/msrs.js';
 import type { FieldName } from '../../../abi/vmcs-fields.js';
 import { X2APIC } from '../../../abi/x2apic.js';
 import type { Vmcs } from '../../vmx/vmcs.js';
@@ -32,6 +34,8 @@ export type ExitVerdict =
   | { readonly kind: 'enter' }
   /** KVM_RUN returns to the VMM, which answers and calls again; `why` is KVM's exit reason. */
   | { readonly kind: 'user'; readonly why: 'io' | 'mmio' | 'hypercall' }
+  /** The host ends the vCPU, and that is nobody's fault. */
+  | { readonly kind: 'killed'; readonly why: string }
   /** The vCPU cannot go on. */
   | { readonly kind: 'dead'; readonly why: string };
 
@@ -144,19 +148,34 @@ const rdtsc: Handler = (context) => {
 /** handle_external_interrupt_irqoff(): the host's own handler runs, then EOI; a guest device's vector becomes pending. */
 const externalInterrupt: Handler = (context) => {
   const info = low32(context.vmcs.read('VM_EXIT_INTR_INFO'));
-  context.cpu.msrs.write(X2APIC.EOI, 0n);
+  endInterrupt(context, info & INTR_INFO.VECTOR_MASK);
   const guestVector = context.guestVectorOf(info & INTR_INFO.VECTOR_MASK);
   if (guestVector !== undefined)
     postInterrupt(context.kernel.memory, context.self.softState, guestVector);
   return ENTER;
 };
 
+/** handle_spurious_interrupt(): the spurious vector is not in service and gets no EOI. */
+function endInterrupt({ cpu }: ExitContext, vector: number): void {
+  const spurious = low32(cpu.msrs.read(X2APIC.SIVR) ?? 0n) & 0xff;
+  if (vector !== spurious) cpu.msrs.write(X2APIC.EOI, 0n);
+}
+
 /** The host's NMI handler ends with IRET, which unblocks NMIs; a machine check goes to do_machine_check(). */
 const exceptionOrNmi: Handler = (context) => {
   const info = decodeInterruption(low32(context.vmcs.read('VM_EXIT_INTR_INFO')));
   if (info.type === INTR_TYPE.NMI_INTR) context.cpu.blocking.nmi = false;
-  return ENTER;
+  const isMachineCheck = info.type === INTR_TYPE.HARD_EXCEPTION && info.vector === VECTOR.MC;
+  return isMachineCheck ? machineCheck(context) : ENTER;
 };
+
+/** do_machine_check() in kvm_machine_check(): MCIP is cleared; a context that cannot go on costs the VMM its life. */
+function machineCheck({ cpu }: ExitContext): ExitVerdict {
+  const status = cpu.msrs.read(MSR.IA32_MCG_STATUS) ?? 0n;
+  cpu.msrs.write(MSR.IA32_MCG_STATUS, 0n);
+  if ((status & MCG_STATUS.RIPV) !== 0n) return ENTER;
+  return { kind: 'killed', why: 'a machine check without RIPV: the VMM gets SIGBUS' };
+}
 
 /** kvm_mmu_page_fault(): the page is mapped, and the guest repeats its access. */
 const eptViolation: Handler = (context) => {
@@ -249,7 +268,7 @@ export function handleHostEvent(context: ExitContext, word: number, vector: numb
     case EXIT_REASON.EXIT_REASON_EXCEPTION_NMI:
       return ENTER;
     case EXIT_REASON.EXIT_REASON_EXTERNAL_INTERRUPT: {
-      context.cpu.msrs.write(X2APIC.EOI, 0n);
+      endInterrupt(context, vector);
       const guestVector = context.guestVectorOf(vector);
       if (guestVector !== undefined) {
         postInterrupt(context.kernel.memory, context.self.softState, guestVector);

@@ -92,7 +92,7 @@ export function onRoutedExit(vm: KvmVm, vcpu: KvmVcpu, word: number): RoutedVerd
     return { kind: 'dead', why: 'the core has another VMCS current than KVM gave it' };
   }
   const verdict = answer(vm, vcpu, cpu, vmcs, { word, isSerialized });
-  if (verdict.kind === 'dead') {
+  if (verdict.kind === 'dead' || verdict.kind === 'killed') {
     vcpu.state = 'dead';
     return verdict;
   }

@@ -6,6 +6,7 @@
  * from its own structures at every VM exit (CONTRACT, "CR3 policies"), HOST_CR3 by policy.
  */
 import { CARETAKER_CCB } from '../../../abi/ccb.js';
+import { VECTOR } from '../../../abi/interruption.js';
 import { StructView } from '../../../abi/layout.js';
 import { ENTRY_CONTROL, EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from '../../../abi/vmx-controls.js';
 import type { PhysicalBytes } from '../../memory/physical-memory.js';
@@ -14,6 +15,9 @@ import type { VmxCapabilities } from '../../vmx/capabilities.js';
 import { STACK_BYTES, type VcpuMemory } from './vcpu-memory.js';
 
 const or = (...bits: number[]): bigint => BigInt(bits.reduce((all, bit) => all | bit, 0) >>> 0);
+
+/** vmx_update_exception_bitmap() of a guest with EPT that nobody debugs: #DB, #UD, #AC and #MC. */
+const INTERCEPTED_EXCEPTIONS = or(1 << VECTOR.DB, 1 << VECTOR.UD, 1 << VECTOR.AC, 1 << VECTOR.MC);
 
 /** Controls and a 64-bit guest; the host area is vmx_set_constant_host_state()'s until a Caretaker takes it. */
 export function guestVmcs(
@@ -67,6 +71,7 @@ export function guestVmcs(
         ENTRY_CONTROL.LOAD_IA32_PAT,
         ENTRY_CONTROL.LOAD_IA32_EFER,
       ),
+      EXCEPTION_BITMAP: INTERCEPTED_EXCEPTIONS,
       VIRTUAL_PROCESSOR_ID: BigInt(settings.vpid),
       MSR_BITMAP: memory.at('msrBitmap'),
       VIRTUAL_APIC_PAGE_ADDR: 0n,

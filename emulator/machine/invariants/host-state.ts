@@ -1,6 +1,6 @@
 /**
- * host-state, nmi and bounded: what VM exit does not reload is as the host left it when the guest goes on; physical NMI
- * blocking is clear then; and the handler came to its end within its bound.
+ * host-state and bounded: what VM exit does not reload is as the host left it when the guest goes on, and the handler
+ * came to its end within its bound.
  *
  * Source: SDM, "Loading Host State" (what is not loaded stays the guest's or the host's); DESIGN ("Invariants").
  * Invariant: MSRs are compared only when the handler wrote one: the MSR file counts writes.
@@ -27,18 +27,6 @@ function unchanged(lane: Lane, ledger: Ledger): void {
     ledger.fail('host-state', lane.rip, `${lane.describeExit()}: ${change}`);
   }
 }
-
-export const nmi: Invariant = {
-  id: 'nmi',
-  holdsWhen:
-    'an NMI at any instruction is survived, and physical NMI blocking is clear at VMRESUME',
-  atResume(lane: Lane, ledger: Ledger): void {
-    ledger.count('nmi');
-    if (lane.pcpu.blocking.nmi) {
-      ledger.fail('nmi', lane.rip, `${lane.describeExit()}: NMIs are still blocked at VM entry`);
-    }
-  },
-};
 
 /** The longest handler: a scan of every table, an IPI to every vCPU, and some. */
 const INSTRUCTIONS_BASE = 4_000;

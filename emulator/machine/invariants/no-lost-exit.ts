@@ -56,11 +56,14 @@ export function noLostExit(): Invariant {
       specified(lane, ledger, isAnswered ? REACHED.stoppedAnswered : REACHED.stoppedUnanswered);
     },
     atPark(lane: Lane, ledger: Ledger): void {
+      // A machine check that came meanwhile is no outcome of the exit's own; the nmi invariant judges that.
+      if (lane.exit.mayEnd && !lane.exit.isMachineCheck) return;
       if (lane.inExit && lane.exit.outcome === null) specified(lane, ledger, REACHED.parked);
     },
 
     atEnd(lane: Lane, ledger: Ledger): void {
-      const isMoving = lane.phase === 'guest' || lane.phase === 'in-kvm';
+      const hasEnded = lane.phase === 'stopped' && lane.exit.mayEnd;
+      const isMoving = lane.phase === 'guest' || lane.phase === 'in-kvm' || hasEnded;
       ledger.expect(
         ID,
         isMoving,

@@ -17,6 +17,10 @@ export class ScenarioError extends HarnessError<ScenarioErrorCode> {}
 const MAX_VCPUS = 64;
 const MAX_SECONDS = 3600;
 const MAX_EXITS = 10_000_000;
+const MAX_INSTRUCTION = 100_000;
+/** The vectors below are exceptions. */
+const FIRST_EXTERNAL_VECTOR = 32;
+const LAST_VECTOR = 255;
 
 const WHOLE = 'a whole number is wanted';
 
@@ -59,12 +63,39 @@ const scriptedExit = z.discriminatedUnion('kind', [
 ]);
 export type ScriptedExit = z.infer<typeof scriptedExit>;
 
-const scriptEntry = z.strictObject({
-  vcpu: count(MAX_VCPUS - 1),
-  /** Seconds from the beginning of the step. */
-  at: seconds,
-  exit: scriptedExit,
-});
+/** One event from outside, at the vCPU's core. */
+const strayEvent = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('nmi') }),
+  z.strictObject({ kind: z.literal('machine-check'), restartable: z.boolean().default(true) }),
+  z.strictObject({ kind: z.literal('init') }),
+  z.strictObject({
+    kind: z.literal('interrupt'),
+    vector: count(LAST_VECTOR).pipe(z.number().min(FIRST_EXTERNAL_VECTOR)),
+  }),
+  z.strictObject({ kind: z.literal('spurious-interrupt') }),
+]);
+
+const scriptEntry = z
+  .strictObject({
+    vcpu: count(MAX_VCPUS - 1),
+    /** Seconds from the beginning of the step. */
+    at: seconds,
+    /** What the guest does, or what comes from outside. */
+    exit: scriptedExit.optional(),
+    event: strayEvent.optional(),
+    /** The event comes with so many instructions of the vCPU's next exit executed. */
+    instruction: count(MAX_INSTRUCTION).optional(),
+  })
+  .superRefine(({ exit, event, instruction }, context) => {
+    const refuse = (message: string, field: string): void =>
+      context.addIssue({ code: 'custom', message, path: [field] });
+    if (exit === undefined && event === undefined) refuse('an exit or an event is wanted', 'exit');
+    if (exit !== undefined && event !== undefined) refuse('it is an exit or an event', 'event');
+    if (exit !== undefined && instruction !== undefined)
+      refuse('only an event comes at an instruction', 'instruction');
+  });
+/** A line of a step's script. */
+export type ScriptEntry = z.infer<typeof scriptEntry>;
 
 /** How the guests behave during a step: their mix, and exits a second of each vCPU. */
 const load = { mix: mixName.optional(), rate: count(1_000_000).optional() };

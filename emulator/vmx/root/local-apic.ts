@@ -37,6 +37,7 @@ export interface LocalApicState {
   readonly errorStatus: number;
   readonly pendingErrors: number;
   readonly icr: bigint;
+  readonly isSpurious: boolean;
   readonly lvt: Readonly<Record<number, number>>;
   readonly timer: ApicTimerState;
 }
@@ -79,6 +80,8 @@ export class LocalApic implements IpiTarget {
   #errorStatus = 0;
   #pendingErrors = 0;
   #icr = 0n;
+  /** The processor was asked to take an interrupt that is not there any more. */
+  #isSpurious = false;
 
   constructor(config: LocalApicConfig, now: () => number, bus: IpiPort, events: LocalApicEvents) {
     this.id = config.id;
@@ -109,7 +112,8 @@ export class LocalApic implements IpiTarget {
 
   /** The vector the processor would take now if IF allows, or -1. */
   get deliverable(): number {
-    return this.#queue.deliverable;
+    const vector = this.#queue.deliverable;
+    return vector < 0 && this.#isSpurious ? this.#sivr & 0xff : vector;
   }
 
   /** The highest vector in service, or -1: what an EOI would end. */
@@ -205,10 +209,17 @@ export class LocalApic implements IpiTarget {
     else this.receive({ kind: message });
   }
 
-  /** Puts the deliverable vector in service; the spurious vector when there is none. */
+  /** An interrupt was signalled and withdrawn before the processor took it: it gets the spurious vector. */
+  raiseSpurious(): void {
+    this.#isSpurious = true;
+  }
+
+  /** Puts the deliverable vector in service; the spurious vector, which is not put there, when there is none. */
   acknowledge(): number {
     const vector = this.#queue.acknowledge();
-    return vector < 0 ? this.#sivr & 0xff : vector;
+    if (vector >= 0) return vector;
+    this.#isSpurious = false;
+    return this.#sivr & 0xff;
   }
 
   /** Ends the highest interrupt in service. */
@@ -226,6 +237,7 @@ export class LocalApic implements IpiTarget {
     this.#errorStatus = 0;
     this.#pendingErrors = 0;
     this.#icr = 0n;
+    this.#isSpurious = false;
   }
 
   state(): LocalApicState {
@@ -235,6 +247,7 @@ export class LocalApic implements IpiTarget {
       errorStatus: this.#errorStatus,
       pendingErrors: this.#pendingErrors,
       icr: this.#icr,
+      isSpurious: this.#isSpurious,
       lvt: this.#lvt.state(),
       timer: this.#timer.state(),
     };
@@ -246,6 +259,7 @@ export class LocalApic implements IpiTarget {
     this.#errorStatus = state.errorStatus;
     this.#pendingErrors = state.pendingErrors;
     this.#icr = state.icr;
+    this.#isSpurious = state.isSpurious;
     this.#lvt.restore(state.lvt);
     this.#timer.restore(state.timer);
   }

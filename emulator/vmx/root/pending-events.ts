@@ -7,7 +7,7 @@
  * Not modelled: SMIs, debug exceptions, machine-check broadcast.
  */
 import { VECTOR } from '../../../abi/interruption.js';
-import { MSR } from '../../../abi/msrs.js';
+import { MCG_STATUS, MSR } from '../../../abi/msrs.js';
 import { REG } from '../../cpu/registers.js';
 import type { DeliveryEvent } from './idt-delivery.js';
 import type { RootCpu } from './root-cpu.js';
@@ -16,10 +16,9 @@ import type { RootCpu } from './root-cpu.js';
 export interface EventLatches extends RootCpu {
   pendingNmi: boolean;
   pendingMachineCheck: boolean;
+  isMachineCheckRestartable: boolean;
 }
 
-const MCG_STATUS_RIPV = 1n;
-const MCG_STATUS_MCIP = 4n;
 const CR4_MCE = 1n << 6n;
 /** RFLAGS.IF in the low half of its slot. */
 const IF = 0x200;
@@ -41,10 +40,21 @@ export function takeEvent(cpu: EventLatches): DeliveryEvent | 'shutdown' | null 
 
 /** A machine check while one is in progress, or with CR4.MCE clear, shuts the processor down. */
 function takeMachineCheck(cpu: EventLatches): DeliveryEvent | 'shutdown' {
+  const isEnabled = (cpu.registers.values[REG.CR4]! & CR4_MCE) !== 0n;
+  return signalMachineCheck(cpu) && isEnabled ? MACHINE_CHECK : 'shutdown';
+}
+
+/** Takes the machine check that waits and sets MCIP, and RIPV when the context can go on; false when MCIP was set. */
+export function signalMachineCheck(
+  cpu: Pick<EventLatches, 'msrs' | 'pendingMachineCheck' | 'isMachineCheckRestartable'>,
+): boolean {
   cpu.pendingMachineCheck = false;
   const status = cpu.msrs.file.read(MSR.IA32_MCG_STATUS) ?? 0n;
-  const isEnabled = (cpu.registers.values[REG.CR4]! & CR4_MCE) !== 0n;
-  if (!isEnabled || (status & MCG_STATUS_MCIP) !== 0n) return 'shutdown';
-  cpu.msrs.file.load(MSR.IA32_MCG_STATUS, status | MCG_STATUS_MCIP | MCG_STATUS_RIPV);
-  return MACHINE_CHECK;
+  const restartable = cpu.isMachineCheckRestartable ? MCG_STATUS.RIPV : 0n;
+  cpu.isMachineCheckRestartable = true;
+  cpu.msrs.file.load(
+    MSR.IA32_MCG_STATUS,
+    (status & ~MCG_STATUS.RIPV) | MCG_STATUS.MCIP | restartable,
+  );
+  return (status & MCG_STATUS.MCIP) === 0n;
 }

@@ -107,6 +107,13 @@ describe('interrupt priority', () => {
     expect([apic.acknowledge(), apic.isInService(0xff)]).toEqual([0xff, false]);
   });
 
+  it('an interrupt that was withdrawn is deliverable as the spurious vector, once', () => {
+    const { apic } = apicOf();
+    apic.raiseSpurious();
+    expect([apic.deliverable, apic.acknowledge(), apic.deliverable]).toEqual([0xff, 0xff, -1]);
+    expect(apic.isInService(0xff)).toBe(false);
+  });
+
   it('PPR is TPR, or the class in service when that is higher', () => {
     const { apic } = apicOf();
     apic.write(X2APIC.TPR, 0x23n);

@@ -523,6 +523,13 @@ describe('machine checks and INIT', () => {
     expect([isIn(f, 18), f.pcpu.msrs.read(MSR.IA32_MCG_STATUS)]).toEqual([true, 5n]);
   });
 
+  it('RIPV stays clear when the interrupted context is lost', () => {
+    const f = programmed([null]);
+    Object.assign(f.pcpu, { pendingMachineCheck: true, isMachineCheckRestartable: false });
+    f.pcpu.run(1);
+    expect([isIn(f, 18), f.pcpu.msrs.read(MSR.IA32_MCG_STATUS)]).toEqual([true, 4n]);
+  });
+
   it.each([
     {
       rule: 'a second one while MCIP is set shuts down',

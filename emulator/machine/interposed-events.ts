@@ -1,0 +1,71 @@
+/**
+ * NMIs and machine checks that a payload takes in an exit, through its own IDT or because they caused it: noted, so that
+ * what becomes of them can be judged.
+ *
+ * Source: CONTRACT ("What the payload handles", "CR3 policies"); SDM, "Interrupt Stack Table", "Machine-Check
+ * Architecture".
+ * Invariant: an NMI is the host's when KVM_ATTACHED was set as it came, and the payload's to count otherwise.
+ */
+import { CARETAKER_ATTACH_STATE, CARETAKER_CCB } from '../../abi/ccb.js';
+import { VECTOR } from '../../abi/interruption.js';
+import { offsetsOf } from '../../abi/layout.js';
+import { MCG_STATUS, MSR } from '../../abi/msrs.js';
+import type { DeliveryEvent, DeliveryResult } from '../vmx/root/idt-delivery.js';
+import type { Lane } from './lane.js';
+import type { Machine } from './machine.js';
+
+const ATTACH_STATE = offsetsOf<'attach_state'>(CARETAKER_CCB).attach_state;
+/** RIP, CS, RFLAGS, RSP and SS; RSP is the fourth. */
+const FRAME_BYTES = 40n;
+const FRAME_RSP = 24n;
+const MAX_IST_BYTES = 4096n;
+
+/** An event went through the payload's IDT. */
+export function onDelivery(
+  machine: Machine,
+  lane: Lane,
+  event: DeliveryEvent,
+  result: DeliveryResult,
+): void {
+  // A poll that a handler interrupted is none to measure the others by.
+  lane.poll.site = -1n;
+  const isMachineCheck = event.kind === 'exception' && event.vector === VECTOR.MC;
+  if (event.kind !== 'nmi' && !isMachineCheck) return;
+  machine.count(isMachineCheck ? 'machineChecksDelivered' : 'nmisDelivered');
+  if (!lane.inExit) return;
+  const { exit } = lane;
+  if (isMachineCheck) {
+    exit.machineChecks++;
+    // Where an NMI's handler runs its IRET would come too early, so a payload may give up there.
+    if (contextIsLost(lane) || lane.pcpu.blocking.nmi) exit.mayEnd = true;
+  } else {
+    exit.nmis++;
+    if (isAttached(lane)) exit.hostNmis++;
+  }
+  if (result.kind === 'delivered' && result.ist !== 0) noteFrame(lane, result.frame);
+}
+
+/** The exit is over: what the payload serviced in it is due in its telemetry. */
+export function addToTruth({ exit, truth }: Lane): void {
+  // What caused an exit that went to KVM was serviced there.
+  const byExit = exit.outcome === 'fastpath' ? 0 : 1;
+  truth.nmis += exit.nmis - exit.hostNmis - (exit.isNmi ? byExit : 0);
+  truth.machineChecks += exit.machineChecks - (exit.isMachineCheck ? byExit : 0);
+}
+
+/** Whether the machine check in progress has destroyed what it interrupted. */
+export function contextIsLost({ pcpu }: Lane): boolean {
+  return ((pcpu.msrs.file.read(MSR.IA32_MCG_STATUS) ?? 0n) & MCG_STATUS.RIPV) === 0n;
+}
+
+const isAttached = (lane: Lane): boolean =>
+  lane.memory.words[(lane.ccb + ATTACH_STATE) >>> 2] === CARETAKER_ATTACH_STATE.KVM_ATTACHED;
+
+/** A handler on the same stack, which the event interrupted, cannot return any more. */
+function noteFrame(lane: Lane, frame: bigint): void {
+  const interrupted = lane.memory.bytes.readU64(frame + FRAME_RSP);
+  const top = frame + FRAME_BYTES;
+  const isNested = interrupted <= frame && top - interrupted < MAX_IST_BYTES;
+  if (isNested && lane.exit.frames.has(frame)) lane.exit.lostFrame = true;
+  lane.exit.frames.add(frame);
+}

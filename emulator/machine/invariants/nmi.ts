@@ -1,0 +1,93 @@
+/**
+ * nmi: an NMI or a machine check at any instruction is survived or parks the core in the documented state.
+ *
+ * Source: DESIGN ("Invariants"); CONTRACT ("What the payload handles", "CR3 policies"); SDM, "Handling Multiple NMIs",
+ * "Machine-Check Architecture" (IA32_MCG_STATUS).
+ * Invariant: an exit counts when an NMI or a machine check was taken in it; that NMIs are not blocked at VM entry is
+ * looked at in every exit all the same.
+ */
+import { offsetsOf } from '../../../abi/layout.js';
+import { MCG_STATUS, MSR } from '../../../abi/msrs.js';
+import { CARETAKER_TELEMETRY } from '../../../abi/telemetry.js';
+import { VECTOR } from '../../../abi/interruption.js';
+import type { Lane } from '../lane.js';
+import type { Ledger } from '../ledger.js';
+import type { Invariant } from './invariant.js';
+
+const ID = 'nmi';
+const AT = offsetsOf<'nmis' | 'machine_checks' | 'park_valid' | 'park_vector'>(CARETAKER_TELEMETRY);
+
+export const nmi: Invariant = {
+  id: ID,
+  holdsWhen:
+    'an NMI or machine check at any instruction is survived or parks the core; NMIs are not blocked at VM entry',
+
+  atExit(lane: Lane): void {
+    lane.countedAtExit.nmis = counterOf(lane, 'nmis');
+    lane.countedAtExit.machine_checks = counterOf(lane, 'machine_checks');
+  },
+
+  atResume(lane: Lane, ledger: Ledger): void {
+    const { exit, pcpu } = lane;
+    const fail = (message: string): void =>
+      ledger.fail(ID, lane.rip, `${lane.describeExit()}: ${message}`);
+    if (pcpu.blocking.nmi) fail('NMIs are still blocked at VM entry');
+    if (exit.nmis === 0 && exit.machineChecks === 0) return;
+    if (exit.hostNmis > 0 && lane.vcpu.isAttached)
+      fail("an NMI of the host's was not handed to KVM before VM entry");
+    handled(lane, ledger);
+  },
+
+  atRoute: handledByNow,
+  atHandOver: handledByNow,
+
+  atPark(lane: Lane, ledger: Ledger): void {
+    if (!lane.exit.mayEnd) return;
+    const word = (offset: number): number => lane.memory.words[(lane.telemetry + offset) >>> 2]!;
+    ledger.expect(
+      ID,
+      word(AT.park_valid) === 1 && word(AT.park_vector) === VECTOR.MC,
+      lane.rip,
+      () =>
+        `${lane.describeExit()}: parked after a machine check with park_valid ${word(AT.park_valid)} and park_vector ${word(AT.park_vector)}`,
+    );
+  },
+};
+
+function handledByNow(lane: Lane, ledger: Ledger): void {
+  const { exit, pcpu } = lane;
+  if (exit.nmis === 0 && exit.machineChecks === 0) return;
+  // An NMI that caused the exit blocks NMIs until KVM's own IRET.
+  if (pcpu.blocking.nmi && !exit.isNmi)
+    ledger.fail(ID, lane.rip, `${lane.describeExit()}: routed with NMIs blocked`);
+  handled(lane, ledger);
+}
+
+/**
+ * The interrupted handler is whole, no event is counted that never came, and the next machine check will not shut the
+ * core down.
+ */
+function handled(lane: Lane, ledger: Ledger): void {
+  const { exit } = lane;
+  ledger.count(ID);
+  const fail = (message: string): void =>
+    ledger.fail(ID, lane.rip, `${lane.describeExit()}: ${message}`);
+  if (exit.lostFrame) fail("a handler's frame on its interrupt stack was overwritten");
+  counted(lane, 'nmis', exit.nmis, fail);
+  counted(lane, 'machine_checks', exit.machineChecks, fail);
+  if (exit.machineChecks === 0 || (exit.isMachineCheck && exit.outcome !== 'fastpath')) return;
+  const status = lane.pcpu.msrs.file.read(MSR.IA32_MCG_STATUS) ?? 0n;
+  if ((status & MCG_STATUS.MCIP) !== 0n)
+    fail('IA32_MCG_STATUS.MCIP is left set: the next machine check shuts the core down');
+}
+
+type Counter = 'nmis' | 'machine_checks';
+
+const counterOf = (lane: Lane, name: Counter): number =>
+  lane.memory.words[(lane.telemetry + AT[name]) >>> 2]!;
+
+/** A payload counts what it serviced, which is at most what came. */
+function counted(lane: Lane, name: Counter, came: number, fail: (message: string) => void): void {
+  const moved = counterOf(lane, name) - lane.countedAtExit[name];
+  if (moved < 0 || moved > came) fail(`telemetry.${name} moved by ${moved}, and ${came} came`);
+}
