@@ -60,12 +60,14 @@ export class PayloadRunner {
   #runDebugged(lane: Lane, debug: DebugHook): void {
     const { counters } = lane.engine;
     const end = counters.instructions + RUN_LIMIT;
+    if (!lane.inExit) hostTakes(this.#machine, lane);
     for (;;) {
       this.#bind(lane);
+      raiseDue(this.#machine, lane);
       let stop = lane.pcpu.settle();
       const wasBoundary = stop === null && !lane.pcpu.routingAddresses.has(lane.rip);
       if (stop === null) {
-        const left = end - counters.instructions;
+        const left = Math.min(end, nextPlannedAt(lane)) - counters.instructions;
         stop = lane.pcpu.run(wasBoundary ? Math.min(debug.atBoundary(lane), left) : left);
       }
       const isDebuggers =
