@@ -42,6 +42,11 @@ export class Frames {
     this.#descriptions = this.#readAll().sort((a, b) => a.start - b.start);
   }
 
+  /** Whether the file describes no frame at all. */
+  get isEmpty(): boolean {
+    return this.#descriptions.length === 0;
+  }
+
   /** The rules for an address; undefined when nothing describes it. @throws DwarfError. */
   at(address: bigint): FrameRow | undefined {
     if (address < 0n || address > BigInt(Number.MAX_SAFE_INTEGER)) return undefined;

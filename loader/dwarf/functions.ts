@@ -101,6 +101,22 @@ export class Functions {
     });
   }
 
+  /** Where the code of a function begins, and each of its inlined copies; none for an unknown name. */
+  startsOf(name: string): bigint[] {
+    this.#info.budget.renew();
+    const starts: bigint[] = [];
+    const visit = (scope: Scope, depth: number): void => {
+      const [first] = scope.ranges;
+      const isFunction = scope.entry.tag !== T.lexical_block;
+      if (isFunction && first !== undefined && this.#nameOf(scope.entry) === name) {
+        starts.push(BigInt(Math.min(...scope.ranges.map(({ start }) => start))));
+      }
+      if (depth < MAX_DEPTH) for (const inner of this.#innerOf(scope)) visit(inner, depth + 1);
+    };
+    for (const scope of this.#placed) visit(scope, 0);
+    return starts;
+  }
+
   #nameOf(entry: Entry): string {
     return this.#info.nameOf(entry) ?? '??';
   }

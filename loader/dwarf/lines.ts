@@ -77,6 +77,15 @@ export class Lines {
     return starts.map(({ address }) => BigInt(address));
   }
 
+  /** The last line of a file that has code; 0 when none has. */
+  lastLineOf(file: string): number {
+    const isNamed = (path: string): boolean => path === file || path.endsWith(`/${file}`);
+    return this.#stops.reduce(
+      (last, row) => (isNamed(row.file) ? Math.max(last, row.line) : last),
+      0,
+    );
+  }
+
   /** Paths of all files that have code. */
   get files(): string[] {
     return [...new Set(this.#rows.map(({ file }) => file))];
