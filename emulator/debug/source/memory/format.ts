@@ -161,7 +161,7 @@ function unit(core: CoreView, value: bigint, letter: FormatLetter, sizeBytes: nu
     letter === 'o' ? 'octal' : 'unsigned',
     bits,
   );
-  return renderNumber(value, RADIX[letter]!, bits).padStart(widest.length);
+  return renderNumber(value, RADIX[letter], bits).padStart(widest.length);
 }
 
 function label(core: CoreView, address: bigint): string {

@@ -19,6 +19,8 @@ export interface RenderOptions {
   readonly radix?: Radix;
   /** Names the addresses that pointers hold. */
   readonly sourceOf?: (address: bigint) => SourceMap | null;
+  /** Leaves the types of pointers out. */
+  readonly isBare?: boolean;
   /** Columns of the whole text; a record that does not fit has one field a line. */
   readonly width?: number;
 }
@@ -126,7 +128,8 @@ function renderPointer(value: Value, options: RenderOptions): string {
   const symbol = options.sourceOf?.(address)?.symbolAt(address);
   const offset = symbol === undefined || symbol === null ? '' : signedOffset(symbol.offset);
   const name = symbol === undefined || symbol === null ? '' : ` <${symbol.name}${offset}>`;
-  return `(${value.type.spelling}) ${hex(address)}${name}`;
+  const type = options.isBare === true ? '' : `(${value.type.spelling}) `;
+  return `${type}${hex(address)}${name}`;
 }
 
 function signedOffset(offset: number): string {

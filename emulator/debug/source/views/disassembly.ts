@@ -181,8 +181,9 @@ function memoryNote(
   isCurrent: boolean,
   next: bigint,
 ): string {
-  const isRelative = /^rip\b/.test(operand);
-  if (!isCurrent && !isRelative) return '';
+  // Off RIP and off the bases of FS and GS an address is the same for a while; other registers change.
+  const isFixed = /^(rip|0x[0-9a-f]+|\d+)(\s*[+-]\s*(0x[0-9a-f]+|\d+))*$/.test(operand);
+  if (!isCurrent && !isFixed) return '';
   const address = addressOf(core, text, operand, next);
   if (address === null) return '';
   const name = addressName(core, address);

@@ -1,0 +1,100 @@
+/**
+ * Everything at a stop on one screen: where, registers, source, code, stack, backtrace.
+ *
+ * Source: the context view of pwndbg and gef.
+ * Invariant: no line is wider than the canvas; from 160 columns on registers and stack stand beside source and code.
+ */
+import { hex, low32, u64 } from '../../../../abi/uint.js';
+import { unsignedOf } from '../../../../loader/dwarf/c-types.js';
+import type { Disassembler } from '../../../cpu/disassembler.js';
+import { backtraceOf } from '../backtrace.js';
+import type { CoreView } from '../core-view.js';
+import type { SourceText } from '../source-text.js';
+import { backtraceView, codeView, sourceView } from './code.js';
+import { placeText } from './names.js';
+import { beside, clipped, rule } from './paint.js';
+import type { Canvas } from './paint.js';
+import { generalView } from './registers.js';
+import type { EarlierRegisters } from './registers.js';
+import { telescope } from './telescope.js';
+import { exitReasonText } from './vmcs.js';
+
+/** What the context shows of a stop beside the core. */
+export interface ContextOptions {
+  /** `12:345`. */
+  readonly position: string;
+  /** Why the machine stopped, in words; empty when that needs no words. */
+  readonly cause: string;
+  /** `attached`, `detached`; empty when it is not known. */
+  readonly attachment: string;
+  readonly earlier: EarlierRegisters;
+  readonly text: SourceText;
+  readonly disassembler: Disassembler;
+  readonly stackWords?: number;
+}
+
+const WIDE = 160;
+const MAX_FRAMES = 8;
+
+/** The lines of the context at a stop. */
+export function contextView(
+  core: CoreView,
+  options: ContextOptions,
+  canvas: Canvas,
+): readonly string[] {
+  const isWide = canvas.columns >= WIDE;
+  const left = isWide ? Math.floor(canvas.columns * 0.44) : canvas.columns;
+  const right = isWide ? canvas.columns - left - 2 : canvas.columns;
+  const one = { ...canvas, columns: left };
+  const other = { ...canvas, columns: right };
+  const rip = core.register('RIP');
+  const line = core.sourceOf(rip)?.lineAt(rip) ?? null;
+  const title = line === null || line.line === 0 ? 'source' : placeText(line.file, line.line);
+  const registers = [rule('registers', one), ...generalView(core, options.earlier, one)];
+  const stack = [rule('stack', one), ...stackView(core, options.stackWords ?? 6, one)];
+  const source = [rule(title, other), ...sourceView(core, options.text, rip, other)];
+  const code = [rule('code', other), ...codeView(core, options.disassembler, rip, other)];
+  const frames = backtraceOf(core);
+  const trace = [
+    rule('backtrace', other),
+    ...backtraceView(core, frames.slice(0, MAX_FRAMES), other),
+    ...(frames.length > MAX_FRAMES ? [`  ... ${frames.length - MAX_FRAMES} more`] : []),
+  ];
+  const head = rule(headline(core, options), canvas);
+  if (isWide)
+    return [head, ...beside([...registers, ...stack], [...source, ...code, ...trace], left)];
+  return [head, ...registers, ...source, ...code, ...stack, ...trace];
+}
+
+/** `12:345  vCPU 0  HLT attached  guest 0x...`. */
+export function headline(core: CoreView, { position, cause, attachment }: ContextOptions): string {
+  const reason = core.vmcsField('VM_EXIT_REASON');
+  const exit = reason === null ? '' : `exit ${exitReasonText(low32(reason))}`;
+  const guest = core.vmcsField('GUEST_RIP');
+  const parts = [
+    position,
+    `vCPU ${core.id}`,
+    [exit, attachment].filter((part) => part !== '').join(', '),
+    guest === null ? '' : `guest RIP ${hex(guest)}`,
+    cause,
+  ];
+  return parts.filter((part) => part !== '').join(' | ');
+}
+
+/** Words from RSP up, each with what it points to. */
+export function stackView(core: CoreView, words: number, canvas: Canvas): readonly string[] {
+  const rsp = core.register('RSP');
+  const lines: string[] = [];
+  for (let index = 0; index < words; index++) {
+    const address = u64(rsp + BigInt(index * 8));
+    const bytes = core.read(address, 8);
+    const label = `+${hex(index * 8, 2)}`;
+    if (bytes === null) {
+      lines.push(`${label} ${hex(address)}: not mapped`);
+      break;
+    }
+    const text = telescope(core, unsignedOf(bytes), canvas);
+    lines.push(clipped(`${label} ${hex(address)}: ${text}`, canvas.columns));
+  }
+  return lines;
+}
