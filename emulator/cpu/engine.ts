@@ -297,15 +297,8 @@ export class Engine {
     readRip: 'exact' | 'block' = 'exact',
   ): void {
     this.#alive();
-    const start = toIndex(base);
     const sizeBytes = Math.max(readMask.length, writeMask.length);
-    if (start + sizeBytes > this.#memory.length) {
-      throw new EngineError('WATCH_OUTSIDE_MEMORY', `watch at ${hex(base)} ends outside memory`);
-    }
-    const firstPage = start - (start % 4096);
-    if (this.#code.overlaps(firstPage, start + sizeBytes - firstPage)) {
-      throw new EngineError('WATCH_ON_CODE', `watch at ${hex(base)} is on executable pages`);
-    }
+    const start = this.#watchable(base, sizeBytes);
     const masks = new Uint8Array(sizeBytes);
     for (let at = 0; at < sizeBytes; at++) {
       masks[at] = ((readMask[at] ?? 0) !== 0 ? 1 : 0) | ((writeMask[at] ?? 0) !== 0 ? 2 : 0);
@@ -316,6 +309,25 @@ export class Engine {
   /** Stops watching [base, base + sizeBytes). */
   clearWatch(base: bigint, sizeBytes: number): void {
     this.setWatch(base, new Uint8Array(sizeBytes), new Uint8Array(sizeBytes));
+  }
+
+  /** Whether setStopWatch() stops anything: a libunicorn before 2.1 does not tell which instruction it was. */
+  get hasStopWatches(): boolean {
+    return !engineVersion().startsWith('2.0.');
+  }
+
+  /**
+   * Ends a run behind every instruction that reads or writes a byte of [base, base + sizeBytes); neither takes it back.
+   *
+   * @throws EngineError WATCH_ON_CODE, WATCH_OUTSIDE_MEMORY.
+   */
+  setStopWatch(base: bigint, sizeBytes: number, on: { read: boolean; write: boolean }): void {
+    this.#alive();
+    this.#native.setStopWatch(
+      this.#watchable(base, sizeBytes),
+      sizeBytes,
+      (on.read ? 1 : 0) | (on.write ? 2 : 0),
+    );
   }
 
   /** The watched accesses since the last call, in order. */
@@ -402,6 +414,19 @@ export class Engine {
     this.#native.dispose();
   }
 
+  /** @throws EngineError WATCH_ON_CODE, WATCH_OUTSIDE_MEMORY. */
+  #watchable(base: bigint, sizeBytes: number): number {
+    if (base + BigInt(sizeBytes) > BigInt(this.#memory.length)) {
+      throw new EngineError('WATCH_OUTSIDE_MEMORY', `watch at ${hex(base)} ends outside memory`);
+    }
+    const start = toIndex(base);
+    const firstPage = start - (start % 4096);
+    if (this.#code.overlaps(firstPage, start + sizeBytes - firstPage)) {
+      throw new EngineError('WATCH_ON_CODE', `watch at ${hex(base)} is on executable pages`);
+    }
+    return start;
+  }
+
   #alive(): void {
     if (this.#isDisposed) throw new EngineError('ENGINE_DISPOSED', 'the engine was disposed');
   }
@@ -418,6 +443,13 @@ export class Engine {
         return BREAKPOINT;
       case NATIVE_STOP.LIMIT:
         return LIMIT;
+      case NATIVE_STOP.WATCH:
+        return {
+          kind: 'watch',
+          access: ACCESSES[toIndex(this.#info[INFO.ACCESS]!)] === 'write' ? 'write' : 'read',
+          address: this.#info[INFO.ADDRESS]!,
+          sizeBytes: toIndex(this.#info[INFO.SIZE]!),
+        };
       default:
         return INVALID;
     }

@@ -19,6 +19,7 @@ export const NATIVE_STOP = {
   BREAKPOINT: 4,
   LIMIT: 5,
   WRITTEN_CODE: 6,
+  WATCH: 7,
 } as const;
 
 /** Words of the stop information; native/engine.h: slot::Info. */
@@ -76,6 +77,7 @@ export interface NativeEngine {
   unbindVmcs(): void;
   setSlotTable(table: Uint16Array): void;
   setWatch(base: number, masks: Uint8Array, exactReads: boolean): void;
+  setStopWatch(base: number, sizeBytes: number, bits: number): void;
   takeAccesses(): BigUint64Array;
   takeDirty(pages: Uint8Array): void;
   readVectors(bytes: Uint8Array): void;

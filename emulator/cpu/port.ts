@@ -28,6 +28,13 @@ export type EngineStop =
   | { readonly kind: 'invalid-instruction' }
   /** RIP is at an address given to setBreakpoint(). */
   | { readonly kind: 'breakpoint' }
+  /** RIP is behind an instruction that made an access given to setStopWatch(). */
+  | {
+      readonly kind: 'watch';
+      readonly access: 'read' | 'write';
+      readonly address: bigint;
+      readonly sizeBytes: number;
+    }
   /** The limit given to run() was reached, exactly. */
   | { readonly kind: 'limit' };
 

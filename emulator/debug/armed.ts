@@ -5,6 +5,7 @@
  * Invariant: an engine gets only addresses of the instance that it runs, so that KVM's own stops stay KVM's.
  */
 import { toIndex } from '../../abi/uint.js';
+import { VMCS_ENCODING, type FieldName } from '../../abi/vmcs-fields.js';
 import { EngineError } from '../cpu/engine-error.js';
 import type { Engine } from '../cpu/engine.js';
 import type { Lane } from '../machine/lane.js';
@@ -17,7 +18,10 @@ const PAGE = 4096;
 interface Told {
   version: number;
   readonly addresses: Set<bigint>;
+  watches: readonly Watch[];
 }
+
+type Watch = Extract<Breakpoint['spec'], { kind: 'watch' }>;
 
 export class ArmedBreakpoints {
   readonly #table: BreakpointTable;
@@ -53,7 +57,23 @@ export class ArmedBreakpoints {
 
   /** Breakpoints at a lane's RIP. */
   at(lane: Lane): readonly Breakpoint[] {
-    return this.#table.isEmpty ? [] : (this.#of(lane).get(lane.rip) ?? []);
+    const here = this.#table.isEmpty ? undefined : this.#of(lane).get(lane.rip);
+    if (here === undefined) return [];
+    return here.filter(({ spec }) => {
+      if (spec.kind === 'field') return false;
+      if (spec.kind !== 'vmread' && spec.kind !== 'vmwrite') return true;
+      return spec.field === null || isOfField(lane, spec.field);
+    });
+  }
+
+  /** Whether the instruction at a lane's RIP is a VMWRITE behind which a watched field is to be looked at. */
+  isAtWatchedWrite(lane: Lane): boolean {
+    if (!this.#table.has('field')) return false;
+    return (
+      this.#of(lane)
+        .get(lane.rip)
+        ?.some(({ spec }) => spec.kind === 'field') ?? false
+    );
   }
 
   /** Whether any engine was asked to stop at an address. */
@@ -67,7 +87,7 @@ export class ArmedBreakpoints {
     const version = this.#changes + this.#table.version * 0x1_0000_0000;
     let told = this.#told.get(lane.engine);
     if (told === undefined) {
-      told = { version: -1, addresses: new Set() };
+      told = { version: -1, addresses: new Set(), watches: [] };
       this.#told.set(lane.engine, told);
     }
     if (told.version === version) return;
@@ -81,6 +101,25 @@ export class ArmedBreakpoints {
     for (const address of wanted) {
       if (!told.addresses.has(address) && set(lane.engine, address)) told.addresses.add(address);
     }
+    this.#tellWatches(lane.engine, told);
+  }
+
+  #tellWatches(engine: Engine, told: Told): void {
+    if (!engine.hasStopWatches) return;
+    const wanted = this.#isOn
+      ? this.#table.all.flatMap(({ isEnabled, spec }) =>
+          isEnabled && spec.kind === 'watch' ? [spec] : [],
+        )
+      : [];
+    if (wanted.length === 0 && told.watches.length === 0) return;
+    for (const { address, sizeBytes } of told.watches) {
+      engine.setStopWatch(address, sizeBytes, { read: false, write: false });
+    }
+    for (const { address, sizeBytes, on } of wanted) {
+      const read = on !== 'write';
+      engine.setStopWatch(address, sizeBytes, { read, write: on !== 'read' });
+    }
+    told.watches = wanted;
   }
 
   #addressesFor(lane: Lane): Set<bigint> {
@@ -90,18 +129,58 @@ export class ArmedBreakpoints {
     return wanted;
   }
 
+  /** Where the engine stops for a breakpoint. */
+  #stopsOf({ spec }: Breakpoint, lane: Lane): readonly bigint[] {
+    switch (spec.kind) {
+      case 'address':
+        return [spec.address];
+      case 'code':
+        return [this.#image.placed(lane, spec.address)];
+      case 'vmread':
+        return sitesOf(lane, 'VMREAD');
+      case 'vmwrite':
+      case 'field':
+        return sitesOf(lane, 'VMWRITE');
+      case 'watch':
+      case 'register':
+      case 'exit':
+      case 'flip':
+      case 'phase':
+        return [];
+    }
+  }
+
   #of(lane: Lane): Map<bigint, Breakpoint[]> {
     const known = this.#compiled.get(lane.id);
     if (known?.version === this.#table.version) return known.at;
     const at = new Map<bigint, Breakpoint[]>();
     for (const one of this.#table.of(lane)) {
-      const { spec } = one;
-      const address = spec.kind === 'code' ? this.#image.placed(lane, spec.address) : spec.address;
-      at.set(address, [...(at.get(address) ?? []), one]);
+      for (const address of this.#stopsOf(one, lane)) {
+        at.set(address, [...(at.get(address) ?? []), one]);
+      }
     }
     this.#compiled.set(lane.id, { version: this.#table.version, at });
     return at;
   }
+}
+
+/** Where instructions of a name lie in a lane's instance. */
+function sitesOf(lane: Lane, name: string): bigint[] {
+  return lane.engine
+    .sites()
+    .filter(({ address, instruction }) => instruction.name === name && isInInstance(lane, address))
+    .map(({ address }) => address);
+}
+
+/** Whether the VMREAD or VMWRITE that a lane is at is of a field. */
+function isOfField(lane: Lane, field: FieldName): boolean {
+  const operands = lane.engine.siteAt(lane.rip)?.instruction.operands ?? [];
+  // VMREAD r/m64, r64 and VMWRITE r64, r/m64: the field is in the register that is not the value's.
+  const isRead = lane.engine.siteAt(lane.rip)?.instruction.name === 'VMREAD';
+  const operand = operands[isRead ? 1 : 0];
+  if (operand?.kind !== 'register') return false;
+  const encoding = lane.pcpu.registers.values[operand.register]!;
+  return encoding === BigInt(VMCS_ENCODING[field]);
 }
 
 /** Whether an address lies in the instance that a lane runs. */

@@ -4,14 +4,39 @@
  * Source: the field's own words (gdb's break, tbreak, catch, ignore).
  * Invariant: an address of a symbol is the same offset in every instance of the payload; the others are absolute.
  */
+import type { FieldName } from '../../abi/vmcs-fields.js';
+import type { RegisterName } from '../cpu/registers.js';
 import type { Lane } from '../machine/lane.js';
+import type { PhaseName } from '../machine/timeline.js';
 
 /** What stops the machine. */
 export type BreakpointSpec =
   /** An instruction at an absolute address. */
   | { readonly kind: 'address'; readonly address: bigint }
   /** An instruction at a link-time address, in every instance. */
-  | { readonly kind: 'code'; readonly address: bigint };
+  | { readonly kind: 'code'; readonly address: bigint }
+  /** Bytes of memory that an instruction reads, or that change; whoever changed them. */
+  | {
+      readonly kind: 'watch';
+      readonly address: bigint;
+      readonly sizeBytes: number;
+      readonly on: 'write' | 'read' | 'access';
+    }
+  /** A register of a vCPU's core that changes. */
+  | { readonly kind: 'register'; readonly name: RegisterName }
+  /** A VMCS field that changes, by VMWRITE, VM exit or VM entry. */
+  | { readonly kind: 'field'; readonly name: FieldName }
+  /** An exit with this basic reason, or any, at HOST_RIP. */
+  | { readonly kind: 'exit'; readonly reason: number | null }
+  /** A VMREAD or VMWRITE of a field, or of any, before it executes. */
+  | { readonly kind: 'vmread' | 'vmwrite'; readonly field: FieldName | null }
+  /** KVM's flag changes. */
+  | { readonly kind: 'flip'; readonly to: 'attached' | 'detached' | null }
+  /** The first instruction of a phase, or of any. */
+  | { readonly kind: 'phase'; readonly phase: PhaseName | null };
+
+/** The tag of a spec. */
+export type BreakpointKind = BreakpointSpec['kind'];
 
 /** One breakpoint as a user has it. */
 export interface Breakpoint {
@@ -34,6 +59,14 @@ export interface Breakpoint {
 export interface BreakpointCondition {
   readonly text: string;
   readonly holds: (lane: Lane) => boolean;
+}
+
+/** A value that changed, or an access that was made, at a breakpoint. */
+export interface Change {
+  readonly breakpoint: Breakpoint;
+  /** What was read without changing has one value. */
+  readonly before: bigint;
+  readonly after: bigint;
 }
 
 /** What a new breakpoint may say beside its spec. */
@@ -101,5 +134,10 @@ export class BreakpointTable {
   /** Enabled ones that may stop a lane. */
   of(lane: Lane): readonly Breakpoint[] {
     return this.all.filter((one) => one.isEnabled && (one.vcpu === null || one.vcpu === lane.id));
+  }
+
+  /** Whether one of these kinds is enabled. */
+  has(...kinds: readonly BreakpointKind[]): boolean {
+    return this.all.some((one) => one.isEnabled && kinds.includes(one.spec.kind));
   }
 }

@@ -10,9 +10,9 @@ import { HarnessBug, unreachable, type HarnessError } from '../../abi/errors.js'
 import type { DebugHook } from '../machine/debug-hook.js';
 import type { Lane } from '../machine/lane.js';
 import type { Machine } from '../machine/machine.js';
-import type { StopReason } from '../vmx/stop-reason.js';
+import type { StopReason, WatchedAccess } from '../vmx/stop-reason.js';
 import { ArmedBreakpoints } from './armed.js';
-import type { BreakpointTable } from './breakpoints.js';
+import type { Breakpoint, BreakpointTable, Change } from './breakpoints.js';
 import { CallTrace } from './call-trace.js';
 import type { Tape } from './edits.js';
 import {
@@ -30,6 +30,7 @@ import type { PayloadImage } from './payload-image.js';
 import type { Position } from './position.js';
 import type { Cause, Resume } from './resume.js';
 import { StretchLog } from './stretches.js';
+import { WatchedValues } from './watched-values.js';
 
 /** Thrown through the machine to take the run again from its start. */
 export class Rewind extends Error {}
@@ -64,6 +65,14 @@ interface Scan {
   then(): Mode;
 }
 
+/** Breakpoints that stop, and what changed at those that watch. */
+interface Hits {
+  readonly breakpoints: readonly Breakpoint[];
+  readonly changes: readonly Change[];
+}
+
+const NO_HITS: Hits = { breakpoints: [], changes: [] };
+
 /** What a pilot works with. */
 export interface PilotParts {
   readonly image: PayloadImage;
@@ -79,6 +88,7 @@ export class Pilot implements DebugHook {
   readonly log = new StretchLog();
   readonly #parts: PilotParts;
   readonly #armed: ArmedBreakpoints;
+  readonly #values: WatchedValues;
   #machine: Machine | null = null;
   #mode: Mode = {
     kind: 'reach',
@@ -98,6 +108,7 @@ export class Pilot implements DebugHook {
   constructor(parts: PilotParts) {
     this.#parts = parts;
     this.#armed = new ArmedBreakpoints(parts.breakpoints, parts.image);
+    this.#values = new WatchedValues(parts.breakpoints);
   }
 
   /** A machine that begins the run. */
@@ -107,11 +118,16 @@ export class Pilot implements DebugHook {
     this.log.restart();
     this.#parts.tape.applied = 0;
     this.#armed.restart();
+    this.#values.forget();
     this.#lastLane = null;
   }
 
   hasBreakpoint(address: bigint): boolean {
     return this.#armed.has(address);
+  }
+
+  watched(lane: Lane, access: WatchedAccess): void {
+    this.#values.note(lane, access);
   }
 
   entryRefused(lane: Lane): void {
@@ -198,6 +214,7 @@ export class Pilot implements DebugHook {
     if (resume.kind === 'quit') throw new Quit();
     this.#resumedAt = time;
     this.#findingsSeen = this.#machine!.ledger.findings.length;
+    this.#values.take(this.#machine!);
     return this.#go(this.#plan(resume, lane ?? this.#lastLane, time), time);
   }
 
@@ -231,18 +248,15 @@ export class Pilot implements DebugHook {
     // The goal first: it keeps an account of what has run.
     const verdict = goal.at(lane, time);
     if (this.#parts.takeInterrupt()) return { kind: 'interrupted' };
-    const hit = this.#hitAt(lane);
-    if (hit.length > 0) {
-      const counted = hit.filter((one) => {
-        one.hits++;
-        if (one.ignore === 0) return true;
-        one.ignore--;
-        return false;
-      });
-      if (counted.length > 0) {
-        return { kind: 'breakpoint', breakpoints: counted };
-      }
-    }
+    const hit = this.#hits(lane, time);
+    const counted = hit.breakpoints.filter((one) => {
+      one.hits++;
+      if (one.ignore === 0) return true;
+      one.ignore--;
+      return false;
+    });
+    if (counted.length > 0)
+      return { kind: 'breakpoint', breakpoints: counted, changes: hit.changes };
     const { findings } = this.#machine!.ledger;
     if (this.stopsAtFindings && findings.length > this.#findingsSeen) {
       const fresh = findings.slice(this.#findingsSeen);
@@ -253,12 +267,37 @@ export class Pilot implements DebugHook {
     return { kind: verdict };
   }
 
-  /** Breakpoints that a lane is at, their conditions held. */
-  #hitAt(lane: Lane): ReturnType<ArmedBreakpoints['at']> {
-    const hit = this.#armed.at(lane);
-    return hit.length === 0
-      ? hit
-      : hit.filter(({ condition }) => condition === null || condition.holds(lane));
+  /** Breakpoints that stop a lane here, their conditions held. */
+  #hits(lane: Lane, time: number): Hits {
+    const { breakpoints: table } = this.#parts;
+    if (table.isEmpty) return NO_HITS;
+    const changes = this.#values.changes(lane, this.#machine!);
+    const here = new Set([...this.#armed.at(lane), ...changes.map(({ breakpoint }) => breakpoint)]);
+    if (table.has('exit')) for (const one of this.#exitCatches(lane, time)) here.add(one);
+    const breakpoints = [...here].filter(
+      ({ condition }) => condition === null || condition.holds(lane),
+    );
+    return { breakpoints, changes: changes.filter(({ breakpoint }) => here.has(breakpoint)) };
+  }
+
+  /** Breakpoints on an exit that is just beginning. */
+  #exitCatches(lane: Lane, time: number): readonly Breakpoint[] {
+    const { exit, instruction } = this.log.positionAt(time);
+    if (exit === 0 || instruction !== 0) return [];
+    return this.#parts.breakpoints
+      .of(lane)
+      .filter(
+        ({ spec }) =>
+          spec.kind === 'exit' && (spec.reason === null || spec.reason === lane.exit.basic),
+      );
+  }
+
+  /** How far an engine may run so that nothing a breakpoint watches is missed. */
+  #watchBudget(lane: Lane): number {
+    const { breakpoints: table } = this.#parts;
+    if (table.isEmpty) return Infinity;
+    if (table.has('register') || this.#armed.isAtWatchedWrite(lane)) return 1;
+    return table.has('watch') && !lane.engine.hasStopWatches ? 1 : Infinity;
   }
 
   #reachCause(mode: Extract<Mode, { kind: 'reach' }>, time: number): Cause | null {
@@ -294,7 +333,7 @@ export class Pilot implements DebugHook {
     switch (mode.kind) {
       case 'forward':
         this.#armed.want(true, mode.goal.addresses);
-        return mode.goal.budget(lane, time);
+        return Math.min(mode.goal.budget(lane, time), this.#watchBudget(lane));
       case 'end':
         this.#armed.want(false, []);
         return Infinity;
@@ -314,7 +353,8 @@ export class Pilot implements DebugHook {
         const isIn = time >= from;
         this.#armed.want(isIn && each === null, isIn ? addresses : []);
         if (!isIn) return from - time;
-        return each === lane.id ? 1 : until - time;
+        if (each !== null) return each === lane.id ? 1 : until - time;
+        return Math.min(until - time, this.#watchBudget(lane));
       }
       default:
         return unreachable(mode);
@@ -378,7 +418,7 @@ export class Pilot implements DebugHook {
         return target === null ? begin(0) : { kind: 'replay', target, cause: { kind: 'done' } };
       }
       case 'continue':
-        return this.#lastHit(time, [], (one) => this.#hitAt(one).length > 0);
+        return this.#lastHit(time, [], () => false);
       case 'until': {
         const wanted = new Set(resume.addresses);
         return this.#lastHit(time, resume.addresses, (one) => wanted.has(one.rip));
@@ -417,8 +457,9 @@ export class Pilot implements DebugHook {
       origin: time,
       look: (lane, at) => {
         if (this.onlyVcpu !== null && lane.id !== this.onlyVcpu) return;
-        const breakpoints = this.#hitAt(lane);
-        if (breakpoints.length > 0) last = { time: at, cause: { kind: 'breakpoint', breakpoints } };
+        const hits = this.#hits(lane, at);
+        if (hits.breakpoints.length > 0)
+          last = { time: at, cause: { kind: 'breakpoint', ...hits } };
         else if (isHit(lane)) last = { time: at, cause: { kind: 'done' } };
       },
       then: () =>

@@ -6,7 +6,7 @@
  */
 import type { HarnessError } from '../../abi/errors.js';
 import type { Finding } from '../vmx/stop-reason.js';
-import type { Breakpoint } from './breakpoints.js';
+import type { Breakpoint, Change } from './breakpoints.js';
 import type { Position } from './position.js';
 import type { DebugSession } from './session.js';
 
@@ -48,7 +48,12 @@ export type Cause =
   | { readonly kind: 'done' }
   /** What was asked for ended early, because the handler did. */
   | { readonly kind: 'exit-ends' }
-  | { readonly kind: 'breakpoint'; readonly breakpoints: readonly Breakpoint[] }
+  | {
+      readonly kind: 'breakpoint';
+      readonly breakpoints: readonly Breakpoint[];
+      /** Old and new values of those that watch one. */
+      readonly changes: readonly Change[];
+    }
   | { readonly kind: 'finding'; readonly findings: readonly Finding[] }
   | { readonly kind: 'interrupted' }
   /** There is nothing before this. */

@@ -5,7 +5,7 @@
  * Invariant: atBoundary() is called at an instruction boundary whose events have been taken, never in KVM's own code, so
  * that a run which stops at every boundary is tick-identical to one that stops at none.
  */
-import type { StopReason } from '../vmx/stop-reason.js';
+import type { StopReason, WatchedAccess } from '../vmx/stop-reason.js';
 import type { Lane } from './lane.js';
 
 /** A debugger, as the machine sees it. */
@@ -14,6 +14,8 @@ export interface DebugHook {
   atBoundary(lane: Lane): number;
   /** Whether the engine's stop at an address is the debugger's own breakpoint. */
   hasBreakpoint(address: bigint): boolean;
+  /** The instruction behind which the core stands made an access that the debugger watches. */
+  watched(lane: Lane, access: WatchedAccess): void;
   /** VMRESUME or VMLAUNCH failed and the core is behind it: an instruction that took no tick. */
   entryRefused(lane: Lane): void;
   /** A core is done with the payload for now; `wasBoundary` when it stands at a boundary that was asked about. */

@@ -34,8 +34,11 @@ export function callPayload(core: Core, memory: PhysicalMemory, call: PayloadCal
   memory.writeU64(call.stackTop - 8n, call.returnTo);
   core.returnAddresses.add(call.returnTo);
   let stop = pcpu.run(INSTRUCTION_LIMIT);
-  // A debugger's breakpoint elsewhere in the payload: the call is not what it waits for.
-  while (stop.kind === 'breakpoint' && stop.address !== call.returnTo) {
+  // A debugger's breakpoint elsewhere in the payload, or its watchpoint: the call is not what it waits for.
+  while (
+    (stop.kind === 'breakpoint' && stop.address !== call.returnTo) ||
+    stop.kind === 'watchpoint'
+  ) {
     stop = pcpu.run(INSTRUCTION_LIMIT);
   }
   const rax = pcpu.registers.get('RAX');

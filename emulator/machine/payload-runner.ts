@@ -70,6 +70,10 @@ export class PayloadRunner {
         const left = Math.min(end, nextPlannedAt(lane)) - counters.instructions;
         stop = lane.pcpu.run(wasBoundary ? Math.min(debug.atBoundary(lane), left) : left);
       }
+      if (stop.kind === 'watchpoint') {
+        debug.watched(lane, stop.access);
+        continue;
+      }
       const isDebuggers =
         (stop.kind === 'breakpoint' && debug.hasBreakpoint(stop.address)) ||
         (stop.kind === 'instruction-limit' && counters.instructions < end);

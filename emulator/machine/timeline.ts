@@ -68,6 +68,13 @@ export class Timeline {
       .filter((phase) => phase.tscEnd > phase.tscStart);
   }
 
+  /** How often a phase, or any, has begun. */
+  phaseCount(name: PhaseName | null): number {
+    let count = 0;
+    for (const phase of this.#phases) if (name === null || phase.name === name) count++;
+    return count;
+  }
+
   /** How many events there are. */
   get eventCount(): number {
     return this.#events.length;

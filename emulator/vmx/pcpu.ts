@@ -347,6 +347,14 @@ export class Pcpu implements RootCpu {
         const address = this.#rip();
         return { kind: this.routingAddresses.has(address) ? 'routed' : 'breakpoint', address };
       }
+      case 'watch': {
+        const { access, address, sizeBytes } = stop;
+        return {
+          kind: 'watchpoint',
+          address: this.#rip(),
+          access: { access, address, sizeBytes },
+        };
+      }
       case 'exception':
         return this.#onEngineException(stop.vector);
       case 'memory':

@@ -4,7 +4,7 @@
  * Source: DESIGN ("StopReason is a closed union", "Invariants").
  * Invariant: a stop is plain data and can be compared, printed and stored; registers are not in it, they stay in the pCPU.
  */
-import type { LoggedAccess } from '../cpu/port.js';
+import type { EngineStop } from '../cpu/port.js';
 
 // prettier-ignore
 /** The invariants that a payload is judged by. */
@@ -28,6 +28,9 @@ export interface Finding {
 
 /** What a logical processor does when it executes nothing (SDM, "Guest Non-Register State" has the same names). */
 export type Activity = 'active' | 'halted' | 'shutdown' | 'wait-for-sipi';
+
+/** A watched access that ended a run. */
+export type WatchedAccess = Omit<Extract<EngineStop, { kind: 'watch' }>, 'kind'>;
 
 /** `address` is RIP at the stop; each arm says where that is. */
 export type StopReason =
@@ -73,7 +76,7 @@ export type StopReason =
   /** At an address given to setBreakpoint(). */
   | { readonly kind: 'breakpoint'; readonly address: bigint }
   /** Past the instruction that made a watched access. */
-  | { readonly kind: 'watchpoint'; readonly address: bigint; readonly access: LoggedAccess }
+  | { readonly kind: 'watchpoint'; readonly address: bigint; readonly access: WatchedAccess }
   /** The limit given to run() was reached, exactly. */
   | { readonly kind: 'instruction-limit'; readonly address: bigint }
   /** A VM entry failed late: the exit-reason word with bit 31, and its qualification. */

@@ -59,6 +59,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
                         InstanceMethod<&NativeEngine::unbind_vmcs>("unbindVmcs"),
                         InstanceMethod<&NativeEngine::set_slot_table>("setSlotTable"),
                         InstanceMethod<&NativeEngine::set_watch>("setWatch"),
+                        InstanceMethod<&NativeEngine::set_stop_watch>("setStopWatch"),
                         InstanceMethod<&NativeEngine::take_accesses>("takeAccesses"),
                         InstanceMethod<&NativeEngine::take_dirty>("takeDirty"),
                         InstanceMethod<&NativeEngine::read_vectors>("readVectors"),
@@ -205,6 +206,10 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     guard([&] {
       engine().set_watch(address(info[0]), masks.Data(), masks.ElementLength(), exact_reads);
     });
+  }
+  void set_stop_watch(const Napi::CallbackInfo& info) {
+    const uint8_t bits = static_cast<uint8_t>(info[2].As<Napi::Number>().Uint32Value());
+    guard([&] { engine().set_stop_watch(address(info[0]), address(info[1]), bits); });
   }
   // BigUint64Array of [address, value, rip, size | kind << 8] for each access.
   Napi::Value take_accesses(const Napi::CallbackInfo&) {

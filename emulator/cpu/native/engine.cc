@@ -233,6 +233,8 @@ Engine::Outcome Engine::go(bool step) {
     }
     case Pending::kInterrupt:
       return on_interrupt_stop(step, own_trap_flag);
+    case Pending::kWatch:
+      return on_watch_stop();
     case Pending::kNone:
       break;
   }
@@ -305,6 +307,20 @@ Engine::Outcome Engine::on_page_fault() {
   retire_current(rip, is_fetch);
   const Access access = is_fetch ? kFetch : (code & kErrorWrite) != 0 ? kWrite : kRead;
   return memory_stop(access, (code & kErrorProtection) != 0 ? kProtection : kUnmapped, address, 0);
+}
+
+// Unicorn was refused the access before it happened: the instruction is executed alone, and the run ends behind it.
+Engine::Outcome Engine::on_watch_stop() {
+  const uint64_t address = refused_.address, access = refused_.access, size = refused_.size;
+  retire_current(shared_.registers[slot::kRip], false);
+  is_past_watch_ = true;
+  const Outcome outcome = go(true);
+  is_past_watch_ = false;
+  if (outcome != Outcome::kStepped) return outcome;
+  shared_.info[slot::kAddress] = address;
+  shared_.info[slot::kAccess] = access;
+  shared_.info[slot::kSize] = size;
+  return stopped(Stop::kWatch);
 }
 
 // A store into a page that holds code: done alone, then carried over into the true bytes.

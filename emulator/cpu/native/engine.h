@@ -28,6 +28,7 @@ enum class Stop : int {
   kInvalid = 3,
   kBreakpoint = 4,
   kLimit = 5,
+  kWatch = 7,        // behind an instruction that made an access to stop at
   kWrittenCode = 6,  // the code was written by itself: JavaScript sweeps again and goes on
 };
 
@@ -98,6 +99,9 @@ class Engine {
   // record has the RIP of their block are ten times faster than those with their own.
   void set_watch(uint64_t base, const uint8_t* masks, uint64_t size, bool exact_reads);
   std::vector<AccessRecord> take_accesses();
+  // Stops behind each instruction that reads (bit 0) or writes (bit 1) a byte of [base, base + size); 0 ends that.
+  // From 2.1 on only: before, nothing tells the instruction.
+  void set_stop_watch(uint64_t base, uint64_t size, uint8_t bits);
 
   // Marks each page written since the last call, in any address space.
   void take_dirty(uint8_t* page_flags);
@@ -109,7 +113,7 @@ class Engine {
   void write_vectors(const uint8_t* bytes);
 
  private:
-  enum class Pending { kNone, kNear, kInlineRefused, kMisaligned, kNotExecutable, kInterrupt };
+  enum class Pending { kNone, kNear, kInlineRefused, kMisaligned, kNotExecutable, kInterrupt, kWatch };
   enum class Outcome { kStopped, kStepped, kNear };
   // What the sweep says of a whole block of Unicorn's, so that an entry of one touches one cache line.
   struct alignas(64) KnownBlock {
@@ -126,6 +130,8 @@ class Engine {
     uc_hook hook;
     bool logs_reads;  // in the callback: Unicorn's map does not refuse them first
     std::array<uint8_t, kPageSize> masks;
+    std::array<uint8_t, kPageSize> stops;
+    bool has_stops;
   };
 
   // engine.cc
@@ -137,6 +143,7 @@ class Engine {
   Outcome stopped(Stop stop);
   Outcome on_interrupt_stop(bool step, bool own_trap_flag);
   Outcome on_page_fault();
+  Outcome on_watch_stop();
   Outcome store_to_code(uint64_t address);
   Outcome on_stop_byte();
   Outcome step_over_breakpoint();
@@ -177,6 +184,10 @@ class Engine {
                              void* user);
   static uint64_t watched_read(uc_engine*, uint64_t offset, unsigned size, void* user);
   static void watched_write(uc_engine*, uint64_t offset, unsigned size, uint64_t value, void* user);
+  WatchedPage& watched_page(uint64_t page, bool logs_reads);
+  void forget_unused(WatchedPage& watched);
+  // Whether the access is one to stop at; the run is then on its way out.
+  bool is_to_stop(Access kind, uint64_t address, uint64_t size);
   void log_access(Access kind, uint64_t address, uint64_t size, uint64_t value);
   static void memory_hook(uc_engine*, uc_mem_type, uint64_t address, int size, int64_t value,
                           void* user);
@@ -240,6 +251,8 @@ class Engine {
   std::unordered_map<uint64_t, std::unique_ptr<WatchedPage>> watched_;
   std::vector<AccessRecord> accesses_;
   uint64_t split_base_ = 0, split_left_ = 0;
+  // The instruction that was stopped before its access is being executed.
+  bool is_past_watch_ = false;
 };
 
 }  // namespace caretaker

@@ -1,7 +1,7 @@
 /** Watched bytes, breakpoints, native steps: what the invariants and the debugger see. */
 import { describe, expect, it } from 'vitest';
 import { engineVersion } from '../../../emulator/cpu/engine.js';
-import { CODE, DATA, MAPPINGS, fixture, mapping, reset } from './fixture.js';
+import { CODE, DATA, MAPPINGS, STACK_TOP, fixture, mapping, reset } from './fixture.js';
 
 const ONE = Uint8Array.of(1);
 const NONE = new Uint8Array(0);
@@ -9,6 +9,81 @@ const NONE = new Uint8Array(0);
 const isExact = !engineVersion().startsWith('2.0.');
 
 export function watchAndBreak(): void {
+  describe.runIf(isExact)('setStopWatch()', () => {
+    const WRITES = { read: false, write: true };
+    const READS = { read: true, write: false };
+    const OFF = { read: false, write: false };
+
+    it('ends the run behind the store, in the middle of its block, with all counted', () => {
+      const { engine, memory } = fixture('90 48c70341000000 48ffc0 48ffc0 f4'); // nop; mov [rbx],0x41; inc; inc
+      engine.setStopWatch(DATA, 8, WRITES);
+      engine.registers.set('RBX', DATA);
+      expect(engine.run()).toEqual({ kind: 'watch', access: 'write', address: DATA, sizeBytes: 8 });
+      expect(engine.registers.get('RIP')).toBe(CODE + 8n);
+      expect(engine.registers.get('RAX')).toBe(0n);
+      expect(engine.counters.instructions).toBe(2);
+      expect(engine.counters.stores).toBe(1);
+      expect(memory.readU64(DATA)).toBe(0x41n);
+      expect(engine.run().kind).toBe('site');
+      expect(engine.registers.get('RAX')).toBe(2n);
+      expect(engine.counters.instructions).toBe(4);
+    });
+
+    it('reads stop only where reads are asked for', () => {
+      const { engine } = fixture('488b03 90 f4');
+      engine.registers.set('RBX', DATA);
+      engine.setStopWatch(DATA, 8, WRITES);
+      expect(engine.run().kind).toBe('site');
+      engine.registers.set('RIP', CODE);
+      engine.setStopWatch(DATA, 8, READS);
+      expect(engine.run()).toMatchObject({ kind: 'watch', access: 'read' });
+      expect(engine.registers.get('RIP')).toBe(CODE + 3n);
+    });
+
+    it('one read-modify-write instruction is executed once', () => {
+      const { engine, memory } = fixture('f048ff03 90 f4'); // lock inc qword [rbx]
+      memory.writeU64(DATA, 7n);
+      engine.registers.set('RBX', DATA);
+      engine.setStopWatch(DATA, 1, { read: true, write: true });
+      expect(engine.run().kind).toBe('watch');
+      expect(memory.readU64(DATA)).toBe(8n);
+      expect(engine.counters.instructions).toBe(1);
+      expect(engine.run().kind).toBe('site');
+    });
+
+    it('logs of the same page are as they would be without, and stay when it is taken back', () => {
+      const { engine } = fixture('90 488b03 488903 f4 488b03 488903 f4');
+      engine.registers.set('RBX', DATA);
+      engine.setWatch(DATA, ONE, ONE, 'exact');
+      engine.setStopWatch(DATA, 1, WRITES);
+      expect(engine.run().kind).toBe('watch');
+      expect(engine.takeAccesses().map(({ kind, rip }) => [kind, rip])).toEqual([
+        ['read', CODE + 1n],
+        ['write', CODE + 4n],
+      ]);
+      engine.setStopWatch(DATA, 1, OFF);
+      engine.registers.set('RIP', CODE + 8n);
+      expect(engine.run().kind).toBe('site');
+      expect(engine.takeAccesses().map(({ kind }) => kind)).toEqual(['read', 'write']);
+    });
+
+    it('bytes beside a watched one do not stop, an access across its edge does', () => {
+      const { engine } = fixture('c6430100 c6430f00 48c743fc00000000 90 f4');
+      engine.registers.set('RBX', DATA + 0x100n);
+      engine.setStopWatch(DATA + 0x100n, 1, WRITES);
+      expect(engine.run()).toMatchObject({ kind: 'watch', address: DATA + 0xfcn });
+      expect(engine.counters.instructions).toBe(3);
+    });
+
+    it('a push onto a watched stack slot stops behind the push', () => {
+      const { engine } = fixture('50 90 f4');
+      engine.setStopWatch(STACK_TOP - 8n, 8, WRITES);
+      expect(engine.run()).toMatchObject({ kind: 'watch', address: STACK_TOP - 8n });
+      expect(engine.registers.get('RSP')).toBe(STACK_TOP - 8n);
+      expect(engine.registers.get('RIP')).toBe(CODE + 1n);
+    });
+  });
+
   describe('setWatch()', () => {
     it('logs a read and a store of a watched byte with address, size and value', () => {
       const { engine, memory } = fixture('488b03 48ffc0 488903 f4'); // mov rax,[rbx]; inc rax; mov [rbx],rax

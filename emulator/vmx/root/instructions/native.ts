@@ -68,6 +68,9 @@ function step(cpu: RootCpu, instruction: Instruction): Outcome {
   switch (stop.kind) {
     case 'limit':
       return NATIVE;
+    case 'watch':
+      // A vector store that a debugger watches: seen by its value at the next boundary.
+      return NATIVE;
     case 'site':
     case 'breakpoint':
       // A prefix that the opcode does not take: the engine stays where it is, and would for ever.
