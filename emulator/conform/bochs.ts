@@ -44,15 +44,26 @@ export interface BochsRun {
   readonly timedOut: boolean;
 }
 
+/** How an image is booted. */
+export interface BochsOptions {
+  readonly timeoutMs?: number;
+  /** Commands of the internal debugger; without any it is told to go on. */
+  readonly commands?: string;
+  readonly processors?: number;
+}
+
 /** Boots an image. @throws ConformError BOCHS_MISSING. */
-export function runBochs(image: Uint8Array, timeoutMs = TIMEOUT_MS): BochsRun {
+export function runBochs(
+  image: Uint8Array,
+  { timeoutMs = TIMEOUT_MS, commands = 'c\n', processors = 1 }: BochsOptions = {},
+): BochsRun {
   const program = requireBochs();
   const folder = mkdtempSync(join(tmpdir(), 'conform-'));
   const file = (name: string): string => join(folder, name);
   try {
     writeFileSync(file('rom'), image);
-    writeFileSync(file('bochsrc'), configuration(file('rom'), file('log')));
-    writeFileSync(file('commands'), 'c\n');
+    writeFileSync(file('bochsrc'), configuration(file('rom'), file('log'), processors));
+    writeFileSync(file('commands'), commands);
     const options = ['-q', '-unlock', '-f', file('bochsrc'), '-rc', file('commands')];
     const run = spawnSync('env', ['TERM=dumb', program, ...options], {
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -69,12 +80,12 @@ export function runBochs(image: Uint8Array, timeoutMs = TIMEOUT_MS): BochsRun {
   }
 }
 
-function configuration(rom: string, log: string): string {
+function configuration(rom: string, log: string, processors: number): string {
   return `${[
     'config_interface: textconfig',
     'display_library: term',
     `megs: ${MEMORY_BYTES / 1024 / 1024}`,
-    `cpu: model=${MODEL}, count=1, ips=100000000, reset_on_triple_fault=0, ignore_bad_msrs=0`,
+    `cpu: model=${MODEL}, count=${processors}, ips=100000000, reset_on_triple_fault=0, ignore_bad_msrs=0`,
     `romimage: file="${rom}"`,
     'vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest',
     'clock: sync=none, time0=1700000000',

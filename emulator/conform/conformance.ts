@@ -15,7 +15,7 @@ import {
 import { bitAttempts, mixedAttempts } from './entry-variants.js';
 import { compareExits, type ExitResult } from './exits.js';
 import { compareSequences, type SequenceResult } from './instructions.js';
-import { comparePayload, type PayloadResult } from './payload-exits.js';
+import { comparePayload, type PayloadResult } from './payload/payload.js';
 import type { SecondMachine } from './second-machine.js';
 import { randomSequences, systematicSequences } from './sequences.js';
 
@@ -33,6 +33,19 @@ export interface ReportedDifference {
 /** How many were tried, and how they came out: each is in one bucket. */
 export type Tally = Record<'tried' | Bucket, number>;
 
+/** The payload's passages: what it executed and wrote, and how many of the values compared are equal. */
+export interface PayloadTally {
+  readonly cases: number;
+  readonly exits: number;
+  readonly instructions: number;
+  readonly writes: number;
+  readonly values: number;
+  readonly agree: number;
+  readonly known: number;
+  /** The first difference that nothing explains, with both machines side by side. */
+  readonly context: readonly string[];
+}
+
 /** The report; the CLI prints it. */
 export interface ConformanceReport {
   readonly result: 'pass' | 'fail';
@@ -40,8 +53,8 @@ export interface ConformanceReport {
   readonly seed: number;
   /** Guests that exited for real, and the values compared of them. */
   readonly exits: { tried: number; agree: number; known: number; values: number };
-  /** The payload as the exit handler on both: exits that it answered, the routed one last, and values compared. */
-  readonly payload: { exits: number; values: number; agree: number };
+  /** The payload as the exit handler on both machines. */
+  readonly payload: PayloadTally;
   /** Checks of VM entry, one bad VMCS a row. */
   readonly rows: Tally;
   /** VMCSs with single bits turned over and mixtures of rows. */
@@ -158,14 +171,16 @@ function exitTally(results: readonly ExitResult[], differences: ReportedDifferen
   };
 }
 
-function payloadTally(
-  { exits, values, differences: found }: PayloadResult,
-  differences: ReportedDifference[],
-) {
-  for (const { exit, what, model, second } of found) {
-    differences.push({ kind: 'payload', title: exit, what, model, second, known: null });
+function payloadTally(result: PayloadResult, differences: ReportedDifference[]): PayloadTally {
+  const { differences: found, ...rest } = result;
+  for (const { title, what, model, second, known } of found) {
+    differences.push({ kind: 'payload', title, what, model, second, known: known?.id ?? null });
   }
-  return { exits, values, agree: values - found.length };
+  return {
+    ...rest,
+    agree: result.values - found.length,
+    known: found.filter(({ known }) => known !== null).length,
+  };
 }
 
 function sequenceTally(results: readonly SequenceResult[], differences: ReportedDifference[]) {

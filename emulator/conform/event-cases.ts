@@ -254,11 +254,11 @@ const WINDOWS: readonly ExitCase[] = [
   {
     title: 'the NMI window opens after IRET',
     // PUSH SS, RSP, RFLAGS, CS and a RIP behind IRETQ, which is where it goes on.
-    code: '6a 18 54 68 02 00 00 00 6a 10 68 10 00 11 00 48 cf 90 90',
+    code: '6a 18 54 68 02 00 00 00 6a 10 68 11 00 11 00 48 cf 90 90',
     exit: event('EXIT_REASON_NMI_WINDOW'),
     fields: { GUEST_INTERRUPTIBILITY_INFO: 8n },
     controls: primary(PRIMARY.NMI_WINDOW_EXITING),
-    rip: 16,
+    rip: 17,
     after: { GUEST_INTERRUPTIBILITY_INFO: 0n, GUEST_RSP: GUEST.STACK - 8n },
   },
 ];

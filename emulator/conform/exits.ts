@@ -141,12 +141,15 @@ function compareGroup(
   });
 }
 
-function bytesOf(code: string): Uint8Array {
+/** The bytes of a case's code. */
+export function bytesOf(code: string): Uint8Array {
   return Uint8Array.from(Buffer.from(code.replaceAll(' ', ''), 'hex'));
 }
 
 /** Values that no case sets itself, so that a lost register shows. */
-function registersOf(one: ExitCase): Readonly<Record<(typeof GENERAL_REGISTERS)[number], bigint>> {
+export function registersOf(
+  one: Pick<ExitCase, 'registers'>,
+): Readonly<Record<(typeof GENERAL_REGISTERS)[number], bigint>> {
   const values = GENERAL_REGISTERS.map((name, i) => [name, BigInt(i) * 0x0101n] as const);
   return {
     ...(Object.fromEntries(values) as Record<(typeof GENERAL_REGISTERS)[number], bigint>),
@@ -155,7 +158,11 @@ function registersOf(one: ExitCase): Readonly<Record<(typeof GENERAL_REGISTERS)[
   };
 }
 
-function descriptionOf(capabilities: VmxCapabilities, one: ExitCase): VmcsDescription {
+/** The VMCS that a case enters its guest with. */
+export function descriptionOf(
+  capabilities: VmxCapabilities,
+  one: Pick<ExitCase, 'fields' | 'controls' | 'without'>,
+): VmcsDescription {
   const description: Partial<Record<FieldName, bigint>> = {
     ...guestVmcs(capabilities, one.fields),
   };

@@ -13,11 +13,11 @@ import type { VmcsDescription } from '../vmx/description.js';
 // prettier-ignore
 const OPERATION = {
   END: 0, MEMORY: 1, FILL: 2, REGION: 3, VMWRITE: 4, REGISTERS: 5, ENTER: 6, WRMSR: 7, RDMSR: 8, FIELDS: 9,
-  DUMP: 10, LABEL: 11, VMX: 12, NMI_PROBE: 13, CPUID: 14, BASE: 15,
+  DUMP: 10, LABEL: 11, VMX: 12, NMI_PROBE: 13, CPUID: 14, BASE: 15, REGION_AT: 16,
 } as const;
 
-/** How `enter` enters: `movss` is a VMLAUNCH right after MOV SS. */
-export const ENTER = { launch: 0, resume: 1, movss: 2 } as const;
+/** How `enter` enters: `movss` is a VMLAUNCH right after MOV SS; `jump` goes to R8, where somebody else enters. */
+export const ENTER = { launch: 0, resume: 1, movss: 2, jump: 3 } as const;
 /** What an entry answers besides the VMCS fields. */
 export const ANSWERS = { registers: 1, host: 2 } as const;
 
@@ -64,6 +64,11 @@ export class MonitorProgram {
   /** Makes a fresh VMCS current. */
   region(): this {
     return this.#op('REGION');
+  }
+
+  /** Moves the region of later fresh VMCSs. */
+  regionAt(address: bigint): this {
+    return this.#op('REGION_AT').#wide(address);
   }
 
   /** Writes the described fields of the current VMCS. */

@@ -50,6 +50,19 @@ export class SecondMachine {
     return readAnswers(output, fields);
   }
 
+  /** Executes a program with the debugger's commands given; the output is the debugger's and the monitor's. */
+  watch(program: MonitorProgram, commands: string, processors = 1): string {
+    this.boots++;
+    const image = romImage(program, this.#monitor);
+    const { output, timedOut } = runBochs(image, {
+      commands,
+      processors,
+      timeoutMs: CASES_TIMEOUT_MS,
+    });
+    if (timedOut) throw new ConformError('BOCHS_TIMEOUT', 'the second machine did not end');
+    return output;
+  }
+
   /** Executes cases, each behind its label; `begin` adds what comes before them. @throws ConformError */
   runCases(
     count: number,
@@ -64,10 +77,9 @@ export class SecondMachine {
       let end = cases.length;
       while (end < count && program.sizeBytes < CASES_LIMIT) add(program.label(end), end++);
       this.boots++;
-      const { output, log, timedOut } = runBochs(
-        romImage(program, this.#monitor),
-        CASES_TIMEOUT_MS,
-      );
+      const { output, log, timedOut } = runBochs(romImage(program, this.#monitor), {
+        timeoutMs: CASES_TIMEOUT_MS,
+      });
       const whole = endedWell(output);
       const why = timedOut ? 'it went on for ever' : panicOf(log);
       const groups = byLabel(readAnswers(output, fields, whole));

@@ -14,8 +14,8 @@ describe.skipIf(!HAS_BOCHS)(`the report of conform ${BOCHS}`, () => {
   it('passes, accounts for everything that was tried, and is a function of its seed', () => {
     const report = conformance(new SecondMachine(), payloadFile(), { seed: 3, ...quiet });
     expect(report.result).toBe('pass');
-    expect(report.payload.exits).toBe(30);
-    expect(report.payload.agree).toBe(report.payload.values);
+    expect(report.payload.exits).toBeGreaterThan(150);
+    expect(report.payload.agree + report.payload.known).toBe(report.payload.values);
     const { rows, variants, exits, instructions } = report;
     for (const { tried, agree, known, notOffered, differs } of [rows, variants]) {
       expect(agree + known + notOffered + differs).toBe(tried);

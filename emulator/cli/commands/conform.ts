@@ -62,6 +62,7 @@ function textOf(report: ConformanceReport, terminal: Terminal): string {
       [
         '  the payload itself',
         `${payload.exits} exits`,
+        `${payload.instructions} instructions, ${payload.writes} writes`,
         `${payload.agree} of ${payload.values} values agree`,
       ],
       row(
@@ -90,6 +91,7 @@ function textOf(report: ConformanceReport, terminal: Terminal): string {
     ...found.slice(0, PRINTED).map(({ kind, title, what, model, second }) => {
       return `  ${kind} "${title}": ${what}: here ${short(model)}, there ${short(second)}`;
     }),
+    ...payload.context.map((line) => `  ${line}`.trimEnd()),
     ...(found.length > PRINTED ? [`  and ${found.length - PRINTED} more: --json has all`] : []),
   ].join('\n');
 }

@@ -45,7 +45,9 @@ exit_stub:
 /*
  * int enter_guest(const struct registers *guest, int how)
  *
- * how: 0 VMLAUNCH, 1 VMRESUME, 2 VMLAUNCH under blocking by MOV SS.
+ * how: 0 VMLAUNCH, 1 VMRESUME, 2 VMLAUNCH under blocking by MOV SS, 3 a jump
+ * to R8 with the registers given: another monitor enters the guest, and what
+ * its exits lead to comes back through exit_stub.
  * Returns 0 after a VM exit, 1 for VMfailInvalid, 2 for VMfailValid.
  */
 	.globl enter_guest
@@ -78,6 +80,8 @@ enter_guest:
 	je	1f
 	cmpl	$2, entry_kind
 	je	2f
+	cmpl	$3, entry_kind
+	je	3f
 	vmlaunch
 	jmp	entry_failed
 1:	vmresume
@@ -88,6 +92,8 @@ enter_guest:
 	pop	%rax
 	movw	scratch, %ss
 	vmlaunch
+	jmp	entry_failed
+3:	jmp	*%r8
 entry_failed:
 	movl	$1, %eax
 	jc	leave_guest

@@ -22,6 +22,7 @@ static u32 field_count;
 static struct registers guest;
 /* Field values that every fresh VMCS begins with: a count, then pairs. */
 static const u32 *base;
+static u64 region_address = LAYOUT_VMCS_REGION;
 
 static void out8(u16 port, u8 value)
 {
@@ -339,15 +340,15 @@ static void vmx_instruction(u32 kind, u64 first, u64 second)
 
 static void fresh_region(void)
 {
-	u64 *region = (u64 *)LAYOUT_VMCS_REGION;
+	u64 *region = (u64 *)region_address;
 	u64 basic = msr_or_zero(MSR_VMX_BASIC);
 	u32 i;
 
-	vmclear(LAYOUT_VMCS_REGION);
+	vmclear(region_address);
 	for (i = 0; i < 512; i++)
 		region[i] = 0;
 	region[0] = basic & 0x7fffffff;
-	if (vmclear(LAYOUT_VMCS_REGION) || vmptrld(LAYOUT_VMCS_REGION))
+	if (vmclear(region_address) || vmptrld(region_address))
 		shut_down("BROKEN region\n");
 }
 
@@ -423,6 +424,9 @@ void monitor(const u32 *at)
 			fresh_region();
 			if (base)
 				write_fields(base);
+			break;
+		case OP_REGION_AT:
+			region_address = take64(&at);
 			break;
 		case OP_VMWRITE:
 			at = write_fields(at);

@@ -32,6 +32,7 @@ enum operation {
 	OP_NMI_PROBE = 13,
 	OP_CPUID = 14,
 	OP_BASE = 15,
+	OP_REGION_AT = 16,
 };
 
 /* Flags of OP_ENTER. */

@@ -1,0 +1,151 @@
+/**
+ * The place where a payload works on both machines: installed by this project's KVM, then copied page by page.
+ *
+ * Source: CONTRACT ("Instance", "Entry points", "CR3 policies"); emulator/host/kvm is the KVM that installs it.
+ * Invariant: instance, tables, configuration, CCB and the kernel's routing pointers have the same bytes at the same
+ * addresses on both machines; what stands at the routing handler differs, because another kernel is behind it.
+ */
+import { HarnessBug } from '../../../abi/errors.js';
+import { toIndex, u64 } from '../../../abi/uint.js';
+import { VMCS_FIELDS, type FieldName } from '../../../abi/vmcs-fields.js';
+import type { LoadedImage } from '../../../loader/place.js';
+import type { Routing } from '../../host/kvm/vcpu.js';
+import { tablePages } from '../../memory/page-tables.js';
+import { PAGE_SIZE, type Owner } from '../../memory/physical-memory.js';
+import { Conductor } from '../../machine/conductor.js';
+import type { Lane } from '../../machine/lane.js';
+import { loadScenario } from '../../machine/scenario/load.js';
+import type { VmcsDescription } from '../../vmx/description.js';
+import { CARETAKER_CONFIG } from '../../../abi/config.js';
+import { StructView } from '../../../abi/layout.js';
+import type { VmxCapabilities } from '../../vmx/capabilities.js';
+import { LAYOUT } from '../layout.js';
+import type { MonitorProgram } from '../program.js';
+
+/** Owners of what the payload can reach. */
+const REACHABLE: ReadonlySet<Owner> = new Set<Owner>(['payload', 'shared-metadata']);
+/** KVM's stack of one vCPU. */
+const KERNEL_STACK_BYTES = 2 * PAGE_SIZE;
+/** How far behind the routing handler the code lies that goes to the run entry. */
+const RUN_STUB_OFFSET = 64n;
+
+/** Addresses at which the payload gives control away or gets it. */
+export interface StagePlaces {
+  readonly exit: bigint;
+  readonly run: bigint;
+  readonly vmresume: readonly bigint[];
+  readonly vmlaunch: readonly bigint[];
+  readonly handler: bigint;
+}
+
+export class Stage {
+  readonly lane: Lane;
+  readonly loaded: LoadedImage;
+  readonly routing: Routing;
+  readonly places: StagePlaces;
+  /** The host-state area, as KVM gave it to the payload. */
+  readonly host: VmcsDescription;
+  readonly tscOffset: bigint;
+  /** Where the second machine's kernel goes from to the run entry: CR3 = RAX, RSP = RCX, then a jump to RDX. */
+  readonly runStub: bigint;
+  readonly #conductor: Conductor;
+
+  /** Installs the payload on one vCPU. @throws ConductorError when it is refused. */
+  constructor(payload: Uint8Array, capabilities: VmxCapabilities) {
+    const scenario = loadScenario('live-update');
+    this.#conductor = new Conductor({ ...scenario, vcpus: 1, steps: [] }, payload, false);
+    this.#conductor.run();
+    const { machine } = this.#conductor;
+    this.lane = machine.lanes[0]!;
+    const found = machine.kvm?.findVcpu(0);
+    if (found === undefined || this.lane.phase !== 'guest') {
+      throw new HarnessBug(`the vCPU is not in its guest: ${this.lane.phase}`);
+    }
+    if (found.vcpu.loaded === null) throw new HarnessBug('the vCPU has no payload');
+    this.loaded = found.vcpu.loaded;
+    this.routing = found.vm.routingOf(found.vcpu);
+    this.runStub = this.routing.handler + RUN_STUB_OFFSET;
+    const { vmcs, vcpu, engine } = this.lane;
+    const sites = (name: string): bigint[] =>
+      engine
+        .sites()
+        .flatMap(({ address, instruction }) => (instruction.name === name ? [address] : []));
+    this.places = {
+      exit: vcpu.ccbView.get('entry_vmexit'),
+      run: vcpu.ccbView.get('entry_run'),
+      vmresume: sites('VMRESUME'),
+      vmlaunch: sites('VMLAUNCH'),
+      handler: this.routing.handler,
+    };
+    this.host = Object.fromEntries(
+      VMCS_FIELDS.filter(({ type }) => type === 'host').map(({ name }): [FieldName, bigint] => [
+        name,
+        vmcs.read(name),
+      ]),
+    );
+    this.tscOffset = vmcs.read('TSC_OFFSET');
+    // KVM would have read the second machine's own IA32_VMX_MISC.
+    const config = new StructView(CARETAKER_CONFIG, machine.memory, vcpu.memory.at('config'));
+    config.set('preemption_timer_shift', capabilities.preemptionTimerShift);
+  }
+
+  /** The VMCS region, at the same address on both machines. */
+  get vmcsRegion(): bigint {
+    return this.lane.vcpu.memory.at('vmcs');
+  }
+
+  /** Memory that the payload, or KVM on its own stack in the payload's run entry, may write. */
+  written(): readonly {
+    readonly what: string;
+    readonly address: bigint;
+    readonly bytes: number;
+  }[] {
+    const { memory } = this.#conductor.machine;
+    const ranges: { what: string; address: bigint; bytes: number }[] = [];
+    for (let page = 0; page < memory.sizeBytes; page += PAGE_SIZE) {
+      const region = memory.regionAt(page);
+      if (region === undefined || !REACHABLE.has(region.owner)) continue;
+      const last = ranges.at(-1);
+      if (last?.what === region.label && last.address + BigInt(last.bytes) === BigInt(page)) {
+        last.bytes += PAGE_SIZE;
+      } else ranges.push({ what: region.label, address: u64(page), bytes: PAGE_SIZE });
+    }
+    const stack = this.routing.gsBase;
+    return [...ranges, { what: 'KVM stack', address: stack, bytes: KERNEL_STACK_BYTES }];
+  }
+
+  /** Puts a copy of everything in a program for the second machine. */
+  copyTo(program: MonitorProgram): void {
+    const { memory } = this.#conductor.machine;
+    const pages = new Set(tablePages(memory, this.routing.cr3).map(toIndex));
+    for (const { address, bytes } of this.written()) {
+      for (let at = 0; at < bytes; at += PAGE_SIZE) pages.add(toIndex(address) + at);
+    }
+    for (const page of pages) {
+      const bytes = memory.read(u64(page), PAGE_SIZE);
+      if (bytes.some((byte) => byte !== 0)) program.memory(u64(page), bytes);
+    }
+    program.memory(this.routing.handler, kernelCode());
+  }
+}
+
+/** The second machine's kernel, where routed exits arrive and from where it goes to the run entry. */
+function kernelCode(): Uint8Array {
+  const wide = (value: bigint): number[] => [...new Uint8Array(BigUint64Array.of(value).buffer)];
+  const arrive = [
+    ...[0x48, 0xb8, ...wide(LAYOUT.HOST_CR3)], // mov rax, the monitor's CR3
+    ...[0x0f, 0x22, 0xd8], // mov cr3, rax
+    ...[0x48, 0xbc, ...wide(LAYOUT.EXIT_STACK)], // mov rsp, the monitor's stack
+    ...[0x48, 0xb8, ...wide(LAYOUT.EXIT_STUB)], // mov rax, the monitor's exit stub
+    ...[0xff, 0xe0], // jmp rax
+  ];
+  const leave = [
+    ...[0x0f, 0x22, 0xd8], // mov cr3, rax
+    ...[0x48, 0x89, 0xcc], // mov rsp, rcx
+    ...[0xff, 0xe2], // jmp rdx
+  ];
+  const code = new Uint8Array(toIndex(RUN_STUB_OFFSET) + leave.length).fill(0xcc);
+  code.set(arrive, 0);
+  code.set(leave, toIndex(RUN_STUB_OFFSET));
+  return code;
+}
