@@ -17,6 +17,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./commands/scenarios.js')).command,
   },
   {
+    name: 'gdbserver',
+    describe: 'lets gdb step through a payload, forwards and backwards',
+    load: async () => (await import('./commands/gdbserver.js')).command,
+  },
+  {
     name: 'load',
     describe: 'parses, validates and plans payload files without running them',
     load: async () => (await import('./commands/load.js')).command,

@@ -31,6 +31,8 @@ export interface GdbSession {
   isAcknowledged: boolean;
   /** Base that qOffsets told, null until then: libraries are the other images. */
   mainImage: bigint | null;
+  /** Images that the client was told of as libraries, null until it asks. */
+  toldImages: readonly bigint[] | null;
   readonly points: Map<string, GdbPoint>;
   readonly openFiles: Map<number, Uint8Array>;
   /** What the handler wants on the client's console, before its reply. */
@@ -51,6 +53,7 @@ export function newSession(target: GdbTarget): GdbSession {
     isPhysical: false,
     isAcknowledged: true,
     mainImage: null,
+    toldImages: null,
     points: new Map(),
     openFiles: new Map(),
     printed: '',

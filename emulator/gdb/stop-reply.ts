@@ -42,13 +42,20 @@ function reasonOf(cause: GdbStopCause): string {
 
 /** The `T` packet of the present stop. */
 export function stopReply(session: GdbSession): string {
-  const { thread, cause, hasNewImages } = session.target.stop();
+  const { thread, cause } = session.target.stop();
   const signal = signalOf(cause).toString(16).padStart(2, '0');
   let text = `T${signal}thread:${thread.toString(16)};${reasonOf(cause)}`;
-  if (hasNewImages) text += 'library:;';
+  if (hasNewImages(session)) text += 'library:;';
   session.target.registers.forEach((register, number) => {
     if (!register.isExpedited) return;
     text += `${number.toString(16).padStart(2, '0')}:${registerDigits(session, thread, number)};`;
   });
   return text;
+}
+
+/** Whether there are other images than the client was told of. */
+function hasNewImages({ target, toldImages }: GdbSession): boolean {
+  if (toldImages === null) return false;
+  const present = target.images();
+  return present.length !== toldImages.length || present.some((base) => !toldImages.includes(base));
 }

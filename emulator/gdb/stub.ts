@@ -22,8 +22,6 @@ export interface StubOutput {
   readonly hangsUp: boolean;
   /** Of the machine; stopped() says that it is done. */
   readonly request: GdbRequest | null;
-  /** The client asks the moving machine to stop. */
-  readonly isInterrupted: boolean;
 }
 
 const ACK = Uint8Array.of(0x2b);
@@ -51,6 +49,16 @@ export class GdbStub {
   constructor(target: GdbTarget) {
     this.#target = target;
     this.#session = newSession(target);
+  }
+
+  /** Whether the machine owes the client a stop. */
+  get isMoving(): boolean {
+    return this.#moving !== null;
+  }
+
+  /** Whether the client has asked the moving machine to stop. */
+  get isInterrupted(): boolean {
+    return this.#isInterrupted;
   }
 
   /** A client has come: nothing of the one before it is left. */
@@ -104,7 +112,6 @@ export class GdbStub {
       bytes: joined(this.#output),
       hangsUp: this.#hangsUp,
       request,
-      isInterrupted: this.#isInterrupted,
     };
     this.#output = [];
     return result;

@@ -95,8 +95,6 @@ export interface GdbStop {
   readonly cause: GdbStopCause;
   /** Shown to the user before the stop; empty for nothing. */
   readonly message: string;
-  /** Whether instances were added or moved since the last stop. */
-  readonly hasNewImages: boolean;
 }
 
 /** What came of a `monitor` command. */
@@ -113,7 +111,7 @@ export interface GdbTarget {
   threads(): readonly GdbThread[];
   /** Of the present stop. */
   stop(): GdbStop;
-  /** Load addresses of the image, the present thread's first. */
+  /** Addresses of the first segment of each copy of the image, the present thread's first. */
   images(): readonly bigint[];
   /** Bytes in target order, null for what is not available. */
   readRegister(thread: number, register: number): Uint8Array | null;

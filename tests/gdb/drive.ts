@@ -7,9 +7,8 @@ import { ToyTarget } from './toy-target.js';
 export class Drive {
   readonly target = new ToyTarget();
   readonly stub = new GdbStub(this.target);
-  /** Bodies of the requests that the machine got while no reply was due yet. */
+  /** How often the stub has sent its client away. */
   hangUps = 0;
-  interrupts = 0;
 
   constructor() {
     this.stub.connected();
@@ -21,7 +20,6 @@ export class Drive {
     let output = this.stub.receive(bytes);
     for (;;) {
       text += textOfBytes(output.bytes);
-      if (output.isInterrupted) this.interrupts++;
       if (output.hangsUp) {
         this.hangUps++;
         this.stub.connected();

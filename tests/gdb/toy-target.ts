@@ -163,7 +163,7 @@ export class ToyTarget implements GdbTarget {
 }
 
 function stopOf(cause: GdbStopCause): GdbStop {
-  return { thread: 1, cause, message: '', hasNewImages: false };
+  return { thread: 1, cause, message: '' };
 }
 
 function keyOf({ kind, address, sizeBytes }: GdbPoint): string {

@@ -59,11 +59,15 @@ const DOCUMENTS: Readonly<Record<string, Document>> = {
   features: ({ target }, annex) => (annex === 'target.xml' ? targetXml(target.registers) : null),
   'memory-map': ({ target }, annex) => (annex === '' ? memoryMapXml(target) : null),
   threads: ({ target }, annex) => (annex === '' ? threadsXml(target.threads()) : null),
-  libraries: (session, annex) =>
-    annex === '' ? librariesXml(session.target, mainImage(session) ?? -1n) : null,
+  libraries: (session, annex) => (annex === '' ? libraries(session) : null),
   // The annex is a process id or nothing; there is one process.
   'exec-file': ({ target }) => target.executable.path,
 };
+
+function libraries(session: GdbSession): string {
+  session.toldImages = session.target.images();
+  return librariesXml(session.target, mainImage(session) ?? -1n);
+}
 
 const NO_SUCH_ANNEX = 'E00';
 

@@ -1,0 +1,223 @@
+/**
+ * A debugging session as the machine behind a GDB stub: threads are the cores that carry a vCPU.
+ *
+ * Source: CONTRACT ("Instance": one copy of the image a vCPU, so one file at several addresses).
+ * Invariant: every change of the machine is an edit of the session's, so that going back and forth makes it again.
+ */
+import { CARETAKER_RUN_STATE } from '../../abi/ccb.js';
+import { HarnessBug } from '../../abi/errors.js';
+import { u64 } from '../../abi/uint.js';
+import type { BreakpointSpec } from '../debug/breakpoints.js';
+import type { Resume, Stop } from '../debug/resume.js';
+import type { DebugSession } from '../debug/session.js';
+import type { Core } from '../machine/cores.js';
+import type { Lane } from '../machine/lane.js';
+import { GDB_REGISTERS } from './registers.js';
+import { placesOf, readBytes, rootOf } from './session-memory.js';
+import { readCoreRegister, registerEdit } from './session-registers.js';
+import { gdbCauseOf, isBehindWatched, messageOf, resumeOf } from './session-stops.js';
+import type {
+  AddressKind,
+  GdbCommandResult,
+  GdbFile,
+  GdbPoint,
+  GdbRequest,
+  GdbStop,
+  GdbStopCause,
+  GdbTarget,
+  GdbThread,
+} from './target.js';
+
+/** Runs one command line of the debugger's own; `resume` when the machine must move for it. */
+export type CommandRunner = (
+  session: DebugSession,
+  line: string,
+) => { readonly output: string; readonly resume: Resume | null };
+
+/** What the payload says of itself, in words. */
+const RUN_STATES: ReadonlyMap<number, string> = new Map([
+  [CARETAKER_RUN_STATE.RUNNING, 'caretaker'],
+  [CARETAKER_RUN_STATE.HALTED, 'halted'],
+  [CARETAKER_RUN_STATE.SPINNING, 'spinning'],
+  [CARETAKER_RUN_STATE.SERIALIZED, 'serialized'],
+  [CARETAKER_RUN_STATE.PARKED, 'parked'],
+]);
+
+export class SessionTarget implements GdbTarget {
+  readonly registers = GDB_REGISTERS;
+  readonly executable: GdbFile;
+  readonly #session: DebugSession;
+  readonly #runCommand: CommandRunner;
+  /** Points that the client has set, by the id of their breakpoint. */
+  readonly #points = new Map<number, GdbPoint>();
+  #stop: GdbStop | null = null;
+  /** The request at hand goes backwards. */
+  #isBackwards = false;
+  /** A watched access that is being undone. */
+  #undoing: GdbStopCause | null = null;
+  /** What the last command wants. */
+  #commandResume: Resume | null = null;
+  /** What the last command has printed before it moved. */
+  #commandOutput = '';
+
+  constructor(session: DebugSession, path: string, runCommand: CommandRunner) {
+    this.#session = session;
+    this.#runCommand = runCommand;
+    this.executable = { path, bytes: session.image.file };
+  }
+
+  /** Takes in a stop; a Resume when the machine must move on before a client may hear of it. */
+  arrive({ cause, vcpu }: Stop): Resume | null {
+    const pointOf = (id: number): GdbPoint | undefined => this.#points.get(id);
+    this.#session.pilot.onlyVcpu = null;
+    if (this.#isBackwards && isBehindWatched(cause, pointOf)) {
+      this.#isBackwards = false;
+      this.#undoing = gdbCauseOf(cause, pointOf);
+      return { kind: 'step', backwards: true };
+    }
+    this.#stop = {
+      thread: this.#threadOf(vcpu),
+      cause: this.#undoing ?? gdbCauseOf(cause, pointOf),
+      message: this.#commandOutput + messageOf(cause),
+    };
+    this.#undoing = null;
+    this.#commandOutput = '';
+    return null;
+  }
+
+  /** What the session is to do for a request. */
+  resume(request: GdbRequest): Resume {
+    this.#isBackwards = 'isBackwards' in request && request.isBackwards;
+    const resume = resumeOf(request) ?? this.#commandResume;
+    if (resume === null) throw new HarnessBug('no command waits for the machine');
+    if (request.kind !== 'step' && request.kind !== 'range') return resume;
+    const lane = this.#session.machine.laneOn(request.thread);
+    this.#session.pilot.onlyVcpu = lane?.id ?? null;
+    // A range is of the core at hand; another one's steps are counted one by one.
+    const isOther = request.kind === 'range' && request.thread !== this.stop().thread;
+    return isOther ? { kind: 'step' } : resume;
+  }
+
+  threads(): readonly GdbThread[] {
+    const { lanes } = this.#session.machine;
+    const threads = lanes.map((lane) => {
+      const id = lane.pcpu.id;
+      const name = `pCPU ${id.toString()}, vCPU ${lane.id.toString()}`;
+      return { id, name, state: stateOf(lane), core: id };
+    });
+    // Before any vCPU has run, the core of the first one stands for it.
+    return threads.length > 0 ? threads : [{ id: 1, name: 'pCPU 1', state: 'host', core: 1 }];
+  }
+
+  stop(): GdbStop {
+    if (this.#stop === null) throw new HarnessBug('the machine has not stopped');
+    return this.#stop;
+  }
+
+  images(): readonly bigint[] {
+    const { machine, image } = this.#session;
+    const first = image.image.segments[0]?.address ?? 0n;
+    const selected = machine.laneOn(this.stop().thread)?.vcpu;
+    const created = machine.kvm?.vms.flatMap(({ vcpus }) => vcpus) ?? [];
+    const vcpus = [...machine.lanes.map(({ vcpu }) => vcpu), ...created];
+    const ccbs = [...(selected === undefined ? [] : [selected]), ...vcpus].map(({ ccb }) => ccb);
+    const bases = ccbs
+      .filter((ccb) => ccb !== 0n)
+      .map((ccb) => u64(ccb - image.image.ccb.address + first));
+    return [...new Set(bases)];
+  }
+
+  readRegister(thread: number, register: number): Uint8Array | null {
+    const core = this.#core(thread);
+    return core === undefined ? null : readCoreRegister(core, GDB_REGISTERS[register]!);
+  }
+
+  writeRegister(thread: number, register: number, bytes: Uint8Array): boolean {
+    const lane = this.#session.machine.laneOn(thread);
+    const described = GDB_REGISTERS[register]!;
+    if (lane === undefined) return false;
+    if (described.source.kind === 'vmcs' && lane.pcpu.vmx.current === null) return false;
+    const edit = registerEdit(lane.id, described, bytes);
+    if (edit === null) return false;
+    this.#session.edit(edit);
+    return true;
+  }
+
+  readMemory(thread: number, kind: AddressKind, address: bigint, sizeBytes: number): Uint8Array {
+    const { memory } = this.#session.machine;
+    return readBytes(memory, this.#root(thread), kind, address, sizeBytes);
+  }
+
+  writeMemory(thread: number, kind: AddressKind, address: bigint, bytes: Uint8Array): boolean {
+    const { memory } = this.#session.machine;
+    const places = placesOf(memory, this.#root(thread), kind, address, bytes);
+    if (places === null) return false;
+    for (const place of places) {
+      this.#session.edit({ kind: 'memory', address: place.address, bytes: [...place.bytes] });
+    }
+    return true;
+  }
+
+  memoryRanges(): readonly { readonly base: bigint; readonly sizeBytes: number }[] {
+    return [{ base: 0n, sizeBytes: this.#session.machine.memory.sizeBytes }];
+  }
+
+  setPoint(point: GdbPoint): boolean {
+    const { memory } = this.#session.machine;
+    const end = point.address + BigInt(point.sizeBytes);
+    const isWatch = point.kind !== 'software' && point.kind !== 'hardware';
+    if (isWatch || end > BigInt(memory.sizeBytes)) return false;
+    const { id } = this.#session.breakpoints.add(specOf(point));
+    this.#points.set(id, point);
+    return true;
+  }
+
+  clearPoint(point: GdbPoint): boolean {
+    for (const [id, known] of this.#points) {
+      if (!isSame(known, point)) continue;
+      this.#points.delete(id);
+      return this.#session.breakpoints.remove(id);
+    }
+    return false;
+  }
+
+  runCommand(line: string): GdbCommandResult {
+    const { output, resume } = this.#runCommand(this.#session, line);
+    this.#commandResume = resume;
+    if (resume !== null) this.#commandOutput = output;
+    return { output, moves: resume !== null };
+  }
+
+  #core(thread: number): Core | undefined {
+    return this.#session.machine.cores[thread];
+  }
+
+  #threadOf(vcpu: number | null): number {
+    const { lanes } = this.#session.machine;
+    return (lanes.find(({ id }) => id === vcpu) ?? lanes[0])?.pcpu.id ?? 1;
+  }
+
+  #root(thread: number): bigint {
+    const core = this.#core(thread);
+    return core === undefined ? 0n : rootOf(core, this.#session.machine.laneOn(thread));
+  }
+}
+
+function specOf({ address }: GdbPoint): BreakpointSpec {
+  return { kind: 'address', address };
+}
+
+function isSame(one: GdbPoint, other: GdbPoint): boolean {
+  return (
+    one.kind === other.kind && one.address === other.address && one.sizeBytes === other.sizeBytes
+  );
+}
+
+/** What a vCPU's core does, in a word. */
+function stateOf(lane: Lane): string {
+  if (lane.phase === 'guest') return 'guest';
+  if (lane.phase === 'in-kvm') return 'in KVM';
+  if (lane.vcpu.ccb === 0n) return 'host';
+  const said = RUN_STATES.get(lane.vcpu.ccbView.number('state')) ?? 'caretaker';
+  return lane.phase === 'waiting' && said === 'caretaker' ? 'spinning' : said;
+}
