@@ -5,6 +5,7 @@
  * Invariant: the machine that is watched executes the same instructions at the same ticks as one that is not. Two boots of
  * one image stop at the same places, so the first one finds the stops and the second one traces between them.
  */
+import { hex } from '../../abi/uint.js';
 import type { RegisterName } from '../cpu/registers.js';
 
 /** A memory access of a traced instruction; `structure` names an access that the processor made by itself. */
@@ -58,7 +59,7 @@ export function tracingCommands(
   for (const order of orders) {
     if (order.dump !== null) {
       const { words, address } = order.dump;
-      lines.push('r', 'creg', 'sreg', `xp /${words}wx 0x${address.toString(16)}`);
+      lines.push('r', 'creg', 'sreg', `xp /${words}wx ${hex(address)}`);
     }
     if (order.isTraced !== isTraced) {
       isTraced = order.isTraced;
@@ -73,7 +74,7 @@ export function tracingCommands(
 const MOST_STOPS = 20_000;
 
 function beginning(addresses: readonly bigint[]): string[] {
-  return ['vmexitbp', ...addresses.map((one) => `pb 0x${one.toString(16)}`), 'c'];
+  return ['vmexitbp', ...addresses.map((one) => `pb ${hex(one)}`), 'c'];
 }
 
 const AT = /^Next at t=(\d+)$/;
