@@ -4,10 +4,6 @@
 
 namespace caretaker {
 
-void Engine::block_hook(uc_engine*, uint64_t address, uint32_t size, void* user) {
-  static_cast<Engine*>(user)->on_block(address, size);
-}
-
 void Engine::syscall_hook(uc_engine*, void* user) { static_cast<Engine*>(user)->on_inline_site(); }
 
 void Engine::interrupt_hook(uc_engine*, uint32_t vector, void* user) {
@@ -50,9 +46,7 @@ void Engine::halt(Pending why, uint64_t address) {
   uc_emu_stop(uc_);
 }
 
-const Engine::KnownBlock* Engine::known_block(uint64_t address, uint32_t size) {
-  KnownBlock& known = known_blocks_[(address ^ (address >> 11)) % kKnownBlocks];
-  if (known.address == address && known.size == size) return &known;
+const Engine::KnownBlock* Engine::learn_block(KnownBlock& known, uint64_t address, uint32_t size) {
   CodeRange* range = code_at(address);
   if (range == nullptr) return nullptr;
   known.address = address;
@@ -73,26 +67,18 @@ void Engine::forget_blocks() {
   for (KnownBlock& known : known_blocks_) known.address = UINT64_MAX;
 }
 
-void Engine::on_block(uint64_t address, uint32_t size) {
-  const KnownBlock* known = known_block(address, size);
+// The program enters a block, some seventy times an exit: what it costs is felt in every run.
+void Engine::block_hook(uc_engine*, uint64_t address, uint32_t size, void* user) {
+  static_cast<Engine*>(user)->on_block(address, size);
+}
+
+inline void Engine::on_block(uint64_t address, uint32_t size) {
+  KnownBlock& entry = known_blocks_[(address ^ (address >> 11)) % kKnownBlocks];
+  const bool is_known = entry.address == address && entry.size == size;
+  const KnownBlock* known = is_known ? &entry : learn_block(entry, address, size);
   if (block_.range != nullptr) {
-    // Another iteration of a repeated string instruction: the instruction has not ended yet.
-    const bool is_iteration =
-        known != nullptr && known->range == block_.range && (known->flags & kRepeat) != 0 &&
-        known->offset >= block_.start && known->offset < block_.end &&
-        block_.range->at(block_.end).instructions ==
-            block_.range->at(known->offset).instructions + 1;
-    if (is_iteration) {
-      const CodeRange& range = *known->range;
-      const ByteInfo& first = range.at(known->offset);
-      executed_ += first.instructions - range.at(block_.start).instructions;
-      stores_ += first.stores - range.at(block_.start).stores;
-      block_.start = known->offset;
-      block_.instructions = range.at(block_.end).instructions - first.instructions;
-      block_.stores = range.at(block_.end).stores - first.stores;
-      return;
-    }
-    retire_current(address, true);
+    if (known != nullptr && (known->flags & kRepeat) != 0 && continues_repetition(*known)) return;
+    retire_block();
   }
   if (known == nullptr || known->range->allowed[known->offset / kPageSize] == 0) {
     halt(Pending::kNotExecutable, address);
@@ -118,7 +104,32 @@ void Engine::on_block(uint64_t address, uint32_t size) {
   if (!is_continuation) cover(*known);
 }
 
-void Engine::cover(const KnownBlock& block) {
+// Another iteration of a repeated string instruction: the instruction has not ended yet.
+bool Engine::continues_repetition(const KnownBlock& known) {
+  const CodeRange& range = *known.range;
+  if (known.range != block_.range || known.offset < block_.start || known.offset >= block_.end) {
+    return false;
+  }
+  const ByteInfo& first = range.at(known.offset);
+  if (range.at(block_.end).instructions != first.instructions + 1) return false;
+  executed_ += first.instructions - range.at(block_.start).instructions;
+  stores_ += first.stores - range.at(block_.start).stores;
+  block_.start = known.offset;
+  block_.instructions = range.at(block_.end).instructions - first.instructions;
+  block_.stores = range.at(block_.end).stores - first.stores;
+  return true;
+}
+
+// Counts a block that ran to its end.
+inline void Engine::retire_block() {
+  executed_ += block_.instructions;
+  stores_ += block_.stores;
+  previous_range_ = block_.range;
+  previous_end_ = previous_resume_ = block_.end;
+  block_.range = nullptr;
+}
+
+inline void Engine::cover(const KnownBlock& block) {
   blocks_++;
   uint8_t& seen = shared_.coverage[(block.location ^ previous_location_) & (kCoverageBytes - 1)];
   if (seen != 255) seen++;
@@ -165,31 +176,42 @@ static uint16_t slot_for(uint64_t encoding, const uint16_t* table, const BoundVm
   return slot < vmcs.slots ? slot : kNoField;
 }
 
+// What VMREAD and VMWRITE read of the registers, in one call.
+Engine::Operands Engine::operands_of(const CodeSite& site) {
+  Operands operands{0, 0, 0};
+  int ids[] = {kRegisterIds[site.reg], kRegisterIds[site.rm], UC_X86_REG_EFLAGS};
+  void* values[] = {&operands.encoding, &operands.value, &operands.rflags};
+  check(uc_reg_read_batch(uc_, ids, values, 3), "uc_reg_read_batch");
+  return operands;
+}
+
 bool Engine::inline_vmread(const CodeSite& site) {
-  const uint64_t encoding = get_register(kRegisterIds[site.reg]);
-  const uint16_t slot = slot_for(encoding, slot_of_, vmcs_);
+  Operands operands = operands_of(site);
+  const uint16_t slot = slot_for(operands.encoding, slot_of_, vmcs_);
   if (slot == kNoField) return false;
   const uint8_t flags = vmcs_.flags[slot];
   if ((flags & (BoundVmcs::kReadable | BoundVmcs::kPoison)) != BoundVmcs::kReadable) return false;
-  set_register(kRegisterIds[site.rm], vmcs_.values[slot]);
-  succeed();
+  // VMsucceed: the arithmetic flags are cleared.
+  operands.rflags &= ~kArithmeticFlags;
+  int ids[] = {kRegisterIds[site.rm], UC_X86_REG_EFLAGS};
+  void* values[] = {&vmcs_.values[slot], &operands.rflags};
+  check(uc_reg_write_batch(uc_, ids, values, 2), "uc_reg_write_batch");
   shared_.counters[slot::kVmreads]++;
   return true;
 }
 
 bool Engine::inline_vmwrite(const CodeSite& site) {
-  const uint64_t encoding = get_register(kRegisterIds[site.reg]);
-  const uint16_t slot = slot_for(encoding, slot_of_, vmcs_);
+  const Operands operands = operands_of(site);
+  const uint16_t slot = slot_for(operands.encoding, slot_of_, vmcs_);
   if (slot == kNoField) return false;
   uint8_t& flags = vmcs_.flags[slot];
   if ((flags & BoundVmcs::kWritable) == 0) return false;
   // The width of a field is in bits 14:13 of its encoding.
   static constexpr uint64_t kWidthMask[] = {0xffff, UINT64_MAX, 0xffffffff, UINT64_MAX};
-  vmcs_.values[slot] =
-      get_register(kRegisterIds[site.rm]) & kWidthMask[(encoding >> 13) & 3];
+  vmcs_.values[slot] = operands.value & kWidthMask[(operands.encoding >> 13) & 3];
   if ((flags & BoundVmcs::kWritten) == 0) vmcs_.written[(*vmcs_.written_count)++] = slot;
   flags = static_cast<uint8_t>((flags & ~BoundVmcs::kPoison) | BoundVmcs::kWritten);
-  succeed();
+  set_register(UC_X86_REG_EFLAGS, operands.rflags & ~kArithmeticFlags);
   shared_.counters[slot::kVmwrites]++;
   return true;
 }
@@ -202,11 +224,6 @@ void Engine::inline_rdtsc() {
   set_register(UC_X86_REG_RAX, tsc & 0xffffffff);
   set_register(UC_X86_REG_RDX, tsc >> 32);
   shared_.counters[slot::kRdtscs]++;
-}
-
-// VMsucceed: the arithmetic flags are cleared.
-void Engine::succeed() {
-  set_register(UC_X86_REG_EFLAGS, get_register(UC_X86_REG_EFLAGS) & ~kArithmeticFlags);
 }
 
 }  // namespace caretaker

@@ -99,7 +99,7 @@ uint64_t Engine::watched_read(uc_engine*, uint64_t offset, unsigned size, void* 
   const WatchedPage* page = static_cast<WatchedPage*>(user);
   uint64_t value = 0;
   std::memcpy(&value, page->engine->memory_->bytes() + page->base + offset, size);
-  if (page->logs_reads) page->engine->log_access(kRead, page->base + offset, size, value);
+  if (page->logs_reads) page->engine->log_access(*page, kRead, page->base + offset, size, value);
   return value;
 }
 
@@ -141,10 +141,13 @@ void Engine::memory_hook(uc_engine*, uc_mem_type type, uint64_t address, int siz
 }
 
 void Engine::on_watched_access(bool is_read, uint64_t address, uint64_t size, uint64_t value) {
+  const auto found = watched_.find(address & ~kPageMask);
+  if (found == watched_.end()) return;
+  const WatchedPage& page = *found->second;
   if (is_read) {
     uint64_t read = 0;
     if (address + size <= memory_->size()) std::memcpy(&read, memory_->bytes() + address, size);
-    log_access(kRead, address, size, read);
+    log_access(page, kRead, address, size, read);
     return;
   }
   // Unicorn splits an unaligned store into bytes and asks again for each.
@@ -154,20 +157,21 @@ void Engine::on_watched_access(bool is_read, uint64_t address, uint64_t size, ui
   }
   split_left_ = (address & (size - 1)) != 0 ? size : 0;
   split_base_ = address;
-  log_access(kWrite, address, size, value);
+  log_access(page, kWrite, address, size, value);
 }
 
-void Engine::log_access(Access kind, uint64_t address, uint64_t size, uint64_t value) {
-  const auto found = watched_.find(address & ~kPageMask);
-  if (found == watched_.end()) return;
-  const uint8_t wanted = kind == kRead ? 1 : 2;
-  const uint64_t offset = address & kPageMask;
-  bool is_hit = false;
-  for (uint64_t at = offset; at < offset + size && at < kPageSize; at++) {
-    is_hit |= (found->second->masks[at] & wanted) != 0;
-  }
-  if (!is_hit) return;
-  const bool has_exact_rip = !is_2_0_ && !(kind == kRead && found->second->logs_reads);
+bool Engine::WatchedPage::watches(Access kind, uint64_t offset, uint64_t size) const {
+  uint64_t wanted = kind == kRead ? 0x0101010101010101 : 0x0202020202020202;
+  if (size < 8) wanted &= (1ull << (8 * size)) - 1;
+  uint64_t bytes;
+  std::memcpy(&bytes, masks.data() + offset, sizeof bytes);
+  return (bytes & wanted) != 0;
+}
+
+void Engine::log_access(const WatchedPage& page, Access kind, uint64_t address, uint64_t size,
+                        uint64_t value) {
+  if (!page.watches(kind, address & kPageMask, size)) return;
+  const bool has_exact_rip = !is_2_0_ && !(kind == kRead && page.logs_reads);
   const uint64_t rip = !has_exact_rip && block_.range != nullptr
                            ? block_.range->base + block_.start
                            : get_register(UC_X86_REG_RIP);

@@ -124,14 +124,21 @@ class Engine {
     uint16_t location = 0;
     uint8_t flags = 0;
   };
+  // Registers of a VMREAD or VMWRITE: `encoding` in reg, `value` in rm.
+  struct Operands {
+    uint64_t encoding, value, rflags;
+  };
   struct WatchedPage {
     Engine* engine;
     uint64_t base;
     uc_hook hook;
     bool logs_reads;  // in the callback: Unicorn's map does not refuse them first
-    std::array<uint8_t, kPageSize> masks;
+    // One a byte, and none behind the page.
+    std::array<uint8_t, kPageSize + 8> masks;
     std::array<uint8_t, kPageSize> stops;
     bool has_stops;
+    // Whether any of up to eight bytes is watched for this kind of access.
+    bool watches(Access kind, uint64_t offset, uint64_t size) const;
   };
 
   // engine.cc
@@ -169,14 +176,16 @@ class Engine {
   static bool fetch_hook(uc_engine*, uc_mem_type, uint64_t address, int size, int64_t value,
                          void* user);
   void on_block(uint64_t address, uint32_t size);
-  const KnownBlock* known_block(uint64_t address, uint32_t size);
+  const KnownBlock* learn_block(KnownBlock& known, uint64_t address, uint32_t size);
+  bool continues_repetition(const KnownBlock& known);
+  void retire_block();
   void forget_blocks();
   void cover(const KnownBlock& block);
   void on_inline_site();
+  Operands operands_of(const CodeSite& site);
   bool inline_vmread(const CodeSite& site);
   bool inline_vmwrite(const CodeSite& site);
   void inline_rdtsc();
-  void succeed();
   void halt(Pending why, uint64_t address);
 
   // engine-watch.cc
@@ -188,7 +197,8 @@ class Engine {
   void forget_unused(WatchedPage& watched);
   // Whether the access is one to stop at; the run is then on its way out.
   bool is_to_stop(Access kind, uint64_t address, uint64_t size);
-  void log_access(Access kind, uint64_t address, uint64_t size, uint64_t value);
+  void log_access(const WatchedPage& page, Access kind, uint64_t address, uint64_t size,
+                  uint64_t value);
   static void memory_hook(uc_engine*, uc_mem_type, uint64_t address, int size, int64_t value,
                           void* user);
   void on_watched_access(bool is_read, uint64_t address, uint64_t size, uint64_t value);
