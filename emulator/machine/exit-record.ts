@@ -17,18 +17,21 @@ export type Outcome = 'fastpath' | 'routed' | 'blocked';
 /** Words of the 16 general registers at the front of a register file. */
 export const GENERAL_WORDS = 32;
 
-/** Guest fields that the invariants compare, saved at the exit. */
+/** Fields that the invariants compare, saved at the exit. */
 // prettier-ignore
 const SAVED = [
   'GUEST_RIP', 'GUEST_RFLAGS', 'GUEST_INTERRUPTIBILITY_INFO', 'GUEST_ACTIVITY_STATE', 'GUEST_PENDING_DBG_EXCEPTIONS',
   'VM_EXIT_INSTRUCTION_LEN', 'VM_EXIT_INTR_INFO', 'IDT_VECTORING_INFO_FIELD', 'IDT_VECTORING_ERROR_CODE', 'EXIT_QUALIFICATION',
+  'PIN_BASED_VM_EXEC_CONTROL', 'CPU_BASED_VM_EXEC_CONTROL',
 ] as const satisfies readonly FieldName[];
-type Saved = (typeof SAVED)[number];
-const POSITION = Object.fromEntries(SAVED.map((name, index) => [name, index])) as Record<
-  Saved,
-  number
->;
 const SLOTS = SAVED.map((name) => VMCS_SLOT[name]);
+
+/** Where a record keeps each saved field. */
+export const AT_EXIT = Object.fromEntries(SAVED.map((name, index) => [name, index])) as Readonly<
+  Record<(typeof SAVED)[number], SavedField>
+>;
+/** A value of AT_EXIT. */
+export type SavedField = number & { readonly savedField: true };
 
 export class ExitRecord {
   /** Counts this vCPU's exits from 1; 0 before the first. */
@@ -39,16 +42,17 @@ export class ExitRecord {
   failedVmentry = false;
   /** attach_state when the exit happened. */
   wasAttached = false;
+  // Counts that outgrow 31 bits begin as NaN: a field that turns from an integer into a double undoes what was compiled.
   /** TSC at the exit, in ticks. */
-  tsc = 0;
+  tsc = NaN;
   /** The engine's instruction count at HOST_RIP. */
-  instructions = 0;
+  instructions = NaN;
   /** First outcome, null while undecided. */
   outcome: Outcome | null = null;
   /** TSC ticks waited in a spin, 0 without. */
-  stallTicks = 0;
+  stallTicks = NaN;
   /** Instructions in waits and in interposed handlers, which the bound leaves out. */
-  waitedInstructions = 0;
+  waitedInstructions = NaN;
   /** The payload was entered here because of a fault, an NMI or an interrupt of its own. */
   interposed = 0;
   /** NMIs and machine checks that the payload took in this exit, the exit itself if it is one. */
@@ -93,25 +97,25 @@ export class ExitRecord {
   }
 
   /** The low 32 bits of a saved field. */
-  low(name: Saved): number {
-    return this.#fields[2 * POSITION[name]]!;
+  low(field: SavedField): number {
+    return this.#fields[2 * field]!;
   }
 
   /** The high 32 bits of a saved field. */
-  high(name: Saved): number {
-    return this.#fields[2 * POSITION[name] + 1]!;
+  high(field: SavedField): number {
+    return this.#fields[2 * field + 1]!;
   }
 
   /** Whether bit 31 of the saved IDT-vectoring information is set. */
   get wasDeliveringEvent(): boolean {
-    return this.low('IDT_VECTORING_INFO_FIELD') >>> 31 === 1;
+    return this.low(AT_EXIT.IDT_VECTORING_INFO_FIELD) >>> 31 === 1;
   }
 
   /** An NMI that caused the exit (reason 0, type 2). */
   get isNmi(): boolean {
     return (
       this.basic === EXIT_REASON.EXIT_REASON_EXCEPTION_NMI &&
-      ((this.low('VM_EXIT_INTR_INFO') >>> 8) & 7) === INTR_TYPE.NMI_INTR
+      ((this.low(AT_EXIT.VM_EXIT_INTR_INFO) >>> 8) & 7) === INTR_TYPE.NMI_INTR
     );
   }
 
@@ -120,7 +124,7 @@ export class ExitRecord {
     const MACHINE_CHECK = (INTR_TYPE.HARD_EXCEPTION << 8) | VECTOR.MC;
     return (
       this.basic === EXIT_REASON.EXIT_REASON_EXCEPTION_NMI &&
-      (this.low('VM_EXIT_INTR_INFO') & 0x7ff) === MACHINE_CHECK
+      (this.low(AT_EXIT.VM_EXIT_INTR_INFO) & 0x7ff) === MACHINE_CHECK
     );
   }
 }

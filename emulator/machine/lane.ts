@@ -20,7 +20,8 @@ import type { Vmcs } from '../vmx/vmcs.js';
 import { ticksPerCount, timerExpiresAt } from '../vmx/preemption-timer.js';
 import type { MsrFileState } from '../vmx/root/msr-file.js';
 import type { KvmVcpu } from '../host/kvm/vcpu.js';
-import { ExitRecord, GENERAL_WORDS } from './exit-record.js';
+import type { PagesName } from '../host/kvm/vcpu-memory.js';
+import { AT_EXIT, ExitRecord, GENERAL_WORDS } from './exit-record.js';
 import { GroundTruth } from './ground-truth.js';
 import type { MachineMemory } from './memory.js';
 import type { PlannedEvent } from './stray-events.js';
@@ -45,11 +46,30 @@ const KEPT = ['CR2', 'DR0', 'DR1', 'DR2', 'DR3', 'DR6'] as const satisfies reado
 const KEPT_SLOTS = KEPT.map((name) => REG[name]);
 const NO_ACCESSES: readonly LoggedAccess[] = [];
 
+/** Byte offsets in memory of what KVM gave a vCPU. */
+interface Places {
+  readonly ccb: number;
+  readonly telemetry: number;
+  readonly config: number;
+  readonly softState: number;
+  readonly stack: number;
+}
+
+function placesOf(vcpu: KvmVcpu, memory: MachineMemory): Places {
+  const at = (what: PagesName): number => memory.offset(vcpu.memory.at(what));
+  return {
+    ccb: memory.offset(vcpu.ccb),
+    telemetry: at('telemetry'),
+    config: at('config'),
+    softState: at('softState'),
+    stack: at('stack'),
+  };
+}
+
 export class Lane {
   readonly id: number;
   readonly memory: MachineMemory;
   readonly vcpuCount: number;
-  vcpu: KvmVcpu;
   pcpu: Pcpu;
   engine: Engine;
   guest: Guest;
@@ -65,12 +85,10 @@ export class Lane {
   readonly planned: PlannedEvent[] = [];
   /** TSC at which the VMX-preemption timer expires, Infinity when it is off. */
   timerTsc = Infinity;
-  /** TSC at which the wait at hand began. */
-  waitBeganTsc = 0;
+  /** TSC at which the wait at hand began, NaN before the first. */
+  waitBeganTsc = NaN;
   /** Ticks between two polls of the wait at hand. */
   pollTicks = 1;
-  /** Control words at the exit, for vmcs-writes. */
-  readonly controlsAtExit = { pin: 0, primary: 0 };
   /** Counters of telemetry at the exit, for nmi. */
   readonly countedAtExit = { nmis: 0, machine_checks: 0 };
   /** Ticks that a stall record may differ from the wait: the polls and handlers around it. */
@@ -80,9 +98,9 @@ export class Lane {
     site: -1n,
     /** PAUSEs at this site without one elsewhere. */
     count: 0,
-    stores: 0,
-    rdtscs: 0,
-    tsc: 0,
+    stores: NaN,
+    rdtscs: NaN,
+    tsc: NaN,
     isVain: false,
     words: new Uint32Array(GENERAL_WORDS),
   };
@@ -100,12 +118,23 @@ export class Lane {
     vcpuCount: number,
   ) {
     this.id = vcpu.id;
-    this.vcpu = vcpu;
+    this.#vcpu = vcpu;
     this.pcpu = pcpu;
     this.engine = engine;
     this.guest = guest;
     this.memory = memory;
     this.vcpuCount = vcpuCount;
+    this.#places = placesOf(vcpu, memory);
+  }
+
+  /** The vCPU as the kernel of the day knows it. */
+  get vcpu(): KvmVcpu {
+    return this.#vcpu;
+  }
+  set vcpu(vcpu: KvmVcpu) {
+    if (vcpu === this.#vcpu) return;
+    this.#vcpu = vcpu;
+    this.#places = placesOf(vcpu, this.memory);
   }
 
   /** The current VMCS of the lane's core. */
@@ -113,23 +142,25 @@ export class Lane {
     return this.pcpu.vmx.current!;
   }
 
-  /** Byte offsets in memory of what KVM gave this vCPU. */
   get ccb(): number {
-    return this.memory.offset(this.vcpu.ccb);
+    return this.#places.ccb;
   }
   get telemetry(): number {
-    return this.memory.offset(this.vcpu.memory.at('telemetry'));
+    return this.#places.telemetry;
   }
   get config(): number {
-    return this.memory.offset(this.vcpu.memory.at('config'));
+    return this.#places.config;
   }
   get softState(): number {
-    return this.memory.offset(this.vcpu.memory.at('softState'));
+    return this.#places.softState;
+  }
+  get stack(): number {
+    return this.#places.stack;
   }
 
   /** RIP in the payload. */
   get rip(): bigint {
-    return this.pcpu.registers.get('RIP');
+    return this.pcpu.registers.values[REG.RIP]!;
   }
 
   /** For messages: which exit of which vCPU. */
@@ -146,7 +177,7 @@ export class Lane {
   /** Whether the next VM entry injects a hardware exception other than the one that the exit interrupted. */
   injectsFault(): boolean {
     const info = this.vmcs.words[2 * VMCS_SLOT.VM_ENTRY_INTR_INFO_FIELD]!;
-    if (((info ^ this.exit.low('IDT_VECTORING_INFO_FIELD')) & ~(1 << 12)) === 0) return false;
+    if (((info ^ this.exit.low(AT_EXIT.IDT_VECTORING_INFO_FIELD)) & ~(1 << 12)) === 0) return false;
     return info >>> 31 === 1 && ((info >>> 8) & 7) === 3;
   }
 
@@ -303,6 +334,9 @@ export class Lane {
   peers: () => readonly Lane[] = () => [];
   /** Whether an address is KHO-preserved and outside scratch; the machine knows. */
   isPreserved: (address: bigint) => boolean = () => false;
+  /** Where this vCPU's pages are; KVM does not move them while it has the vCPU. */
+  #places: Places;
+  #vcpu: KvmVcpu;
   readonly #accesses: LoggedAccess[] = [];
   #msrMark = -1;
   #msrBaseline: MsrFileState | null = null;

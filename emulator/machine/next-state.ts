@@ -17,6 +17,7 @@ import {
   type NextState,
   type Situation,
 } from '../spec/specification.js';
+import { AT_EXIT } from './exit-record.js';
 import type { Lane } from './lane.js';
 import { faultDue } from './invariants/answers.js';
 
@@ -54,8 +55,8 @@ export function answeredState(lane: Lane): number {
   if (lane.injectsFault()) return FAULTS;
   const { words } = lane.vmcs;
   const isUnmoved =
-    words[2 * VMCS_SLOT.GUEST_RIP] === lane.exit.low('GUEST_RIP') &&
-    words[2 * VMCS_SLOT.GUEST_RIP + 1] === lane.exit.high('GUEST_RIP');
+    words[2 * VMCS_SLOT.GUEST_RIP] === lane.exit.low(AT_EXIT.GUEST_RIP) &&
+    words[2 * VMCS_SLOT.GUEST_RIP + 1] === lane.exit.high(AT_EXIT.GUEST_RIP);
   return isUnmoved ? RESUMES : COMPLETES;
 }
 
@@ -103,7 +104,7 @@ function keyOf(lane: Lane): number {
     ((isStopRequested(lane) ? 1 : 0) << 9) |
     ((policyOf(lane) & 3) << 10) |
     (FAULT_KEY[faultDue(lane)] << 12) |
-    (interruptionKind(exit.low('VM_EXIT_INTR_INFO')) << 14)
+    (interruptionKind(exit.low(AT_EXIT.VM_EXIT_INTR_INFO)) << 14)
   );
 }
 
@@ -116,7 +117,7 @@ function situationOf(lane: Lane): Situation {
     stopRequested: isStopRequested(lane),
     reasonWord: exit.reasonWord,
     policy: policyOf(lane),
-    interruption: exit.low('VM_EXIT_INTR_INFO'),
+    interruption: exit.low(AT_EXIT.VM_EXIT_INTR_INFO),
     faultDue: faultDue(lane),
   };
 }

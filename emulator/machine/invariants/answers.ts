@@ -14,6 +14,7 @@ import { CARETAKER_SOFT_STATE } from '../../../abi/soft-state.js';
 import { hex } from '../../../abi/uint.js';
 import { VMCS_SLOT } from '../../../abi/vmcs-fields.js';
 import { REG } from '../../cpu/registers.js';
+import { AT_EXIT } from '../exit-record.js';
 import type { Lane } from '../lane.js';
 import type { Ledger } from '../ledger.js';
 import { msrFaultDue, wrongMsrAnswer, type FaultDue } from './msr-answers.js';
@@ -107,7 +108,7 @@ export function valuesAreTheGuests(lane: Lane, ledger: Ledger): void {
 export function activityIsTheGuests(lane: Lane, ledger: Ledger): void {
   const actual = lane.vmcs.words[2 * VMCS_SLOT.GUEST_ACTIVITY_STATE]!;
   const isHlt = lane.exit.basic === EXIT_REASON.EXIT_REASON_HLT;
-  const wanted = isHlt ? ACTIVITY.HLT : lane.exit.low('GUEST_ACTIVITY_STATE');
+  const wanted = isHlt ? ACTIVITY.HLT : lane.exit.low(AT_EXIT.GUEST_ACTIVITY_STATE);
   if (actual === wanted) return;
   const mayWake = actual === ACTIVITY.ACTIVE && wanted === ACTIVITY.HLT;
   if (mayWake && (hasEvent(lane) || (isHlt && haltsInRoot(lane)))) return;
@@ -136,7 +137,7 @@ export function blockingIsTheGuests(lane: Lane, ledger: Ledger, advances: boolea
   const { words } = lane.vmcs;
   const event = entryEvent(lane);
   const injects = event >>> 31 === 1;
-  const before = lane.exit.low('GUEST_INTERRUPTIBILITY_INFO');
+  const before = lane.exit.low(AT_EXIT.GUEST_INTERRUPTIBILITY_INFO);
   const wanted =
     (advances ? before & ~SHADOWS : before) | (endedNmiBlocking(lane) ? NMI_BLOCKING : 0);
   const actual = words[2 * VMCS_SLOT.GUEST_INTERRUPTIBILITY_INFO]!;
@@ -150,11 +151,11 @@ export function blockingIsTheGuests(lane: Lane, ledger: Ledger, advances: boolea
       `${lane.describeExit()}: the guest's interruptibility is ${hex(actual)} at VM entry, should be ${hex(wanted)}`,
     );
   }
-  const pendingBefore = lane.exit.low('GUEST_PENDING_DBG_EXCEPTIONS');
+  const pendingBefore = lane.exit.low(AT_EXIT.GUEST_PENDING_DBG_EXCEPTIONS);
   const pending = words[2 * VMCS_SLOT.GUEST_PENDING_DBG_EXCEPTIONS]!;
   const steps =
     advances &&
-    (lane.exit.low('GUEST_RFLAGS') & TF) !== 0 &&
+    (lane.exit.low(AT_EXIT.GUEST_RFLAGS) & TF) !== 0 &&
     (words[2 * VMCS_SLOT.GUEST_IA32_DEBUGCTL]! & BTF) === 0;
   const added = pending & ~pendingBefore & ~(steps ? BS : 0);
   const lost = injects ? 0 : pendingBefore & ~pending;
@@ -170,6 +171,6 @@ export function blockingIsTheGuests(lane: Lane, ledger: Ledger, advances: boolea
 function endedNmiBlocking(lane: Lane): boolean {
   const { exit } = lane;
   if (exit.basic !== EXIT_REASON.EXIT_REASON_EXCEPTION_NMI || exit.isNmi) return false;
-  const info = exit.low('VM_EXIT_INTR_INFO');
+  const info = exit.low(AT_EXIT.VM_EXIT_INTR_INFO);
   return (info & UNBLOCKED_NMI) !== 0 && (info & 0xff) !== DF && !exit.wasDeliveringEvent;
 }

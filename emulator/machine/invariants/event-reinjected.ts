@@ -8,6 +8,7 @@ import { offsetsOf } from '../../../abi/layout.js';
 import { CARETAKER_SOFT_STATE } from '../../../abi/soft-state.js';
 import { hex } from '../../../abi/uint.js';
 import { VMCS_SLOT } from '../../../abi/vmcs-fields.js';
+import { AT_EXIT } from '../exit-record.js';
 import type { Lane } from '../lane.js';
 import type { Ledger } from '../ledger.js';
 import type { Invariant } from './invariant.js';
@@ -24,9 +25,9 @@ const compare = (
   errorCode: number,
   where: string,
 ): void => {
-  const wanted = lane.exit.low('IDT_VECTORING_INFO_FIELD') & MEANINGFUL;
+  const wanted = lane.exit.low(AT_EXIT.IDT_VECTORING_INFO_FIELD) & MEANINGFUL;
   const codeMatters = (wanted & DELIVER_CODE) !== 0;
-  const wantedCode = lane.exit.low('IDT_VECTORING_ERROR_CODE');
+  const wantedCode = lane.exit.low(AT_EXIT.IDT_VECTORING_ERROR_CODE);
   ledger.expect(
     'event-reinjected',
     (info & MEANINGFUL) === wanted && (!codeMatters || errorCode === wantedCode),

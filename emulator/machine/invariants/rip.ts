@@ -7,6 +7,7 @@
 import { EXIT_REASON } from '../../../abi/exit-reasons.js';
 import { hex, joinHalves } from '../../../abi/uint.js';
 import { VMCS_SLOT } from '../../../abi/vmcs-fields.js';
+import { AT_EXIT } from '../exit-record.js';
 import type { Lane } from '../lane.js';
 import type { Ledger } from '../ledger.js';
 import { activityIsTheGuests, blockingIsTheGuests, faultIsLegal } from './answers.js';
@@ -45,15 +46,15 @@ export const rip: Invariant = {
     const { words } = lane.vmcs;
     const advances = ADVANCES[lane.exit.basic & 127] === 1 && !lane.injectsFault();
     ledger.count('rip');
-    const length = advances ? lane.exit.low('VM_EXIT_INSTRUCTION_LEN') : 0;
-    const sum = lane.exit.low('GUEST_RIP') + length;
+    const length = advances ? lane.exit.low(AT_EXIT.VM_EXIT_INSTRUCTION_LEN) : 0;
+    const sum = lane.exit.low(AT_EXIT.GUEST_RIP) + length;
     const carry = sum > 0xffff_ffff ? 1 : 0;
     const isLong = (words[2 * VMCS_SLOT.GUEST_CS_AR_BYTES]! & CS_LONG) !== 0;
     const high = isLong
-      ? (lane.exit.high('GUEST_RIP') + carry) >>> 0
+      ? (lane.exit.high(AT_EXIT.GUEST_RIP) + carry) >>> 0
       : advances
         ? 0
-        : lane.exit.high('GUEST_RIP');
+        : lane.exit.high(AT_EXIT.GUEST_RIP);
     if (words[RIP] !== sum >>> 0 || words[RIP + 1] !== high) {
       ledger.fail(
         'rip',
@@ -63,7 +64,7 @@ export const rip: Invariant = {
       );
     }
     const shadows = words[2 * VMCS_SLOT.GUEST_INTERRUPTIBILITY_INFO]! & SHADOWS;
-    if (advances && (lane.exit.low('GUEST_RFLAGS') & TF) !== 0) singleStep(lane, ledger);
+    if (advances && (lane.exit.low(AT_EXIT.GUEST_RFLAGS) & TF) !== 0) singleStep(lane, ledger);
     if (advances && shadows !== 0) {
       ledger.fail(
         'rip',
@@ -95,7 +96,10 @@ function singleStep(lane: Lane, ledger: Ledger): void {
 function unmoved(lane: Lane, ledger: Ledger): void {
   const { words } = lane.vmcs;
   ledger.count('rip');
-  if (words[RIP] !== lane.exit.low('GUEST_RIP') || words[RIP + 1] !== lane.exit.high('GUEST_RIP')) {
+  if (
+    words[RIP] !== lane.exit.low(AT_EXIT.GUEST_RIP) ||
+    words[RIP + 1] !== lane.exit.high(AT_EXIT.GUEST_RIP)
+  ) {
     ledger.fail(
       'rip',
       lane.rip,

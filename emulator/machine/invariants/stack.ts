@@ -26,7 +26,7 @@ export function stack(): Invariant {
     atResume(lane: Lane, ledger: Ledger): void {
       ledger.count(ID);
       const rsp = lane.pcpu.registers.words[2 * REG.RSP]!;
-      const base = lane.memory.offset(lane.vcpu.memory.at('stack'));
+      const base = lane.stack;
       if (rsp <= base || rsp > base + STACK_BYTES) {
         ledger.fail(
           ID,
@@ -37,7 +37,7 @@ export function stack(): Invariant {
     },
 
     atEnd(lane: Lane, ledger: Ledger): void {
-      const base = lane.memory.offset(lane.vcpu.memory.at('stack'));
+      const base = lane.stack;
       const word = lane.memory.bytes.readU64(BigInt(base));
       ledger.expect(
         ID,
@@ -58,7 +58,7 @@ export function stack(): Invariant {
 
 /** Bytes of the payload's stack that were ever written, from its top. */
 export function deepestUse(lane: Lane): number {
-  const base = lane.memory.offset(lane.vcpu.memory.at('stack'));
+  const base = lane.stack;
   const bytes = lane.memory.bytes.bytes;
   let at = base + 8;
   while (at < base + STACK_BYTES && bytes[at] === STACK_PATTERN) at++;

@@ -13,7 +13,7 @@ import {
   CARETAKER_TELEMETRY_REASONS,
 } from '../../../abi/telemetry.js';
 import { printExitReason } from '../../../abi/exit-reasons.js';
-import type { Outcome } from '../exit-record.js';
+import { AT_EXIT, type Outcome } from '../exit-record.js';
 import { OUTCOMES } from '../ground-truth.js';
 import type { Lane } from '../lane.js';
 import type { Ledger } from '../ledger.js';
@@ -107,8 +107,8 @@ function countersMoved(lane: Lane, ledger: Ledger): void {
   }
   const rip = (lane.telemetry + AT.last_rip) >>> 2;
   if (
-    lane.memory.words[rip] !== exit.low('GUEST_RIP') ||
-    lane.memory.words[rip + 1] !== exit.high('GUEST_RIP')
+    lane.memory.words[rip] !== exit.low(AT_EXIT.GUEST_RIP) ||
+    lane.memory.words[rip + 1] !== exit.high(AT_EXIT.GUEST_RIP)
   ) {
     ledger.fail(
       'telemetry',

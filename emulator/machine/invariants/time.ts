@@ -57,12 +57,12 @@ export function time(): Invariant {
       if (deadline !== wanted) deadlineMoved(lane, ledger, wanted, deadline);
       if (deadline === null) return;
       const expiry = lane.timerAtEntry();
-      ledger.expect(
+      ledger.count(ID);
+      if (expiry <= deadline + lane.timerGranularity) return;
+      ledger.fail(
         ID,
-        expiry <= deadline + lane.timerGranularity,
         lane.rip,
-        () =>
-          `${lane.describeExit()}: the guest's deadline is TSC ${deadline}, the preemption timer ends at ${expiry}`,
+        `${lane.describeExit()}: the guest's deadline is TSC ${deadline}, the preemption timer ends at ${expiry}`,
       );
     },
   };

@@ -8,6 +8,7 @@ import { MSR } from '../../../abi/msrs.js';
 import { fieldAt, VMCS_SLOT, type FieldName } from '../../../abi/vmcs-fields.js';
 import { EXIT_REASON } from '../../../abi/exit-reasons.js';
 import { REG } from '../../cpu/registers.js';
+import { AT_EXIT } from '../exit-record.js';
 import type { Lane } from '../lane.js';
 import type { Ledger } from '../ledger.js';
 import type { Invariant } from './invariant.js';
@@ -42,10 +43,6 @@ const PRIMARY_BITS = (1 << 2) | (1 << 22);
 export const vmcsWrites: Invariant = {
   id: 'vmcs-writes',
   holdsWhen: 'VMWRITE goes only to the fields listed for that exit',
-  atExit(lane: Lane): void {
-    lane.controlsAtExit.pin = lane.vmcs.words[2 * VMCS_SLOT.PIN_BASED_VM_EXEC_CONTROL]!;
-    lane.controlsAtExit.primary = lane.vmcs.words[2 * VMCS_SLOT.CPU_BASED_VM_EXEC_CONTROL]!;
-  },
   atResume: check,
   atRoute: check,
 };
@@ -63,8 +60,12 @@ function check(lane: Lane, ledger: Ledger): void {
       );
     }
   }
-  const pin = words[2 * VMCS_SLOT.PIN_BASED_VM_EXEC_CONTROL]! ^ lane.controlsAtExit.pin;
-  const primary = words[2 * VMCS_SLOT.CPU_BASED_VM_EXEC_CONTROL]! ^ lane.controlsAtExit.primary;
+  const pin =
+    words[2 * VMCS_SLOT.PIN_BASED_VM_EXEC_CONTROL]! ^
+    lane.exit.low(AT_EXIT.PIN_BASED_VM_EXEC_CONTROL);
+  const primary =
+    words[2 * VMCS_SLOT.CPU_BASED_VM_EXEC_CONTROL]! ^
+    lane.exit.low(AT_EXIT.CPU_BASED_VM_EXEC_CONTROL);
   if ((pin & ~PIN_BITS) !== 0 || (primary & ~PRIMARY_BITS) !== 0) {
     ledger.fail(
       'vmcs-writes',
