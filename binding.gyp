@@ -9,6 +9,7 @@
         "emulator/cpu/native/context-layout.cc",
         "emulator/cpu/native/engine.cc",
         "emulator/cpu/native/engine-hooks.cc",
+        "emulator/cpu/native/engine-snapshot.cc",
         "emulator/cpu/native/engine-watch.cc",
         "emulator/cpu/native/page-tables.cc",
         "emulator/cpu/native/physical-map.cc",

@@ -7,6 +7,7 @@
  * Not modelled: everything of the CPU that registers.ts leaves to the models; interrupts.
  */
 import { hex, isCanonical, low32, toIndex, u64 } from '../../abi/uint.js';
+import { PAGE_SIZE } from '../memory/physical-memory.js';
 import { AddressSpace, checkMappings, mappingRows } from './address-space.js';
 import { EngineError } from './engine-error.js';
 import { accessAt, nonCanonicalAccess, readsToWrite } from './faulting-access.js';
@@ -15,6 +16,8 @@ import {
   COUNTER,
   COUNTER_WORDS,
   COVERAGE_BYTES,
+  EXTENDED_BYTES,
+  FLOW_WORDS,
   INFO,
   INFO_WORDS,
   NATIVE_STOP,
@@ -54,12 +57,18 @@ export function engineVersion(): string {
   return nativeBinding().version();
 }
 
-/** An engine's own state as plain data; memory is apart, because engines share it. */
+/**
+ * An engine's own state as plain data. Memory is apart, because engines share it; coverage and the trace of blocks are
+ * not in it: nothing that runs depends on them.
+ */
 export interface EngineSnapshot {
   readonly registers: BigUint64Array;
   readonly counters: Float64Array;
-  readonly vectors: Uint8Array;
+  /** Vector and x87 registers, null while nothing had used them. */
+  readonly extended: Uint8Array | null;
   readonly flow: Float64Array;
+  /** Watched accesses that nobody had taken. */
+  readonly accesses: readonly LoggedAccess[];
 }
 
 const ACCESSES = ['fetch', 'read', 'write'] as const satisfies readonly MemoryAccess[];
@@ -69,6 +78,7 @@ const REFUSALS = [
   'non-canonical',
 ] as const satisfies readonly MemoryRefusal[];
 const FETCH = BigInt(ACCESSES.indexOf('fetch'));
+const NO_ACCESSES: readonly LoggedAccess[] = [];
 const BREAKPOINT: EngineStop = { kind: 'breakpoint' };
 const LIMIT: EngineStop = { kind: 'limit' };
 const INVALID: EngineStop = { kind: 'invalid-instruction' };
@@ -115,9 +125,13 @@ export class Engine {
   readonly #info: BigUint64Array;
   readonly #trace: BigUint64Array;
   readonly #code: SweptCode;
+  /** Vector and x87 registers as the engine was made. */
+  readonly #untouched: Uint8Array;
   readonly #spaces = new Set<AddressSpace>();
   readonly #breakpoints = new Set<bigint>();
   #active: AddressSpace | undefined;
+  /** Watched accesses that left the native log because of a snapshot. */
+  readonly #accesses: LoggedAccess[] = [];
   #isDisposed = false;
 
   constructor(memory: EngineMemory, registers: RegisterFile = new RegisterFile()) {
@@ -136,6 +150,8 @@ export class Engine {
       this.coverage.buffer as ArrayBuffer,
       this.#trace.buffer as ArrayBuffer,
     );
+    this.#untouched = new Uint8Array(EXTENDED_BYTES);
+    this.#native.readExtended(this.#untouched);
     this.#code = new SweptCode(this.#native, this.#memory);
   }
 
@@ -332,7 +348,12 @@ export class Engine {
 
   /** The watched accesses since the last call, in order. */
   takeAccesses(): LoggedAccess[] {
-    if (this.#words[COUNTER.ACCESSES] === 0) return [];
+    const taken = this.#accesses.splice(0);
+    if (this.#words[COUNTER.ACCESSES] !== 0) taken.push(...this.#takeNewAccesses());
+    return taken;
+  }
+
+  #takeNewAccesses(): LoggedAccess[] {
     const rows = this.#native.takeAccesses();
     const accesses: LoggedAccess[] = [];
     for (let at = 0; at < rows.length; at += 4) {
@@ -355,8 +376,14 @@ export class Engine {
 
   /** Empties the log. */
   forgetAccesses(): void {
+    if (this.#accesses.length > 0) this.#accesses.length = 0;
     this.#words[COUNTER.ACCESSES] = 0;
     this.#words[COUNTER.LOGGED_WRITES] = 0;
+  }
+
+  /** Whether the page at an offset may hold code that this engine has swept. */
+  holdsCode(offset: number): boolean {
+    return this.#code.overlaps(offset, PAGE_SIZE);
   }
 
   /** Sets the byte of each page that this engine has written since the last call; the others are left alone. */
@@ -390,11 +417,15 @@ export class Engine {
 
   /** The engine's own state; memory and address spaces are the caller's. */
   snapshot(): EngineSnapshot {
+    if (this.#words[COUNTER.ACCESSES] !== 0) this.#accesses.push(...this.#takeNewAccesses());
+    const flow = new Float64Array(FLOW_WORDS);
+    this.#native.saveFlow(flow);
     return {
       registers: this.registers.values.slice(),
       counters: this.#words.slice(),
-      vectors: this.vectors(),
-      flow: this.#native.saveFlow(),
+      extended: this.#extended(),
+      flow,
+      accesses: this.#accesses.length === 0 ? NO_ACCESSES : this.#accesses.slice(),
     };
   }
 
@@ -402,9 +433,18 @@ export class Engine {
   restore(snapshot: EngineSnapshot): void {
     this.registers.values.set(snapshot.registers);
     this.#words.set(snapshot.counters);
-    this.forgetAccesses();
-    this.#native.writeVectors(snapshot.vectors);
+    if (this.#accesses.length > 0) this.#accesses.length = 0;
+    this.#accesses.push(...snapshot.accesses);
+    if (this.#native.isExtendedUsed())
+      this.#native.writeExtended(snapshot.extended ?? this.#untouched);
     this.#native.restoreFlow(snapshot.flow);
+  }
+
+  #extended(): Uint8Array | null {
+    if (!this.#native.isExtendedUsed()) return null;
+    const bytes = new Uint8Array(EXTENDED_BYTES);
+    this.#native.readExtended(bytes);
+    return bytes;
   }
 
   /** Gives back what the engine holds; memory lives on. */

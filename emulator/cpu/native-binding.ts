@@ -51,6 +51,10 @@ export const COUNTER = {
 } as const;
 export const COUNTER_WORDS = 10;
 
+/** Sizes of what a snapshot takes of the native side; native/engine.h: kFlowWords, kExtendedBytes. */
+export const FLOW_WORDS = 9;
+export const EXTENDED_BYTES = 16 * 16 + 12 * 16;
+
 /** Bytes of the coverage map and entries of the trace ring. */
 export const COVERAGE_BYTES = 65536;
 export const TRACE_ENTRIES = 1024;
@@ -82,8 +86,12 @@ export interface NativeEngine {
   takeDirty(pages: Uint8Array): void;
   readVectors(bytes: Uint8Array): void;
   writeVectors(bytes: Uint8Array): void;
-  saveFlow(): Float64Array;
+  saveFlow(words: Float64Array): void;
   restoreFlow(words: Float64Array): void;
+  /** Whether anything has touched vector or x87 registers since the engine was made. */
+  isExtendedUsed(): boolean;
+  readExtended(bytes: Uint8Array): void;
+  writeExtended(bytes: Uint8Array): void;
   dispose(): void;
 }
 

@@ -93,6 +93,7 @@ interface MixState {
   readonly random: RandomState;
   readonly owedEois: number;
   readonly interruptible: boolean;
+  readonly settings: MixSettings;
 }
 
 export class MixGuest implements Guest {
@@ -134,6 +135,7 @@ export class MixGuest implements Guest {
       random: this.#random.state(),
       owedEois: this.#owedEois,
       interruptible: this.#interruptible,
+      settings: this.#settings,
     };
   }
 
@@ -141,6 +143,9 @@ export class MixGuest implements Guest {
     this.#random.restore(state.random);
     this.#owedEois = state.owedEois;
     this.#interruptible = state.interruptible;
+    if (state.settings !== this.#settings)
+      this.follow(state.settings.mix, state.settings.meanTicks);
+    this.#settings = state.settings;
   }
 
   /** Most halted guests are woken by a passed-through device without an exit; the rest by their own timer. */

@@ -113,6 +113,7 @@ export class Conductor {
   }
 
   #take(step: Step): void {
+    this.machine.structureChanged();
     if ('run' in step) this.#run(step.run);
     else if ('pause-devices' in step) this.#pauseDevices();
     else if ('preserve' in step) this.#preserve(step.preserve);

@@ -7,7 +7,8 @@
 import { hex, toIndex, u64 } from '../../abi/uint.js';
 import type { Engine } from '../cpu/engine.js';
 import type { AddressSpace } from '../cpu/address-space.js';
-import { leafMappings, type LeafMapping } from '../memory/page-tables.js';
+import type { Mapping } from '../cpu/port.js';
+import { leafMappings, tablePages, type LeafMapping } from '../memory/page-tables.js';
 import type { Owner, PhysicalMemory } from '../memory/physical-memory.js';
 import type { AccessKind, AccessRefusal, AddressSpacePort } from '../vmx/root/linear-memory.js';
 
@@ -19,6 +20,8 @@ interface Space {
   readonly space: AddressSpace;
   readonly mappings: readonly LeafMapping[];
   readonly generation: number;
+  /** Offsets of the pages that the walk read. */
+  readonly tables: ReadonlySet<number>;
 }
 
 /** The tables of one pCPU, walked when CR3 is loaded and kept until somebody says that tables changed. */
@@ -49,6 +52,26 @@ export class CoreAddressSpaces implements AddressSpacePort {
   /** Tables were built, changed or destroyed: they are walked again at their next use. */
   tablesChanged(): void {
     this.#generation++;
+  }
+
+  /** Changes with every tablesChanged(). */
+  get generation(): number {
+    return this.#generation;
+  }
+
+  /** Memory went back to what it was at `generation`: whether walks since then may be of other tables than it holds. */
+  isStaleAfterRestore(generation: number, changedPages: readonly number[]): boolean {
+    if (generation !== this.#generation) return true;
+    if (changedPages.length === 0) return false;
+    return [...this.#spaces.values()].some(({ tables }) =>
+      changedPages.some((page) => tables.has(page)),
+    );
+  }
+
+  /** What the engine of this core may write from now on. */
+  *writable(): Generator<Mapping> {
+    for (const { space } of this.#spaces.values())
+      for (const mapping of space.mappings) if (mapping.writable) yield mapping;
   }
 
   activate(cr3: bigint): string | null {
@@ -101,10 +124,13 @@ export class CoreAddressSpaces implements AddressSpacePort {
     if (odd !== undefined)
       return `${hex(odd.linear)} is mapped to ${hex(odd.physical)}; only identity is modelled`;
     const mappings = this.#isIsolated(cr3) ? all.flatMap((m) => this.#registeredParts(m)) : all;
+    for (const { physical, sizeBytes, writable } of mappings)
+      if (writable) this.#memory.aboutToWrite(toIndex(physical), sizeBytes);
     return {
       space: this.#engine.createAddressSpace(mappings),
       mappings: all,
       generation: this.#generation,
+      tables: new Set([...tablePages(this.#memory, cr3 & ~0xfffn)].map(toIndex)),
     };
   }
 

@@ -10,8 +10,16 @@ import type { Lane } from './lane.js';
 
 /** A debugger, as the machine sees it. */
 export interface DebugHook {
-  /** A core is about to execute: how many instructions it may, before this is asked again; at least one. */
+  /**
+   * A core is about to execute: how many instructions it may, before this is asked again; 0 pauses the handler, and this
+   * is asked once more when it goes on.
+   */
   atBoundary(lane: Lane): number;
+  /**
+   * The handler is paused, and nothing is on the stack but the loop that runs the vCPUs: here a snapshot may be taken or
+   * restored. On return whatever handler is paused then goes on.
+   */
+  paused?(lane: Lane): void;
   /** Whether the engine's stop at an address is the debugger's own breakpoint. */
   hasBreakpoint(address: bigint): boolean;
   /** The instruction behind which the core stands made an access that the debugger watches. */

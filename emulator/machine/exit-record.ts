@@ -96,6 +96,32 @@ export class ExitRecord {
     this.machineChecks = this.isMachineCheck ? 1 : 0;
   }
 
+  /** Becomes a copy of another record; a snapshot of one is a record. */
+  copyFrom(other: ExitRecord): this {
+    this.sequence = other.sequence;
+    this.reasonWord = other.reasonWord;
+    this.basic = other.basic;
+    this.failedVmentry = other.failedVmentry;
+    this.wasAttached = other.wasAttached;
+    this.tsc = other.tsc;
+    this.instructions = other.instructions;
+    this.outcome = other.outcome;
+    this.stallTicks = other.stallTicks;
+    this.waitedInstructions = other.waitedInstructions;
+    this.interposed = other.interposed;
+    this.nmis = other.nmis;
+    this.machineChecks = other.machineChecks;
+    this.hostNmis = other.hostNmis;
+    this.mayEnd = other.mayEnd;
+    this.lostFrame = other.lostFrame;
+    this.frames.clear();
+    for (const frame of other.frames) this.frames.add(frame);
+    this.strayEois = other.strayEois;
+    this.registers.set(other.registers);
+    this.#fields.set(other.#fields);
+    return this;
+  }
+
   /** The low 32 bits of a saved field. */
   low(field: SavedField): number {
     return this.#fields[2 * field]!;

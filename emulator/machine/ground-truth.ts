@@ -6,6 +6,7 @@
  */
 import { CARETAKER_TELEMETRY_REASONS } from '../../abi/telemetry.js';
 import type { Outcome } from './exit-record.js';
+import { Log, type LogMark } from './log.js';
 
 /** The outcomes in the order of struct caretaker_counters. */
 export const OUTCOMES = ['fastpath', 'routed', 'blocked'] as const satisfies readonly Outcome[];
@@ -15,6 +16,16 @@ export interface Stall {
   readonly basic: number;
   readonly tscEntry: number;
   readonly tscRelease: number;
+}
+
+/** The counts as plain data. */
+export interface GroundTruthState {
+  readonly counts: Float64Array;
+  readonly exits: number;
+  readonly entryFailures: number;
+  readonly nmis: number;
+  readonly machineChecks: number;
+  readonly stalls: LogMark<Stall>;
 }
 
 const ROWS = CARETAKER_TELEMETRY_REASONS + 1;
@@ -28,7 +39,16 @@ export class GroundTruth {
   /** NMIs and machine checks that the payload serviced, without those that were the host's. */
   nmis = 0;
   machineChecks = 0;
-  readonly stalls: Stall[] = [];
+  readonly #stalls = new Log<Stall>();
+
+  /** Every wait that is over, in order. */
+  get stalls(): readonly Stall[] {
+    return this.#stalls.items;
+  }
+
+  addStall(stall: Stall): void {
+    this.#stalls.push(stall);
+  }
 
   /** Counts the first outcome of an exit. */
   add(basic: number, outcome: Outcome): void {
@@ -44,6 +64,26 @@ export class GroundTruth {
     let sum = 0;
     for (let row = 0; row < ROWS; row++) sum += this.count(row, outcome);
     return sum;
+  }
+
+  state(): GroundTruthState {
+    return {
+      counts: this.#counts.slice(),
+      exits: this.exits,
+      entryFailures: this.entryFailures,
+      nmis: this.nmis,
+      machineChecks: this.machineChecks,
+      stalls: this.#stalls.mark(),
+    };
+  }
+
+  restore(state: GroundTruthState): void {
+    this.#counts.set(state.counts);
+    this.exits = state.exits;
+    this.entryFailures = state.entryFailures;
+    this.nmis = state.nmis;
+    this.machineChecks = state.machineChecks;
+    this.#stalls.restore(state.stalls);
   }
 }
 

@@ -11,7 +11,7 @@ import { X2APIC } from '../../abi/x2apic.js';
 import { joinHalves } from '../../abi/uint.js';
 import { VMCS_SLOT, type FieldName } from '../../abi/vmcs-fields.js';
 import { REG, type RegisterName } from '../cpu/registers.js';
-import { Random } from '../clock/random.js';
+import { Random, type RandomState } from '../clock/random.js';
 import type { GuestAction, GuestExit, GuestView } from '../guest/guest.js';
 import { endShadow, isShadowed, nextEvent, type NextEvent } from '../vmx/events.js';
 import { signalMachineCheck } from '../vmx/root/pending-events.js';
@@ -35,6 +35,14 @@ export class GuestRunner {
   constructor(machine: Machine) {
     this.#machine = machine;
     this.#random = new Random(machine.config.seed ^ 0x5eed);
+  }
+
+  state(): RandomState {
+    return this.#random.state();
+  }
+
+  restore(state: RandomState): void {
+    this.#random.restore(state);
   }
 
   /** Something is due: an event from outside, the timer, or what the guest itself planned. */
@@ -225,16 +233,16 @@ export class GuestRunner {
       case MSR.IA32_TSC_DEADLINE:
         lane.isTimerDisarmed = value === 0n;
         if (value !== 0n)
-          lane.assertInterrupt(lane.vcpu.softState.number('lvt_timer') & 0xff, lane.pcpu.now());
+          lane.interrupts.assert(lane.vcpu.softState.number('lvt_timer') & 0xff, lane.pcpu.now());
         return;
       case X2APIC.SELF_IPI:
-        lane.assertInterrupt(words[2 * REG.RAX]! & 0xff, lane.pcpu.now());
+        lane.interrupts.assert(words[2 * REG.RAX]! & 0xff, lane.pcpu.now());
         return;
       case X2APIC.ICR:
         this.#machine.count('ipisSent');
         for (const target of this.#machine.lanes) {
           if (BigInt(target.vcpu.apicId) === value >> 32n)
-            target.assertInterrupt(words[2 * REG.RAX]! & 0xff, lane.pcpu.now());
+            target.interrupts.assert(words[2 * REG.RAX]! & 0xff, lane.pcpu.now());
         }
         return;
       default:
@@ -246,7 +254,7 @@ export class GuestRunner {
     const route = this.#machine.irqRoutes.find((r) => r.hostVector === hostVector);
     const target = this.#machine.lanes.find((one) => one.id === route?.vcpuId);
     if (route !== undefined && target !== undefined)
-      target.assertInterrupt(route.guestVector, lane.pcpu.now());
+      target.interrupts.assert(route.guestVector, lane.pcpu.now());
   }
 
   #view(lane: Lane): GuestView {

@@ -2,12 +2,11 @@
  * One vCPU as the machine runs it: its core, its guest, the exit at hand, and what the invariants look at.
  *
  * Source: DESIGN ("One VM exit, as the data flows").
- * Invariant: a lane is in one phase; only the machine moves it.
+ * Invariant: a lane is in one phase; only the machine moves it. What changes in a run is in state().
  */
 import { printExitReason } from '../../abi/exit-reasons.js';
 import { CARETAKER_SOFT_STATE } from '../../abi/soft-state.js';
 import { offsetsOf } from '../../abi/layout.js';
-import { MSR } from '../../abi/msrs.js';
 import { PIN } from '../../abi/vmx-controls.js';
 import { hex, joinHalves } from '../../abi/uint.js';
 import { VMCS_SLOT } from '../../abi/vmcs-fields.js';
@@ -18,11 +17,12 @@ import type { Guest, GuestAction } from '../guest/guest.js';
 import type { Pcpu } from '../vmx/pcpu.js';
 import type { Vmcs } from '../vmx/vmcs.js';
 import { ticksPerCount, timerExpiresAt } from '../vmx/preemption-timer.js';
-import type { MsrFileState } from '../vmx/root/msr-file.js';
 import type { KvmVcpu } from '../host/kvm/vcpu.js';
 import type { PagesName } from '../host/kvm/vcpu-memory.js';
 import { AT_EXIT, ExitRecord, GENERAL_WORDS } from './exit-record.js';
-import { GroundTruth } from './ground-truth.js';
+import { GroundTruth, type GroundTruthState } from './ground-truth.js';
+import { HostStateMark, type HostStateMarkState } from './host-state-mark.js';
+import { InterruptAccount, type InterruptAccountState } from './interrupt-account.js';
 import type { MachineMemory } from './memory.js';
 import type { PlannedEvent } from './stray-events.js';
 
@@ -41,9 +41,34 @@ export type LanePhase =
   /** The payload parked the core, or the vCPU cannot go on. */
   | 'stopped';
 
-/** The guest's registers that VM exit leaves in the core. */
-const KEPT = ['CR2', 'DR0', 'DR1', 'DR2', 'DR3', 'DR6'] as const satisfies readonly RegisterName[];
-const KEPT_SLOTS = KEPT.map((name) => REG[name]);
+/** A lane as plain data; what is not in it is made once, or follows from the rest. */
+export interface LaneState extends Pick<
+  Lane,
+  | 'vcpu'
+  | 'pcpu'
+  | 'engine'
+  | 'phase'
+  | 'exit'
+  | 'action'
+  | 'actionTsc'
+  | 'timerTsc'
+  | 'waitBeganTsc'
+  | 'pollTicks'
+  | 'countedAtExit'
+  | 'poll'
+  | 'inExit'
+  | 'handlerEnd'
+  | 'isTimerDisarmed'
+> {
+  readonly guest: unknown;
+  readonly truth: GroundTruthState;
+  readonly host: HostStateMarkState;
+  readonly interrupts: InterruptAccountState;
+  readonly scripted: readonly GuestAction[];
+  readonly planned: readonly PlannedEvent[];
+  readonly accesses: readonly LoggedAccess[];
+}
+
 const NO_ACCESSES: readonly LoggedAccess[] = [];
 
 /** Byte offsets in memory of what KVM gave a vCPU. */
@@ -76,6 +101,9 @@ export class Lane {
   phase: LanePhase = 'in-kvm';
   readonly exit = new ExitRecord();
   readonly truth = new GroundTruth();
+  /** What the exit at hand must leave as it is. */
+  readonly host = new HostStateMark();
+  readonly interrupts = new InterruptAccount();
   /** What the guest is about to do, and when; null while it is not in the guest. */
   action: GuestAction | null = null;
   actionTsc = Infinity;
@@ -108,6 +136,8 @@ export class Lane {
   boundVmcs: Vmcs | null = null;
   /** Whether the payload has been entered for an exit whose outcome is not known. */
   inExit = false;
+  /** Instruction count at which the handler at hand is given up; null between two handlers. */
+  handlerEnd: number | null = null;
 
   constructor(
     vcpu: KvmVcpu,
@@ -208,73 +238,9 @@ export class Lane {
     return this.#accesses;
   }
 
-  /** Remembers what VM exit does not reload. */
-  markHostState(): void {
-    const { msrs, registers } = this.pcpu;
-    const mark = msrs.file.mark();
-    if (this.#msrBaseline === null || mark !== this.#msrMark) this.#msrBaseline = msrs.file.state();
-    this.#msrMark = mark;
-    this.#xcr0AtExit = registers.words[2 * REG.XCR0]!;
-    this.#cr8AtExit = registers.words[2 * REG.CR8]!;
-    this.#tprAtExit = this.pcpu.apic.tpr;
-    this.#apicWasEnabled = this.pcpu.apic.isEnabled;
-    for (let i = 0; i < KEPT.length; i++) {
-      this.#keptAtExit[2 * i] = registers.words[2 * KEPT_SLOTS[i]!]!;
-      this.#keptAtExit[2 * i + 1] = registers.words[2 * KEPT_SLOTS[i]! + 1]!;
-    }
-  }
-
-  /** What of it has changed, one sentence each. */
-  hostStateChanges(): readonly string[] {
-    const { msrs, registers } = this.pcpu;
-    const changes: string[] = [];
-    if (this.#msrBaseline !== null && msrs.file.changedSince(this.#msrMark)) {
-      for (const { index, before, now } of msrs.file.differencesFrom(this.#msrBaseline)) {
-        // The handler of a machine check clears MCIP; the nmi invariant sees to that.
-        if (index === MSR.IA32_MCG_STATUS && this.exit.machineChecks > 0) continue;
-        changes.push(`MSR ${hex(index)} is ${hex(now)}, the host left ${hex(before)}`);
-      }
-    }
-    if (registers.words[2 * REG.XCR0] !== this.#xcr0AtExit) changes.push('XCR0 changed');
-    if (registers.words[2 * REG.CR8] !== this.#cr8AtExit)
-      changes.push('the task priority (CR8) changed');
-    if (this.pcpu.apic.tpr !== this.#tprAtExit) changes.push("the local APIC's TPR changed");
-    if (this.pcpu.apic.isEnabled !== this.#apicWasEnabled)
-      changes.push('the local APIC was enabled or disabled');
-    for (let i = 0; i < KEPT.length; i++) {
-      const at = 2 * KEPT_SLOTS[i]!;
-      const low = registers.words[at] === this.#keptAtExit[2 * i];
-      if (!low || registers.words[at + 1] !== this.#keptAtExit[2 * i + 1])
-        changes.push(`${KEPT[i]!} changed`);
-    }
-    return changes;
-  }
-
-  /** Counts an assertion of a guest vector: at most one delivery is due for it. */
-  assertInterrupt(vector: number, tsc: number): void {
-    this.#asserted[vector]!++;
-    this.#assertedTsc[vector] = tsc;
-  }
-
-  /** Counts a delivery by VM entry. */
-  deliverInterrupt(vector: number, tsc: number): void {
-    this.#delivered[vector]!++;
-    this.#deliveredTsc[vector] = tsc;
-  }
-
-  interruptCounts(vector: number): { readonly asserted: number; readonly delivered: number } {
-    return { asserted: this.#asserted[vector]!, delivered: this.#delivered[vector]! };
-  }
-
   /** Vectors asserted after their last delivery that nothing holds any more. */
   undelivered(): readonly { readonly vector: number; readonly sinceTsc: number }[] {
-    const lost: { vector: number; sinceTsc: number }[] = [];
-    for (let vector = 32; vector < 256; vector++) {
-      const sinceTsc = this.#assertedTsc[vector]!;
-      if (sinceTsc > this.#deliveredTsc[vector]! && !this.#isPending(vector))
-        lost.push({ vector, sinceTsc });
-    }
-    return lost;
+    return this.interrupts.due().filter(({ vector }) => !this.#isPending(vector));
   }
 
   /** In the virtual IRR, posted, or being injected; the timer's while a deadline is armed or was taken back. */
@@ -338,17 +304,62 @@ export class Lane {
   #places: Places;
   #vcpu: KvmVcpu;
   readonly #accesses: LoggedAccess[] = [];
-  #msrMark = -1;
-  #msrBaseline: MsrFileState | null = null;
-  #xcr0AtExit = 0;
-  #cr8AtExit = 0;
-  #tprAtExit = 0;
-  #apicWasEnabled = false;
-  readonly #keptAtExit = new Uint32Array(2 * KEPT.length);
-  readonly #asserted = new Float64Array(256);
-  readonly #delivered = new Float64Array(256);
-  readonly #assertedTsc = new Float64Array(256);
-  readonly #deliveredTsc = new Float64Array(256);
+
+  state(): LaneState {
+    return {
+      vcpu: this.vcpu,
+      pcpu: this.pcpu,
+      engine: this.engine,
+      guest: this.guest.state(),
+      phase: this.phase,
+      exit: new ExitRecord().copyFrom(this.exit),
+      truth: this.truth.state(),
+      host: this.host.state(),
+      interrupts: this.interrupts.state(),
+      action: this.action,
+      actionTsc: this.actionTsc,
+      scripted: this.scripted.slice(),
+      planned: this.planned.slice(),
+      timerTsc: this.timerTsc,
+      waitBeganTsc: this.waitBeganTsc,
+      pollTicks: this.pollTicks,
+      countedAtExit: { ...this.countedAtExit },
+      poll: { ...this.poll, words: this.poll.words.slice() },
+      inExit: this.inExit,
+      handlerEnd: this.handlerEnd,
+      isTimerDisarmed: this.isTimerDisarmed,
+      accesses: this.#accesses.slice(),
+    };
+  }
+
+  /** Goes back to a state; which VMCS the engine answers from stays what it is until the next run. */
+  restore(state: LaneState): void {
+    this.vcpu = state.vcpu;
+    this.pcpu = state.pcpu;
+    if (this.engine !== state.engine) this.boundVmcs = null;
+    this.engine = state.engine;
+    this.guest.restore(state.guest);
+    this.phase = state.phase;
+    this.exit.copyFrom(state.exit);
+    this.truth.restore(state.truth);
+    this.host.restore(state.host);
+    this.interrupts.restore(state.interrupts);
+    this.action = state.action;
+    this.actionTsc = state.actionTsc;
+    this.scripted.splice(0, Infinity, ...state.scripted);
+    this.planned.splice(0, Infinity, ...state.planned);
+    this.timerTsc = state.timerTsc;
+    this.waitBeganTsc = state.waitBeganTsc;
+    this.pollTicks = state.pollTicks;
+    Object.assign(this.countedAtExit, state.countedAtExit);
+    const { words, ...poll } = state.poll;
+    Object.assign(this.poll, poll);
+    this.poll.words.set(words);
+    this.inExit = state.inExit;
+    this.handlerEnd = state.handlerEnd;
+    this.isTimerDisarmed = state.isTimerDisarmed;
+    this.#accesses.splice(0, Infinity, ...state.accesses);
+  }
 }
 
 const { tsc_deadline: TSC_DEADLINE, posted: POSTED } = offsetsOf<'tsc_deadline' | 'posted'>(

@@ -4,6 +4,7 @@
  * Source: DESIGN ("Invariants"): a run in which one was never exercised says so.
  * Invariant: a check is counted when its condition was evaluated, never when it was skipped.
  */
+import { Log, type LogMark } from './log.js';
 import { INVARIANT_IDS, type Finding, type InvariantId } from '../vmx/stop-reason.js';
 
 /** At most this many findings are kept in full, and the first of each invariant; the rest are counted. */
@@ -19,6 +20,13 @@ export interface InvariantResult {
   readonly detail: string;
 }
 
+/** The account as plain data. */
+export interface LedgerState {
+  readonly checked: Float64Array;
+  readonly broken: Float64Array;
+  readonly findings: LogMark<Finding>;
+}
+
 const INDEX = Object.fromEntries(INVARIANT_IDS.map((id, index) => [id, index])) as Record<
   InvariantId,
   number
@@ -27,7 +35,7 @@ const INDEX = Object.fromEntries(INVARIANT_IDS.map((id, index) => [id, index])) 
 export class Ledger {
   readonly #checked = new Float64Array(INVARIANT_IDS.length);
   readonly #broken = new Float64Array(INVARIANT_IDS.length);
-  readonly #findings: Finding[] = [];
+  readonly #findings = new Log<Finding>();
 
   /** Counts one evaluation. */
   count(id: InvariantId): void {
@@ -49,7 +57,7 @@ export class Ledger {
   }
 
   get findings(): readonly Finding[] {
-    return this.#findings;
+    return this.#findings.items;
   }
 
   /** Whether nothing broke so far. */
@@ -65,7 +73,7 @@ export class Ledger {
   results(): readonly InvariantResult[] {
     return INVARIANT_IDS.map((id, index) => {
       const broken = this.#broken[index]!;
-      const first = this.#findings.find((f) => f.invariant === id);
+      const first = this.findings.find((f) => f.invariant === id);
       const more = broken > 1 ? ` (and ${broken - 1} more)` : '';
       const checked = this.#checked[index]!;
       const detail =
@@ -78,18 +86,17 @@ export class Ledger {
     });
   }
 
-  /** Plain data for a snapshot. */
-  state(): { checked: number[]; broken: number[]; findings: Finding[] } {
+  state(): LedgerState {
     return {
-      checked: [...this.#checked],
-      broken: [...this.#broken],
-      findings: [...this.#findings],
+      checked: this.#checked.slice(),
+      broken: this.#broken.slice(),
+      findings: this.#findings.mark(),
     };
   }
 
-  restore(state: ReturnType<Ledger['state']>): void {
+  restore(state: LedgerState): void {
     this.#checked.set(state.checked);
     this.#broken.set(state.broken);
-    this.#findings.splice(0, Infinity, ...state.findings);
+    this.#findings.restore(state.findings);
   }
 }

@@ -38,6 +38,7 @@ import { MachineMemory } from './memory.js';
 import { PayloadRunner } from './payload-runner.js';
 import { GuestRunner } from './guest-runner.js';
 import { callPayload } from './payload-call.js';
+import { Snapshots, type MachineSnapshot } from './snapshot.js';
 import { Timeline } from './timeline.js';
 import { nextPollTsc, nextTscOf } from './wake.js';
 
@@ -75,6 +76,12 @@ export interface MachineConfig {
   readonly pollsEveryTime?: boolean;
 }
 
+/** The machine's own part of a snapshot. */
+export interface MachineState {
+  readonly hostTsc: number;
+  readonly steps: number;
+}
+
 export class Machine implements KvmMachine {
   readonly config: MachineConfig;
   readonly memory: PhysicalMemory;
@@ -102,9 +109,15 @@ export class Machine implements KvmMachine {
   /** What the machine counts for the report. */
   readonly evidence: Record<string, number> = {};
   readonly guests: GuestRunner;
+  /** The vCPU whose handler was paused and has not gone on: it comes before all others. */
+  paused: Lane | null = null;
   readonly #payload: PayloadRunner;
+  readonly #snapshots: Snapshots;
   #hostTsc = 0;
   #steps = 0;
+  #structureChanges = 0;
+  #activation = 0;
+  #activations = 0;
 
   constructor(config: MachineConfig) {
     this.config = config;
@@ -119,6 +132,7 @@ export class Machine implements KvmMachine {
       makeCore({ id, machine: this, engineMemory, bus, seed: config.seed }),
     );
     this.guests = new GuestRunner(this);
+    this.#snapshots = new Snapshots(this);
     this.#payload = new PayloadRunner(this);
   }
 
@@ -263,7 +277,10 @@ export class Machine implements KvmMachine {
     lane.pcpu.routingAddresses.add(found.vm.kernel.routingHandler);
     lane.phase = 'payload';
     // Up to VM entry KVM's own context is in use, so the caller waits for it.
-    this.step(lane);
+    this.#activate(() => {
+      this.step(lane);
+      while (this.paused !== null) this.#goOn(this.paused);
+    });
   }
 
   /** The gap begins: what every isolated vCPU can reach is looked at. */
@@ -276,25 +293,39 @@ export class Machine implements KvmMachine {
 
   /** Runs until `done` or until virtual time passes `limitTsc`; false when time ran out or nothing can happen any more. */
   runUntil(done: () => boolean, limitTsc: number): boolean {
-    while (!done()) {
-      const lane = this.#nextLane();
-      const laneTsc = lane === null ? Infinity : nextTscOf(lane, this.#hostTsc);
-      const eventTsc = this.events.nextTsc;
-      const tsc = Math.min(laneTsc, eventTsc);
-      if (tsc >= limitTsc) {
-        this.#hostTsc = Math.max(this.#hostTsc, limitTsc);
-        return false;
+    return this.#activate(() => {
+      for (;;) {
+        if (this.paused !== null) {
+          this.#goOn(this.paused);
+          continue;
+        }
+        if (done()) return true;
+        const lane = this.#nextLane();
+        const laneTsc = lane === null ? Infinity : nextTscOf(lane, this.#hostTsc);
+        const eventTsc = this.events.nextTsc;
+        const tsc = Math.min(laneTsc, eventTsc);
+        if (tsc >= limitTsc) {
+          this.#hostTsc = Math.max(this.#hostTsc, limitTsc);
+          return false;
+        }
+        if (tsc === Infinity) return false;
+        if (eventTsc <= laneTsc) {
+          this.#hostTsc = Math.max(this.#hostTsc, eventTsc);
+          this.events.takeDue(this.#hostTsc)!.event();
+        } else {
+          this.#hostTsc = Math.max(this.#hostTsc, laneTsc);
+          this.step(lane!);
+        }
       }
-      if (tsc === Infinity) return false;
-      if (eventTsc <= laneTsc) {
-        this.#hostTsc = Math.max(this.#hostTsc, eventTsc);
-        this.events.takeDue(this.#hostTsc)!.event();
-      } else {
-        this.#hostTsc = Math.max(this.#hostTsc, laneTsc);
-        this.step(lane!);
-      }
-    }
-    return true;
+    });
+  }
+
+  /** Shows a pause to the debugger, who may restore a snapshot; then the handler goes on that is paused now, if any. */
+  #goOn(lane: Lane): void {
+    this.debug?.paused?.(lane);
+    const { paused } = this;
+    this.paused = null;
+    if (paused !== null) this.#payload.run(paused);
   }
 
   /** Lets virtual time pass, whatever the vCPUs do meanwhile. */
@@ -407,6 +438,52 @@ export class Machine implements KvmMachine {
     }
   }
 
+  // Snapshots.
+
+  /** Everything that a run depends on from here; see snapshot.ts. */
+  snapshot(): MachineSnapshot {
+    return this.#snapshots.take();
+  }
+
+  /** Goes back to a snapshot of this machine. @throws SnapshotError SNAPSHOT_STRUCTURE, SNAPSHOT_ACTIVATION. */
+  restore(snapshot: MachineSnapshot): void {
+    this.#snapshots.restore(snapshot);
+  }
+
+  /** Changes with the structure of the host: who owns memory, which kernel there is, what was preserved. */
+  get structureEpoch(): number {
+    return this.#structureChanges + this.memory.ownerChanges;
+  }
+
+  /** What the host does now is in no snapshot: those taken before are void. */
+  structureChanged(): void {
+    this.#structureChanges++;
+  }
+
+  /** Which of the loops that run vCPUs is the innermost one; 0 for none. */
+  get activation(): number {
+    return this.#activation;
+  }
+
+  state(): MachineState {
+    return { hostTsc: this.#hostTsc, steps: this.#steps };
+  }
+
+  restoreState({ hostTsc, steps }: MachineState): void {
+    this.#hostTsc = hostTsc;
+    this.#steps = steps;
+  }
+
+  #activate<Value>(loop: () => Value): Value {
+    const outer = this.#activation;
+    this.#activation = ++this.#activations;
+    try {
+      return loop();
+    } finally {
+      this.#activation = outer;
+    }
+  }
+
   #nextLane(): Lane | null {
     let best: Lane | null = null;
     let bestTsc = Infinity;
@@ -438,6 +515,7 @@ export class Machine implements KvmMachine {
     lane.tscOffset = toIndex(vm.settings.tscOffset);
     lane.peers = () => this.lanes;
     lane.isPreserved = (address) => this.isPreserved(address);
+    this.structureChanged();
     this.lanes.push(lane);
     this.lanes.sort((a, b) => a.id - b.id);
     return lane;
@@ -448,10 +526,16 @@ export class Machine implements KvmMachine {
     const core = this.#core(pcpuId);
     lane.pcpu = core.pcpu;
     lane.engine = core.engine;
-    if (core.watched === lane.vcpu.ccb) return;
-    core.watched = lane.vcpu.ccb;
-    const page = lane.vcpu.ccb + BigInt(CARETAKER_KVM_PAGE);
-    core.engine.setWatch(page, WATCHED_READS, WATCHED_WRITES, 'block');
+    this.watch(core, lane.vcpu.ccb);
+  }
+
+  /** Watches KVM's page of a CCB on a core; 0 for that of no vCPU. */
+  watch(core: Core, ccb: bigint): void {
+    if (core.watched === ccb) return;
+    const page = BigInt(CARETAKER_KVM_PAGE);
+    if (ccb === 0n) core.engine.clearWatch(core.watched + page, CARETAKER_KVM_PAGE);
+    else core.engine.setWatch(ccb + page, WATCHED_READS, WATCHED_WRITES, 'block');
+    core.watched = ccb;
   }
 
   #core(id: number): Core {

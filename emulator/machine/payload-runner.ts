@@ -36,31 +36,36 @@ export class PayloadRunner {
     this.#machine = machine;
   }
 
-  /** Runs a lane's core until the guest is entered, KVM has it, or it waits. */
+  /** Runs a lane's core until the guest is entered, KVM has it, or it waits; or until a debugger pauses it. */
   run(lane: Lane): void {
-    const { debug } = this.#machine;
-    if (debug !== null) {
-      this.#runDebugged(lane, debug);
-      return;
-    }
     const { counters } = lane.engine;
-    const end = counters.instructions + RUN_LIMIT;
-    if (!lane.inExit) hostTakes(this.#machine, lane);
+    const isFresh = lane.handlerEnd === null;
+    lane.handlerEnd ??= counters.instructions + RUN_LIMIT;
+    if (isFresh && !lane.inExit) hostTakes(this.#machine, lane);
+    const { debug } = this.#machine;
+    const isOver =
+      debug === null
+        ? this.#run(lane, lane.handlerEnd)
+        : this.#runDebugged(lane, lane.handlerEnd, debug);
+    if (isOver) lane.handlerEnd = null;
+    else this.#machine.paused = lane;
+  }
+
+  #run(lane: Lane, end: number): true {
+    const { counters } = lane.engine;
     for (;;) {
       this.#bind(lane);
       raiseDue(this.#machine, lane);
       const limit = Math.min(end, nextPlannedAt(lane));
       const stop = lane.pcpu.run(limit - counters.instructions);
       if (stop.kind === 'instruction-limit' && limit < end) continue;
-      if (this.#handle(lane, stop) === 'over') return;
+      if (this.#handle(lane, stop) === 'over') return true;
     }
   }
 
-  /** The same with a debugger: it is asked at boundaries, and what it stopped goes on. */
-  #runDebugged(lane: Lane, debug: DebugHook): void {
+  /** The same with a debugger: it is asked at boundaries, and what it stopped goes on. False when it paused the handler. */
+  #runDebugged(lane: Lane, end: number, debug: DebugHook): boolean {
     const { counters } = lane.engine;
-    const end = counters.instructions + RUN_LIMIT;
-    if (!lane.inExit) hostTakes(this.#machine, lane);
     for (;;) {
       this.#bind(lane);
       raiseDue(this.#machine, lane);
@@ -68,7 +73,9 @@ export class PayloadRunner {
       const wasBoundary = stop === null && !lane.pcpu.routingAddresses.has(lane.rip);
       if (stop === null) {
         const left = Math.min(end, nextPlannedAt(lane)) - counters.instructions;
-        stop = lane.pcpu.run(wasBoundary ? Math.min(debug.atBoundary(lane), left) : left);
+        const wanted = wasBoundary ? debug.atBoundary(lane) : left;
+        if (wanted === 0) return false;
+        stop = lane.pcpu.run(Math.min(wanted, left));
       }
       if (stop.kind === 'watchpoint') {
         debug.watched(lane, stop.access);
@@ -79,7 +86,7 @@ export class PayloadRunner {
         (stop.kind === 'instruction-limit' && counters.instructions < end);
       if (!isDebuggers && this.#handle(lane, stop) === 'over') {
         debug.left(lane, stop, wasBoundary);
-        return;
+        return true;
       }
     }
   }
@@ -186,7 +193,7 @@ export class PayloadRunner {
 
   #delivered(lane: Lane, type: number, vector: number): void {
     if (type === INTR_TYPE.EXT_INTR) {
-      lane.deliverInterrupt(vector, lane.pcpu.now());
+      lane.interrupts.deliver(vector, lane.pcpu.now());
       this.#machine.count('interruptsDelivered');
       this.#machine.hooks.atDelivery(lane, this.#machine.ledger, vector);
     }
@@ -265,7 +272,7 @@ export class PayloadRunner {
     const now = lane.pcpu.now();
     lane.exit.stallTicks = now - lane.waitBeganTsc;
     lane.exit.waitedInstructions = lane.engine.counters.instructions - lane.exit.instructions;
-    lane.truth.stalls.push({
+    lane.truth.addStall({
       basic: lane.exit.basic,
       tscEntry: lane.waitBeganTsc,
       tscRelease: now,

@@ -5,6 +5,8 @@
  * Invariant: events are recorded in the order in which they happened on their core; a slice has a duration.
  */
 
+import { Log, type LogMark } from './log.js';
+
 /** How telling an event is; a short timeline keeps the highest. */
 export type Weight = 1 | 2 | 3;
 
@@ -36,14 +38,26 @@ export interface Phase {
   readonly tscEnd: number;
 }
 
+interface PhaseBegin {
+  readonly name: PhaseName;
+  readonly tsc: number;
+}
+
+/** A moment of the timeline. */
+export interface TimelineState {
+  readonly events: LogMark<TimelineEvent>;
+  readonly phases: LogMark<PhaseBegin>;
+  readonly slices: LogMark<ExitSlice> | null;
+}
+
 export class Timeline {
-  readonly #events: TimelineEvent[] = [];
-  readonly #phases: { readonly name: PhaseName; readonly tsc: number }[] = [];
-  readonly #slices: ExitSlice[] | null;
+  readonly #events = new Log<TimelineEvent>();
+  readonly #phases = new Log<PhaseBegin>();
+  readonly #slices: Log<ExitSlice> | null;
 
   /** With `wantsSlices` every exit is kept too. */
   constructor(wantsSlices: boolean) {
-    this.#slices = wantsSlices ? [] : null;
+    this.#slices = wantsSlices ? new Log() : null;
   }
 
   add(tsc: number, vcpu: number | null, event: string, weight: Weight = 2): void {
@@ -61,9 +75,10 @@ export class Timeline {
 
   /** Phases that lasted, in order, the last one until `tscEnd`. */
   phases(tscEnd: number): readonly Phase[] {
-    return this.#phases
+    const begins = this.#phases.items;
+    return begins
       .map(({ name, tsc }, index) => {
-        return { name, tscStart: tsc, tscEnd: this.#phases[index + 1]?.tsc ?? tscEnd };
+        return { name, tscStart: tsc, tscEnd: begins[index + 1]?.tsc ?? tscEnd };
       })
       .filter((phase) => phase.tscEnd > phase.tscStart);
   }
@@ -71,7 +86,7 @@ export class Timeline {
   /** How often a phase, or any, has begun. */
   phaseCount(name: PhaseName | null): number {
     let count = 0;
-    for (const phase of this.#phases) if (name === null || phase.name === name) count++;
+    for (const phase of this.#phases.items) if (name === null || phase.name === name) count++;
     return count;
   }
 
@@ -86,12 +101,12 @@ export class Timeline {
 
   /** Every exit, empty unless asked for. */
   get slices(): readonly ExitSlice[] {
-    return this.#slices ?? [];
+    return this.#slices?.items ?? [];
   }
 
   /** The `count` most telling events in order of time. */
   mostTelling(count: number): readonly TimelineEvent[] {
-    const sorted = [...this.#events].sort((a, b) => a.tsc - b.tsc);
+    const sorted = [...this.#events.items].sort((a, b) => a.tsc - b.tsc);
     if (sorted.length <= count) return sorted;
     const kept = new Set(
       sorted
@@ -104,5 +119,19 @@ export class Timeline {
         .map(({ index }) => index),
     );
     return sorted.filter((_, index) => kept.has(index));
+  }
+
+  state(): TimelineState {
+    return {
+      events: this.#events.mark(),
+      phases: this.#phases.mark(),
+      slices: this.#slices?.mark() ?? null,
+    };
+  }
+
+  restore({ events, phases, slices }: TimelineState): void {
+    this.#events.restore(events);
+    this.#phases.restore(phases);
+    if (slices !== null) this.#slices?.restore(slices);
   }
 }

@@ -43,12 +43,20 @@ export interface PhysicalBytes extends StructBytes {
   fill(hpa: bigint, length: number, value: number): void;
 }
 
+/** Hears of every write before it happens; an engine's when a page is mapped writable for it. */
+export interface WriteFollower {
+  beforeWrite(at: number, length: number): void;
+}
+
 export class PhysicalMemory implements PhysicalBytes {
   readonly buffer: ArrayBuffer;
   readonly bytes: Uint8Array;
   readonly sizeBytes: number;
   readonly #view: DataView;
   readonly #regions: Region[] = [];
+  #ownerChanges = 0;
+  /** Null while nobody wants to know. */
+  writeFollower: WriteFollower | null = null;
 
   /** `buffer` comes from the engine binding, page aligned, or is a plain one where no engine runs. */
   constructor(buffer: ArrayBuffer) {
@@ -77,27 +85,32 @@ export class PhysicalMemory implements PhysicalBytes {
     return this.#view.getBigUint64(this.#offset(hpa, 8), true);
   }
   writeU8(hpa: bigint, value: number): void {
-    this.#view.setUint8(this.#offset(hpa, 1), value);
+    this.#view.setUint8(this.#target(hpa, 1), value);
   }
   writeU16(hpa: bigint, value: number): void {
-    this.#view.setUint16(this.#offset(hpa, 2), value, true);
+    this.#view.setUint16(this.#target(hpa, 2), value, true);
   }
   writeU32(hpa: bigint, value: number): void {
-    this.#view.setUint32(this.#offset(hpa, 4), value, true);
+    this.#view.setUint32(this.#target(hpa, 4), value, true);
   }
   writeU64(hpa: bigint, value: bigint): void {
-    this.#view.setBigUint64(this.#offset(hpa, 8), value, true);
+    this.#view.setBigUint64(this.#target(hpa, 8), value, true);
   }
   read(hpa: bigint, length: number): Uint8Array {
     const at = this.#offset(hpa, length);
     return this.bytes.slice(at, at + length);
   }
   write(hpa: bigint, bytes: Uint8Array): void {
-    this.bytes.set(bytes, this.#offset(hpa, bytes.length));
+    this.bytes.set(bytes, this.#target(hpa, bytes.length));
   }
   fill(hpa: bigint, length: number, value: number): void {
-    const at = this.#offset(hpa, length);
+    const at = this.#target(hpa, length);
     this.bytes.fill(value, at, at + length);
+  }
+
+  /** Tells the follower of a write that does not come through here, before it happens. */
+  aboutToWrite(at: number, length: number): void {
+    if (this.writeFollower !== null && length > 0) this.writeFollower.beforeWrite(at, length);
   }
 
   /** Gives `[base, base + sizeBytes)` an owner. @throws MemoryError MEMORY_REGION_OVERLAP, MEMORY_UNALIGNED. */
@@ -121,6 +134,7 @@ export class PhysicalMemory implements PhysicalBytes {
         `region ${region.label} overlaps ${other.label}`,
       );
     }
+    this.#ownerChanges++;
     this.#regions.push(region);
     this.#regions.sort((a, b) => a.base - b.base);
   }
@@ -128,7 +142,9 @@ export class PhysicalMemory implements PhysicalBytes {
   /** Takes back the region that begins at `base`. */
   release(base: number): void {
     const at = this.#regions.findIndex((r) => r.base === base);
-    if (at >= 0) this.#regions.splice(at, 1);
+    if (at < 0) return;
+    this.#ownerChanges++;
+    this.#regions.splice(at, 1);
   }
 
   /** The region that holds `hpa`, or undefined where memory is free. */
@@ -145,9 +161,21 @@ export class PhysicalMemory implements PhysicalBytes {
     return undefined;
   }
 
+  /** How often anything was claimed or released; the owner map is what it was while this is. */
+  get ownerChanges(): number {
+    return this.#ownerChanges;
+  }
+
   /** All claimed regions in address order. */
   regions(): readonly Region[] {
     return this.#regions;
+  }
+
+  /** The offset of bytes that are about to be written. */
+  #target(hpa: bigint, length: number): number {
+    const at = this.#offset(hpa, length);
+    this.aboutToWrite(at, length);
+    return at;
   }
 
   #offset(hpa: bigint, length: number): number {

@@ -36,7 +36,7 @@ export * from './pcpu-ports.js';
 
 /** A pCPU as plain data; `current` is the region of the current VMCS, whose own state the VMCS store keeps. */
 export interface PcpuState {
-  readonly registers: readonly bigint[];
+  readonly registers: BigUint64Array;
   readonly msrs: MsrFileState;
   readonly apic: LocalApicState;
   readonly clock: VirtualClockState;
@@ -47,6 +47,10 @@ export interface PcpuState {
   readonly pendingInit: boolean;
   readonly pendingMachineCheck: boolean;
   readonly isMachineCheckRestartable: boolean;
+  readonly requestedStop: StopReason | null;
+  /** Exceptions without an instruction between them, and the count of instructions at the last. */
+  readonly exceptionsInARow: number;
+  readonly exceptionsSince: number;
   readonly vmx: {
     readonly vmxonPointer: bigint | null;
     readonly mode: VmxOperation['mode'];
@@ -207,7 +211,7 @@ export class Pcpu implements RootCpu {
 
   state(): PcpuState {
     return {
-      registers: [...this.registers.values],
+      registers: this.registers.values.slice(),
       msrs: this.msrs.file.state(),
       apic: this.apic.state(),
       clock: this.clock.state(),
@@ -218,6 +222,9 @@ export class Pcpu implements RootCpu {
       pendingInit: this.pendingInit,
       pendingMachineCheck: this.pendingMachineCheck,
       isMachineCheckRestartable: this.isMachineCheckRestartable,
+      requestedStop: this.#requestedStop,
+      exceptionsInARow: this.#exceptionsInARow,
+      exceptionsSince: this.#exceptionsSince,
       vmx: {
         vmxonPointer: this.vmx.vmxonPointer,
         mode: this.vmx.mode,
@@ -239,14 +246,13 @@ export class Pcpu implements RootCpu {
     this.pendingInit = state.pendingInit;
     this.pendingMachineCheck = state.pendingMachineCheck;
     this.isMachineCheckRestartable = state.isMachineCheckRestartable;
-    this.#requestedStop = null;
-    this.#exceptionsSince = -1;
+    this.#requestedStop = state.requestedStop;
+    this.#exceptionsInARow = state.exceptionsInARow;
+    this.#exceptionsSince = state.exceptionsSince;
     const { vmxonPointer, mode, current } = state.vmx;
-    Object.assign(this.vmx, {
-      vmxonPointer,
-      mode,
-      current: current === null ? null : vmcsAt(current),
-    });
+    this.vmx.vmxonPointer = vmxonPointer;
+    this.vmx.mode = mode;
+    this.vmx.current = current === null ? null : vmcsAt(current);
     this.#space.forget();
   }
 

@@ -55,6 +55,9 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
                         InstanceMethod<&NativeEngine::set_breakpoint>("setBreakpoint"),
                         InstanceMethod<&NativeEngine::save_flow>("saveFlow"),
                         InstanceMethod<&NativeEngine::restore_flow>("restoreFlow"),
+                        InstanceMethod<&NativeEngine::is_extended_used>("isExtendedUsed"),
+                        InstanceMethod<&NativeEngine::read_extended>("readExtended"),
+                        InstanceMethod<&NativeEngine::write_extended>("writeExtended"),
                         InstanceMethod<&NativeEngine::bind_vmcs>("bindVmcs"),
                         InstanceMethod<&NativeEngine::unbind_vmcs>("unbindVmcs"),
                         InstanceMethod<&NativeEngine::set_slot_table>("setSlotTable"),
@@ -152,10 +155,12 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
   void remove_code(const Napi::CallbackInfo& info) {
     guard([&] { engine().remove_code(address(info[0]), address(info[1])); });
   }
-  Napi::Value save_flow(const Napi::CallbackInfo&) {
-    auto words = Napi::Float64Array::New(Env(), Engine::kFlowWords);
-    engine().save_flow(words.Data());
-    return words;
+  void save_flow(const Napi::CallbackInfo& info) {
+    const auto words = info[0].As<Napi::Float64Array>();
+    if (words.ElementLength() != Engine::kFlowWords) {
+      throw Napi::RangeError::New(Env(), "not the flow of an engine");
+    }
+    guard([&] { engine().save_flow(const_cast<double*>(words.Data())); });
   }
   void restore_flow(const Napi::CallbackInfo& info) {
     const auto words = info[0].As<Napi::Float64Array>();
@@ -163,6 +168,23 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
       throw Napi::RangeError::New(Env(), "not the flow of an engine");
     }
     engine().restore_flow(words.Data());
+  }
+  Napi::Value is_extended_used(const Napi::CallbackInfo&) {
+    return guard([&] { return Napi::Boolean::New(Env(), engine().is_extended_used()); });
+  }
+  void read_extended(const Napi::CallbackInfo& info) {
+    auto bytes = info[0].As<Napi::Uint8Array>();
+    if (bytes.ElementLength() != Engine::kExtendedBytes) {
+      throw Napi::RangeError::New(Env(), "not an engine's extended state");
+    }
+    guard([&] { engine().read_extended(bytes.Data()); });
+  }
+  void write_extended(const Napi::CallbackInfo& info) {
+    const auto bytes = info[0].As<Napi::Uint8Array>();
+    if (bytes.ElementLength() != Engine::kExtendedBytes) {
+      throw Napi::RangeError::New(Env(), "not an engine's extended state");
+    }
+    guard([&] { engine().write_extended(bytes.Data()); });
   }
   void set_breakpoint(const Napi::CallbackInfo& info) {
     guard([&] {

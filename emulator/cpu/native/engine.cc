@@ -134,6 +134,7 @@ Engine::Outcome Engine::step_over_breakpoint() {
 }
 
 Stop Engine::step_native() {
+  is_extended_used_ = true;
   executed_ = static_cast<uint64_t>(shared_.counters[slot::kInstructions]);
   blocks_ = static_cast<uint64_t>(shared_.counters[slot::kBlocks]);
   stores_ = static_cast<uint64_t>(shared_.counters[slot::kStores]);
@@ -413,8 +414,11 @@ void Engine::retire_current(uint64_t rip, bool is_whole) {
   }
   previous_range_ = range;
   previous_end_ = end;
-  // The model may execute the instruction at RIP itself and go on behind it.
-  previous_resume_ = end < block_.end ? range->next_boundary(end) : end;
+  // The model may execute the instruction at RIP itself and go on behind it; so does a run that begins behind the filler
+  // of an in-line site.
+  const bool is_filler =
+      end < range->size && (range->at(end).flags & (kResume | kBoundary)) == kResume;
+  previous_resume_ = end < block_.end || is_filler ? range->next_boundary(end) : end;
   block_.range = nullptr;
 }
 
@@ -460,39 +464,6 @@ void Engine::forget_exception(int32_t* error_code) {
   const int32_t none = -1;
   std::memcpy(bytes + layout.old_exception, &none, sizeof none);
   check(uc_context_restore(uc_, context_), "uc_context_restore");
-}
-
-void Engine::read_vectors(uint8_t* bytes) {
-  for (int index = 0; index < 16; index++) {
-    check(uc_reg_read(uc_, UC_X86_REG_XMM0 + index, bytes + 16 * index), "uc_reg_read");
-  }
-}
-
-void Engine::write_vectors(const uint8_t* bytes) {
-  for (int index = 0; index < 16; index++) {
-    check(uc_reg_write(uc_, UC_X86_REG_XMM0 + index, bytes + 16 * index), "uc_reg_write");
-  }
-}
-
-void Engine::save_flow(double* words) const {
-  words[0] = previous_range_ == nullptr ? -1 : previous_range_->ordinal;
-  words[1] = static_cast<double>(previous_end_);
-  words[2] = static_cast<double>(previous_resume_);
-  words[3] = previous_location_;
-  // Addresses of code are small: an inline site lies in model memory.
-  words[4] = inline_resume_ == UINT64_MAX ? -1 : static_cast<double>(inline_resume_);
-}
-
-void Engine::restore_flow(const double* words) {
-  previous_range_ = nullptr;
-  for (const auto& range : ranges_) {
-    if (static_cast<double>(range->ordinal) == words[0]) previous_range_ = range.get();
-  }
-  previous_end_ = static_cast<uint64_t>(words[1]);
-  previous_resume_ = static_cast<uint64_t>(words[2]);
-  previous_location_ = static_cast<uint32_t>(words[3]);
-  inline_resume_ = words[4] < 0 ? UINT64_MAX : static_cast<uint64_t>(words[4]);
-  skipped_breakpoint_ = UINT64_MAX;
 }
 
 // ---- address spaces ---------------------------------------------------------------------------------------------

@@ -105,10 +105,15 @@ class Engine {
 
   // Marks each page written since the last call, in any address space.
   void take_dirty(uint8_t* page_flags);
-  // Where the flow of blocks stands, for a snapshot: kFlowWords numbers.
-  static constexpr size_t kFlowWords = 5;
+  // engine-snapshot.cc. Where the flow of blocks stands: kFlowWords numbers.
+  static constexpr size_t kFlowWords = 9;
   void save_flow(double* words) const;
   void restore_flow(const double* words);
+  // XMM0 to XMM15, then x87 and MXCSR; as they were made while nothing used them.
+  static constexpr size_t kExtendedBytes = 16 * 16 + 12 * 16;
+  bool is_extended_used() const { return is_extended_used_; }
+  void read_extended(uint8_t* bytes);
+  void write_extended(const uint8_t* bytes);
   void read_vectors(uint8_t* bytes);
   void write_vectors(const uint8_t* bytes);
 
@@ -208,6 +213,7 @@ class Engine {
   uc_engine* uc_ = nullptr;
   uc_context* context_ = nullptr;
   bool is_2_0_;
+  bool is_extended_used_ = false;
   TableArena arena_;
   std::unique_ptr<PageTables> empty_;
   std::unordered_map<uint32_t, std::unique_ptr<PageTables>> spaces_;

@@ -34,6 +34,14 @@ import { STACK_BYTES, type VcpuMemory } from './vcpu-memory.js';
 /** Where a vCPU is in its life. */
 export type VcpuState = 'created' | 'running' | 'in-kvm' | 'detached' | 'adopting' | 'dead';
 
+/** What running a vCPU changes in it; the rest changes with the structure of the host. */
+export interface KvmVcpuState extends Pick<
+  KvmVcpu,
+  'state' | 'pcpu' | 'kernelStack' | 'vmcsRegion' | 'stopRequested'
+> {
+  readonly mapped: readonly bigint[];
+}
+
 /** The byte that an unused part of the payload's stack holds, so that its deepest use can be read off. */
 export const STACK_PATTERN = 0x5a;
 
@@ -150,6 +158,17 @@ export class KvmVcpu {
   /** Whether the flag says KVM_ATTACHED. */
   get isAttached(): boolean {
     return this.ccbView.number('attach_state') === CARETAKER_ATTACH_STATE.KVM_ATTACHED;
+  }
+
+  snapshot(): KvmVcpuState {
+    const { state, pcpu, kernelStack, vmcsRegion, stopRequested } = this;
+    return { state, pcpu, kernelStack, vmcsRegion, stopRequested, mapped: [...this.mapped] };
+  }
+
+  restore({ mapped, ...rest }: KvmVcpuState): void {
+    Object.assign(this, rest);
+    this.mapped.clear();
+    for (const page of mapped) this.mapped.add(page);
   }
 
   /** What the payload reports of itself. */

@@ -66,7 +66,7 @@ export function interrupts(): Invariant {
 
     atDelivery(lane: Lane, ledger: Ledger, vector: number): void {
       if (vector < FIRST_VECTOR) return;
-      const { asserted, delivered } = lane.interruptCounts(vector);
+      const { asserted, delivered } = lane.interrupts.counts(vector);
       ledger.expect(
         ID,
         delivered <= asserted,
@@ -74,6 +74,13 @@ export function interrupts(): Invariant {
         () =>
           `vCPU ${lane.id}: vector ${vector} delivered ${delivered} times, asserted ${asserted} times`,
       );
+    },
+
+    state: () => new Map([...inServiceAtExit].map(([id, words]) => [id, words.slice()])),
+    restore: (state) => {
+      inServiceAtExit.clear();
+      for (const [id, words] of state as typeof inServiceAtExit)
+        inServiceAtExit.set(id, words.slice());
     },
 
     atGap: nothingLost,

@@ -34,6 +34,7 @@ export interface Invariant {
   readonly atDelivery?: (lane: Lane, ledger: Ledger, vector: number) => void;
   /** The run is over. */
   readonly atEnd?: (lane: Lane, ledger: Ledger) => void;
-  state?(): unknown;
-  restore?(state: unknown): void;
+  /** What it remembers between two hooks, as data that nobody changes; an invariant that remembers has both. */
+  readonly state?: () => unknown;
+  readonly restore?: (state: unknown) => void;
 }

@@ -31,6 +31,15 @@ export function time(): Invariant {
     holdsWhen:
       "the guest's TSC never goes backwards, and VM entry never forgets a deadline that it holds",
 
+    state: () => [new Map(lastSeen), new Map(deadlineAtExit)],
+    restore: (state) => {
+      const [seen, deadlines] = state as [typeof lastSeen, typeof deadlineAtExit];
+      lastSeen.clear();
+      deadlineAtExit.clear();
+      for (const [id, tsc] of seen) lastSeen.set(id, tsc);
+      for (const [id, tsc] of deadlines) deadlineAtExit.set(id, tsc);
+    },
+
     atExit(lane: Lane): void {
       deadlineAtExit.set(lane.id, lane.deadlineTsc());
     },

@@ -13,9 +13,10 @@ import type { MsrDefinition } from './msr-table.js';
 /** A moment in the life of an MSR file. */
 export type MsrMark = number;
 
-/** All values at one moment, in the order of the table. */
+/** All values at one moment, in the order of the table, and what mark() gave then. */
 export interface MsrFileState {
-  readonly values: readonly bigint[];
+  readonly values: BigUint64Array;
+  readonly mark: MsrMark;
 }
 
 /** An MSR that does not hold the value it had. */
@@ -87,11 +88,13 @@ export class MsrFile implements MsrPort {
   }
 
   state(): MsrFileState {
-    return { values: [...this.#values] };
+    return { values: this.#values.slice(), mark: this.#changes };
   }
 
+  /** Goes back to a state; marks that are older than it hold good again. */
   restore(state: MsrFileState): void {
-    state.values.forEach((value, slot) => this.#store(slot, value));
+    this.#values.set(state.values);
+    this.#changes = state.mark;
   }
 
   /** A file with the given rows and the values of `state`. */

@@ -50,9 +50,8 @@ export class VectorSet {
   }
 
   restore(words: readonly number[]): void {
-    this.clear();
-    for (let vector = 0; vector < 256; vector++) {
-      if ((words[vector >>> 5]! & (1 << (vector & 31))) !== 0) this.add(vector);
-    }
+    this.#words.set(words);
+    this.#count = 0;
+    for (let rest of this.#words) for (; rest !== 0; rest &= rest - 1) this.#count++;
   }
 }

@@ -1,7 +1,8 @@
 /** Every suite that must hold on each libunicorn. */
 import { exactCount } from './exact-count.js';
 import { inlineSites } from './inline-sites.js';
+import { snapshots } from './snapshots.js';
 import { unicornTraps } from './unicorn-traps.js';
 import { watchAndBreak } from './watch-and-break.js';
 
-export const all = [unicornTraps, exactCount, inlineSites, watchAndBreak];
+export const all = [unicornTraps, exactCount, inlineSites, watchAndBreak, snapshots];

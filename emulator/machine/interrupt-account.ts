@@ -1,0 +1,54 @@
+/**
+ * Assertions and deliveries of one vCPU's interrupts, by vector: what the interrupts invariant reckons with.
+ *
+ * Source: CONTRACT ("What the payload handles"): at least one delivery after the last assertion, at most one each.
+ * Invariant: an assertion is counted where it arises, a delivery at VM entry.
+ */
+const VECTORS = 256;
+/** Vectors below are exceptions. */
+const FIRST_INTERRUPT = 32;
+
+/** The account as plain data: asserted, delivered, and the TSC of the last of each, a row of vectors after another. */
+export type InterruptAccountState = Float64Array;
+
+export class InterruptAccount {
+  readonly #rows = new Float64Array(4 * VECTORS);
+  readonly #asserted = this.#rows.subarray(0, VECTORS);
+  readonly #delivered = this.#rows.subarray(VECTORS, 2 * VECTORS);
+  readonly #assertedTsc = this.#rows.subarray(2 * VECTORS, 3 * VECTORS);
+  readonly #deliveredTsc = this.#rows.subarray(3 * VECTORS);
+
+  /** Counts an assertion of a guest vector: at most one delivery is due for it. */
+  assert(vector: number, tsc: number): void {
+    this.#asserted[vector]!++;
+    this.#assertedTsc[vector] = tsc;
+  }
+
+  /** Counts a delivery by VM entry. */
+  deliver(vector: number, tsc: number): void {
+    this.#delivered[vector]!++;
+    this.#deliveredTsc[vector] = tsc;
+  }
+
+  counts(vector: number): { readonly asserted: number; readonly delivered: number } {
+    return { asserted: this.#asserted[vector]!, delivered: this.#delivered[vector]! };
+  }
+
+  /** Vectors asserted after their last delivery, and when. */
+  due(): readonly { readonly vector: number; readonly sinceTsc: number }[] {
+    const due: { vector: number; sinceTsc: number }[] = [];
+    for (let vector = FIRST_INTERRUPT; vector < VECTORS; vector++) {
+      const sinceTsc = this.#assertedTsc[vector]!;
+      if (sinceTsc > this.#deliveredTsc[vector]!) due.push({ vector, sinceTsc });
+    }
+    return due;
+  }
+
+  state(): InterruptAccountState {
+    return this.#rows.slice();
+  }
+
+  restore(state: InterruptAccountState): void {
+    this.#rows.set(state);
+  }
+}

@@ -1,0 +1,3 @@
+import { snapshots } from './suites/snapshots.js';
+
+snapshots();
