@@ -17,6 +17,7 @@ import type { Answer } from './answers.js';
 import { baseVmcs } from './base-vmcs.js';
 import { knownDifference, type KnownDifference } from './known-differences.js';
 import { modelPcpu, withVmcs } from './model.js';
+import type { ENTER } from './program.js';
 import type { SecondMachine } from './second-machine.js';
 
 const OUTCOME_FIELDS: readonly FieldName[] = ['VM_EXIT_REASON', 'EXIT_QUALIFICATION'];
@@ -32,6 +33,8 @@ export interface Attempt {
   /** What differs from the base VMCS. */
   readonly overrides: VmcsDescription;
   readonly memory: readonly (readonly [hpa: bigint, value: bigint])[];
+  /** VMLAUNCH where it does not say. */
+  readonly how?: keyof typeof ENTER;
 }
 
 /** How an attempt came out; `differs` is a difference that nothing explains. */
@@ -78,9 +81,9 @@ export function trySecond(machine: SecondMachine, attempts: readonly Attempt[]):
     attempts.length,
     OUTCOME_FIELDS,
     (program, index) => {
-      const { overrides, memory } = attempts[index]!;
+      const { overrides, memory, how = 'launch' } = attempts[index]!;
       for (const [hpa, value] of memory) program.values(hpa, value);
-      program.region().vmwrite(overrides).enter();
+      program.region().vmwrite(overrides).enter(how);
       for (const [hpa] of memory) program.values(hpa, 0n);
     },
     (program) => program.base(baseVmcs(machine.capabilities)).registers(),
@@ -129,6 +132,7 @@ export function holdAgainst(
   for (const [hpa, value] of attempt.memory) pcpu.memory.writeU64(hpa, value);
   const vmcs = withVmcs(pcpu, { ...baseVmcs(capabilities), ...attempt.overrides });
   const broken = brokenRules(vmcs, pcpu);
+  pcpu.blocking.movSs = attempt.how === 'movss';
   const model = textOf(vmEntry(pcpu, vmcs, 'launch'));
   const { rule } = attempt;
   // Both machines are in IA-32e mode at VM entry.
@@ -147,10 +151,11 @@ function explain(broken: readonly EntryRule[], second: Outcome): KnownDifference
   if (known === undefined) return null;
   if (second.startsWith('machine stopped') || second === known.answers) return known;
   const next = broken.find((rule) => knownDifference(rule) === undefined);
-  return second === ruleText(next) ? known : null;
+  return second === outcomeOfRule(next) ? known : null;
 }
 
-function ruleText(rule: EntryRule | undefined): Outcome {
+/** How an entry ends that a rule refuses; without one it is accepted. */
+export function outcomeOfRule(rule: EntryRule | undefined): Outcome {
   if (rule === undefined) return 'entered';
   const { result } = rule;
   return result.kind === 'vmfail'

@@ -7,7 +7,12 @@ import { HarnessError } from '../../abi/errors.js';
 
 /** Why there is no answer. */
 export type ConformErrorCode =
-  'BOCHS_MISSING' | 'BOCHS_TIMEOUT' | 'BOCHS_BROKEN' | 'ROM_BUILD_FAILED' | 'ANSWER_MALFORMED';
+  | 'BOCHS_MISSING'
+  | 'BOCHS_TIMEOUT'
+  | 'BOCHS_BROKEN'
+  | 'ROM_BUILD_FAILED'
+  | 'ANSWER_MALFORMED'
+  | 'PEER_CASE';
 
 /** An error of the second machine or of what goes to it. */
 export class ConformError extends HarnessError<ConformErrorCode> {}

@@ -17,7 +17,7 @@ import { execute } from '../vmx/vmx-instructions.js';
 import { LAYOUT } from './layout.js';
 
 /** Enough for the pages that descriptions name. */
-const MODEL_MEMORY_BYTES = 0x10_0000;
+const MODEL_MEMORY_BYTES = 0x4_0000;
 
 /** A pCPU of the model, and the MSR values that it holds. */
 export interface ModelPcpu extends VmxPcpu {

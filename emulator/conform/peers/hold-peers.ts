@@ -1,0 +1,185 @@
+/**
+ * Executes the peers' cases: on the model as KVM sees a processor, and on both machines with the second one's processor.
+ *
+ * Invariant: a row is held when every attempt of it ends on the model as the peer says, and the two machines differ in none
+ * of them but by a known difference; what the second machine does not offer is judged on the model alone.
+ */
+import { DEFAULT_CAPABILITIES, type VmxCapabilities } from '../../vmx/capabilities.js';
+import { baseVmcs } from '../base-vmcs.js';
+import {
+  bucketOf,
+  holdAgainst,
+  outcomeOfRule,
+  trySecond,
+  type Attempt,
+  type AttemptResult,
+} from '../entry-rows.js';
+import type { ExitResult } from '../exits.js';
+import type { SecondMachine } from '../second-machine.js';
+import { LIVEUPDATE_ROWS } from './liveupdate.js';
+import { CONTROL_ROWS } from './kvm-unit-tests-controls.js';
+import { EXIT_ROWS } from './kvm-unit-tests-exits.js';
+import { GUEST_ROWS } from './kvm-unit-tests-guest.js';
+import { HOST_ROWS } from './kvm-unit-tests-host.js';
+import type { PeerAttempt, PeerRow } from './peer-row.js';
+
+/** Every case of the peers', by list. */
+export const PEER_LISTS = {
+  controls: CONTROL_ROWS,
+  hostState: HOST_ROWS,
+  guestState: GUEST_ROWS,
+  exits: EXIT_ROWS,
+  liveupdate: LIVEUPDATE_ROWS,
+} as const satisfies Readonly<Record<string, readonly PeerRow[]>>;
+
+/** The name of a list. */
+export type PeerList = keyof typeof PEER_LISTS;
+
+/** How a list came out. */
+export interface PeerTally {
+  rows: number;
+  held: number;
+  /** Rows that nothing here holds; each says why. */
+  open: number;
+  /** VM entries that the held rows are made of. */
+  attempts: number;
+}
+
+/** A row that is not held although something holds it. */
+export interface PeerFailure {
+  readonly list: PeerList;
+  readonly row: PeerRow;
+  readonly what: string;
+  readonly model: string;
+  readonly peer: string;
+}
+
+/** What all lists came to. */
+export interface PeerReport {
+  readonly tallies: Readonly<Record<PeerList, PeerTally>>;
+  readonly failures: readonly PeerFailure[];
+  /** Attempts that the two machines end differently for a known reason. */
+  readonly known: readonly AttemptResult[];
+}
+
+/** Executes every row; without a second machine on the model alone, and VM exits by their titles. */
+export function holdPeers(
+  machine: SecondMachine | null,
+  exits: readonly Pick<ExitResult, 'title' | 'differences'>[],
+  lists: Readonly<Partial<Record<PeerList, readonly PeerRow[]>>> = PEER_LISTS,
+): PeerReport {
+  const failures: PeerFailure[] = [];
+  const known: AttemptResult[] = [];
+  const named = Object.entries(lists) as [PeerList, readonly PeerRow[]][];
+  const tallies = named.map(([list, rows]) => {
+    const tally: PeerTally = { rows: rows.length, held: 0, open: 0, attempts: 0 };
+    for (const row of rows) {
+      if (row.holder.kind === 'none') {
+        tally.open++;
+        continue;
+      }
+      const found = hold(row, machine, exits, known);
+      tally.attempts += found.attempts;
+      if (found.failures.length === 0) tally.held++;
+      failures.push(...found.failures.map((one) => ({ list, row, ...one })));
+    }
+    return [list, tally] as const;
+  });
+  return { tallies: Object.fromEntries(tallies) as Record<PeerList, PeerTally>, failures, known };
+}
+
+type Failure = Pick<PeerFailure, 'what' | 'model' | 'peer'>;
+
+function hold(
+  row: PeerRow,
+  machine: SecondMachine | null,
+  exits: readonly Pick<ExitResult, 'title' | 'differences'>[],
+  known: AttemptResult[],
+): { attempts: number; failures: Failure[] } {
+  const { holder } = row;
+  switch (holder.kind) {
+    case 'none':
+      return { attempts: 0, failures: [] };
+    case 'exits':
+      return { attempts: 0, failures: holder.cases.flatMap((title) => exitFailure(title, exits)) };
+    case 'host':
+      return { attempts: 0, failures: hostFailure(holder.run) };
+    case 'entry': {
+      const make = (capabilities: VmxCapabilities): readonly PeerAttempt[] =>
+        holder.attempts(baseVmcs(capabilities), capabilities);
+      const ours = make(DEFAULT_CAPABILITIES);
+      const failures = ours.flatMap((attempt) => modelFailure(attempt));
+      if (machine !== null)
+        failures.push(...secondFailures(machine, make(machine.capabilities), known));
+      return { attempts: ours.length, failures };
+    }
+  }
+}
+
+function attemptOf({ overrides, memory = [], how }: PeerAttempt): Attempt {
+  return { title: '', overrides, memory, ...(how === undefined ? {} : { how }) };
+}
+
+/** How the model ends what the peer tries on a processor that offers everything. */
+function modelFailure(attempt: PeerAttempt): Failure[] {
+  const { overrides, refusedBy, ends } = attempt;
+  const { model, broken } = holdAgainst(DEFAULT_CAPABILITIES, attemptOf(attempt), '');
+  const what = describe(attempt);
+  if (ends !== undefined) return model === ends ? [] : [{ what, model, peer: ends }];
+  const [first] = broken;
+  const expected = outcomeOfRule(first);
+  if (model !== expected) return [{ what, model, peer: expected }];
+  // A guest state that is broken on purpose keeps legal controls from running a guest.
+  const isPurpose = overrides.GUEST_RFLAGS === 0n && first?.group === 'guest-state';
+  const ours = first === undefined || isPurpose ? 'accepted' : first.rule;
+  const peer = refusedBy ?? 'accepted';
+  return ours === peer ? [] : [{ what, model: ours, peer }];
+}
+
+function secondFailures(
+  machine: SecondMachine,
+  attempts: readonly PeerAttempt[],
+  known: AttemptResult[],
+): Failure[] {
+  const tried = attempts.map(attemptOf);
+  const second = trySecond(machine, tried);
+  return tried.flatMap((attempt, i): Failure[] => {
+    const result = holdAgainst(machine.capabilities, attempt, second[i]!);
+    const bucket = bucketOf(result);
+    if (bucket === 'known') known.push(result);
+    if (bucket !== 'differs') return [];
+    return [
+      {
+        what: `${describe(attempts[i]!)} on the second machine`,
+        model: result.model,
+        peer: result.second,
+      },
+    ];
+  });
+}
+
+function exitFailure(
+  title: string,
+  exits: readonly Pick<ExitResult, 'title' | 'differences'>[],
+): Failure[] {
+  const found = exits.find((one) => one.title === title);
+  if (found === undefined) return [{ what: title, model: 'no such case', peer: 'held' }];
+  const bad = found.differences.filter(({ known }) => known === null);
+  return bad.map(({ what, model, second }) => ({ what: `${title}: ${what}`, model, peer: second }));
+}
+
+function hostFailure(run: () => void): Failure[] {
+  try {
+    run();
+    return [];
+  } catch (error) {
+    const model = error instanceof Error ? error.message : String(error);
+    return [{ what: 'the host', model, peer: 'held' }];
+  }
+}
+
+function describe({ overrides }: PeerAttempt): string {
+  return Object.entries(overrides)
+    .map(([field, value]) => `${field}=0x${value.toString(16)}`)
+    .join(' ');
+}

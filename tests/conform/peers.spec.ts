@@ -1,0 +1,78 @@
+/** The cases of kvm-unit-tests and of Linux's live update selftests, each held by something that is executed here. */
+import { describe, expect, it } from 'vitest';
+import { EXIT_CASES, compareExits } from '../../emulator/conform/exits.js';
+import { PEER_LISTS, holdPeers, type PeerReport } from '../../emulator/conform/peers/hold-peers.js';
+import { SecondMachine } from '../../emulator/conform/second-machine.js';
+import { ENTRY_RULES, forgetRule } from '../../emulator/vmx/entry-checks/evaluate.js';
+import { BOCHS, HAS_BOCHS } from './bochs-here.js';
+
+const UNTRIED = EXIT_CASES.map(({ title }) => ({ title, differences: [] }));
+const told = ({ failures }: PeerReport): string[] =>
+  failures.map(({ row, what, model, peer }) => `${row.test}: ${what}: ${model}, not ${peer}`);
+
+describe('the peers’ lists', () => {
+  const rows = Object.values(PEER_LISTS).flat();
+
+  it('name their source, and no case twice', () => {
+    const names = rows.map(({ source, test }) => `${source} ${test}`);
+    expect(new Set(names).size).toBe(names.length);
+    for (const { source } of rows) {
+      expect(source).toMatch(
+        /^(kvm-unit-tests x86|linux tools\/testing\/selftests\/liveupdate)\/\w+\.c$/,
+      );
+    }
+  });
+
+  it('say why for each case that nothing here holds', () => {
+    for (const { holder } of rows) {
+      if (holder.kind === 'none') expect(holder.why.length).toBeGreaterThan(20);
+    }
+  });
+
+  it('are held by the model, every case that something holds', () => {
+    const report = holdPeers(null, UNTRIED);
+    expect(told(report)).toEqual([]);
+    for (const { rows: count, held, open } of Object.values(report.tallies)) {
+      expect(held + open).toBe(count);
+    }
+  });
+
+  it.each([
+    [
+      'hostState',
+      'test_load_host_pat',
+      'if load IA32_PAT is 1, each of its bytes must be 0, 1, 4, 5, 6 or 7',
+      'host-state',
+    ],
+    ['controls', 'test_nmi_ctrls', 'if NMI exiting is 0, virtual NMIs must be 0', 'controls'],
+    [
+      'guestState',
+      'test_guest_dr7',
+      'if load debug controls is 1, bits 63:32 of GUEST_DR7 must be 0',
+      'guest-state',
+    ],
+  ] as const)('%s: %s is not held when the model forgets its rule', (list, test, text, group) => {
+    const rule = ENTRY_RULES.find((one) => one.rule === text && one.group === group)!;
+    const only = { [list]: PEER_LISTS[list].filter((row) => row.test === test) };
+    expect(holdPeers(null, [], only).failures).toEqual([]);
+    const remember = forgetRule(rule);
+    const { failures } = holdPeers(null, [], only);
+    remember();
+    expect(failures.length).toBeGreaterThan(0);
+  });
+
+  it('are not held where our case of an exit is missing', () => {
+    const without = UNTRIED.filter(({ title }) => title !== 'CPUID');
+    expect(told(holdPeers(null, without, { exits: PEER_LISTS.exits }))).toEqual([
+      'insn_table: CPUID: CPUID: no such case, not held',
+    ]);
+  });
+});
+
+describe.skipIf(!HAS_BOCHS)(`the peers’ lists ${BOCHS}`, () => {
+  it('are held on both machines', () => {
+    const machine = new SecondMachine();
+    const report = holdPeers(machine, compareExits(machine));
+    expect(told(report)).toEqual([]);
+  }, 300_000);
+});
