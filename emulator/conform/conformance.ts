@@ -16,12 +16,13 @@ import { bitAttempts, mixedAttempts } from './entry-variants.js';
 import { compareExits, type ExitResult } from './exits.js';
 import { compareSequences, type SequenceResult } from './instructions.js';
 import { comparePayload, type PayloadResult } from './payload/payload.js';
+import { holdPeers, type PeerReport, type PeerTally } from './peers/hold-peers.js';
 import type { SecondMachine } from './second-machine.js';
 import { randomSequences, systematicSequences } from './sequences.js';
 
 /** Something on which the machines do not agree. */
 export interface ReportedDifference {
-  readonly kind: 'row' | 'exit' | 'instruction' | 'payload';
+  readonly kind: 'row' | 'exit' | 'instruction' | 'payload' | 'peer';
   readonly title: string;
   readonly what: string;
   readonly model: string;
@@ -57,6 +58,8 @@ export interface ConformanceReport {
   readonly payload: PayloadTally;
   /** Checks of VM entry, one bad VMCS a row. */
   readonly rows: Tally;
+  /** The cases of kvm-unit-tests and of Linux's live update selftests, by list. */
+  readonly peers: PeerReport['tallies'];
   /** VMCSs with single bits turned over and mixtures of rows. */
   readonly variants: Tally;
   /** Instruction sequences. */
@@ -92,7 +95,10 @@ export function conformance(
   onProgress('checks of VM entry');
   const rows = tally(compareEntries(machine, rowAttempts(capabilities)), differences);
   onProgress('VM exits');
-  const exits = exitTally(compareExits(machine), differences);
+  const exitResults = compareExits(machine);
+  const exits = exitTally(exitResults, differences);
+  onProgress('the cases of kvm-unit-tests and of the live update selftests');
+  const peers = peerTallies(holdPeers(machine, exitResults), differences);
   onProgress('mixtures of checks');
   const variants = tally(
     compareEntries(machine, mixedAttempts(capabilities, MIXTURES, random)),
@@ -124,6 +130,7 @@ export function conformance(
     payload,
     exits,
     rows,
+    peers,
     variants,
     instructions,
     boots: machine.boots,
@@ -181,6 +188,24 @@ function payloadTally(result: PayloadResult, differences: ReportedDifference[]):
     agree: result.values - found.length,
     known: found.filter(({ known }) => known !== null).length,
   };
+}
+
+function peerTallies(
+  { tallies, failures }: PeerReport,
+  differences: ReportedDifference[],
+): PeerReport['tallies'] {
+  for (const { row, what, model, peer } of failures) {
+    const title = `${row.source} ${row.test}`;
+    differences.push({ kind: 'peer', title, what, model, second: peer, known: null });
+  }
+  return tallies;
+}
+
+/** The lists of the peers' cases together. */
+export function totalOf(tallies: PeerReport['tallies']): PeerTally {
+  const sum: PeerTally = { rows: 0, held: 0, open: 0, attempts: 0 };
+  for (const one of Object.values(tallies)) add(sum, one);
+  return sum;
 }
 
 function sequenceTally(results: readonly SequenceResult[], differences: ReportedDifference[]) {

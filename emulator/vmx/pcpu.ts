@@ -5,7 +5,7 @@
  * "VMX Operation" for INIT; what a site does is in root/instructions, what is taken when in root/pending-events.ts.
  * Invariant: events land on instruction boundaries; VMLAUNCH and VMRESUME stop before they execute, everything else
  * that a model executes takes one tick.
- * Not modelled: SMIs, single stepping and breakpoints by DR7, what INIT and SIPI do to registers.
+ * Not modelled: SMIs, single stepping and breakpoints by DR7, what INIT and SIPI do to registers; shadow stacks end the run.
  */
 import { VECTOR } from '../../abi/interruption.js';
 import { hex, u64 } from '../../abi/uint.js';
@@ -20,6 +20,7 @@ import type { Blocking, VmxOperation } from './ports.js';
 import { ActiveAddressSpace } from './root/active-address-space.js';
 import { deliver, type DeliveryEvent } from './root/idt-delivery.js';
 import { executeInstruction } from './root/instructions/index.js';
+import { isShadowStackOn } from './root/instructions/shadow-stack.js';
 import { LinearMemory } from './root/linear-memory.js';
 import { LocalApic, type LocalApicState } from './root/local-apic.js';
 import { MsrFile, type MsrFileState } from './root/msr-file.js';
@@ -181,6 +182,9 @@ export class Pcpu implements RootCpu {
       if (left <= 0) return { kind: 'instruction-limit', address: this.#rip() };
       const stopped = this.#atBoundary();
       if (stopped !== null) return stopped;
+      if (isShadowStackOn(this)) {
+        return unmodelled('CALL and RET', this.#rip(), 'shadow stacks are on').reason;
+      }
       const before = counters.instructions;
       const stop = this.engine.run(this.#budget(left));
       if (counters.instructions !== before) this.#endShadow();

@@ -1,10 +1,8 @@
-/** The cases of kvm-unit-tests and of Linux's live update selftests, each held by something that is executed here. */
+/** The cases of kvm-unit-tests and of Linux's live update selftests on the model; conformance.spec.ts holds both machines. */
 import { describe, expect, it } from 'vitest';
-import { EXIT_CASES, compareExits } from '../../emulator/conform/exits.js';
+import { EXIT_CASES } from '../../emulator/conform/exits.js';
 import { PEER_LISTS, holdPeers, type PeerReport } from '../../emulator/conform/peers/hold-peers.js';
-import { SecondMachine } from '../../emulator/conform/second-machine.js';
 import { ENTRY_RULES, forgetRule } from '../../emulator/vmx/entry-checks/evaluate.js';
-import { BOCHS, HAS_BOCHS } from './bochs-here.js';
 
 const UNTRIED = EXIT_CASES.map(({ title }) => ({ title, differences: [] }));
 const told = ({ failures }: PeerReport): string[] =>
@@ -67,12 +65,4 @@ describe('the peers’ lists', () => {
       'insn_table: CPUID: CPUID: no such case, not held',
     ]);
   });
-});
-
-describe.skipIf(!HAS_BOCHS)(`the peers’ lists ${BOCHS}`, () => {
-  it('are held on both machines', () => {
-    const machine = new SecondMachine();
-    const report = holdPeers(machine, compareExits(machine));
-    expect(told(report)).toEqual([]);
-  }, 300_000);
 });

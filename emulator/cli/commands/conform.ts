@@ -3,7 +3,7 @@
  *
  * Source: CLI ("conform"). A difference that no row of the known ones explains is a finding.
  */
-import { conformance, type ConformanceReport } from '../../conform/conformance.js';
+import { conformance, totalOf, type ConformanceReport } from '../../conform/conformance.js';
 import { SecondMachine } from '../../conform/second-machine.js';
 import { defineCommand } from '../command.js';
 import { EXIT } from '../exit-status.js';
@@ -50,6 +50,7 @@ export const command = defineCommand({
 
 function textOf(report: ConformanceReport, terminal: Terminal): string {
   const { payload, exits, rows, variants, instructions, differences } = report;
+  const peers = totalOf(report.peers);
   const row = (name: string, tried: number, agree: number, known: number, rest: string) => [
     `  ${name}`,
     `${tried} tried`,
@@ -75,6 +76,13 @@ function textOf(report: ConformanceReport, terminal: Terminal): string {
       row('mixtures of checks', variants.tried, variants.agree, variants.known, ''),
       row('VM exits', exits.tried, exits.agree, exits.known, `${exits.values} values compared`),
       row('instruction sequences', instructions.tried, instructions.agree, instructions.known, ''),
+      [
+        '  cases of the peers',
+        `${peers.rows} listed`,
+        `${peers.held} held`,
+        `${peers.open} open`,
+        `${peers.attempts} VM entries`,
+      ],
     ],
     terminal.columns,
   );

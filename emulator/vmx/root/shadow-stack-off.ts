@@ -1,7 +1,7 @@
 /**
  * The shadow-stack seam while nothing models shadow stacks: deliveries and returns push and pop nothing.
  *
- * DEVIATION: near CALL and RET run in the engine, which does not move SSP either, so SSP stays where VM exit loaded it.
+ * DEVIATION: near CALL and RET run in the engine, which does not move SSP; a run with shadow stacks on ends before one.
  */
 import type { ShadowStackPort } from './root-cpu.js';
 

@@ -37,6 +37,27 @@ const site = (name: string) => instruction(name);
 const VMRESUME = site('VMRESUME');
 const IF = 0x202n;
 
+describe('shadow stacks, which nothing models', () => {
+  it('end a run before its next instruction, whoever switched them on', () => {
+    const f = programmed([site('WRMSR'), null]);
+    f.pcpu.registers.set('CR4', f.pcpu.registers.get('CR4') | (1n << 23n));
+    f.pcpu.registers.set('RCX', u64(MSR.IA32_S_CET));
+    f.pcpu.registers.set('RAX', 1n);
+    f.pcpu.registers.set('RDX', 0n);
+    expect(f.pcpu.run(10)).toMatchObject({
+      kind: 'unmodelled',
+      address: u64(CODE + 1),
+      detail: 'shadow stacks are on',
+    });
+  });
+
+  it('do not end a run while CR4.CET is 0', () => {
+    const f = programmed([site('HLT')]);
+    f.pcpu.msrs.file.load(MSR.IA32_S_CET, 1n);
+    expect(f.pcpu.run(10)).toMatchObject({ kind: 'halted' });
+  });
+});
+
 /** Where the interrupted program would go on, from the frame that the handler finds. */
 const interruptedAt = (f: Fixture): number => Number(stackOf(f, 1)[0]) - CODE;
 const isIn = (f: Fixture, vector: number): boolean =>

@@ -12,7 +12,7 @@ import { NEXT, UNDEFINED_OPCODE, unmodelled, type Outcome } from '../outcome.js'
 import type { ModelTable, RootCpu } from '../root-cpu.js';
 import { operandOf, writeRegister } from './operands.js';
 
-const CR4_CET = 1n << 23n;
+const CR4_CET = 1 << 23;
 
 // prettier-ignore
 const NEED_SHADOW_STACK = [
@@ -27,8 +27,8 @@ export const SHADOW_STACK_MODELS: ModelTable = {
 
 /** Whether supervisor shadow stacks are on. */
 export function isShadowStackOn({ registers, msrs }: RootCpu): boolean {
-  const supervisor = msrs.file.read(MSR.IA32_S_CET) ?? 0n;
-  return (registers.values[REG.CR4]! & CR4_CET) !== 0n && (supervisor & CET.SH_STK_EN) !== 0n;
+  if ((registers.words[2 * REG.CR4]! & CR4_CET) === 0) return false;
+  return ((msrs.file.read(MSR.IA32_S_CET) ?? 0n) & CET.SH_STK_EN) !== 0n;
 }
 
 function needShadowStack(cpu: RootCpu, instruction: Instruction): Outcome {
