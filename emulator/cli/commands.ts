@@ -17,6 +17,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./commands/scenarios.js')).command,
   },
   {
+    name: 'debug',
+    describe: 'steps through a payload, forwards and backwards',
+    load: async () => (await import('./commands/debug.js')).command,
+  },
+  {
     name: 'gdbserver',
     describe: 'lets gdb step through a payload, forwards and backwards',
     load: async () => (await import('./commands/gdbserver.js')).command,

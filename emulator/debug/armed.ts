@@ -135,7 +135,9 @@ export class ArmedBreakpoints {
       case 'address':
         return [spec.address];
       case 'code':
-        return [this.#image.placed(lane, spec.address)];
+        return [spec.address, ...(spec.more ?? [])].map((address) =>
+          this.#image.placed(lane, address),
+        );
       case 'vmread':
         return sitesOf(lane, 'VMREAD');
       case 'vmwrite':

@@ -13,8 +13,8 @@ import type { PhaseName } from '../machine/timeline.js';
 export type BreakpointSpec =
   /** An instruction at an absolute address. */
   | { readonly kind: 'address'; readonly address: bigint }
-  /** An instruction at a link-time address, in every instance. */
-  | { readonly kind: 'code'; readonly address: bigint }
+  /** An instruction at a link-time address, in every instance, and `more` where a line has several. */
+  | { readonly kind: 'code'; readonly address: bigint; readonly more?: readonly bigint[] }
   /** Bytes of memory that an instruction reads, or that change; whoever changed them. */
   | {
       readonly kind: 'watch';

@@ -25,6 +25,7 @@ export type Edit =
       readonly name: FieldName;
       readonly value: bigint;
     }
+  | { readonly kind: 'msr'; readonly vcpu: number; readonly index: number; readonly value: bigint }
   /** A non-maskable interrupt, a machine check, or an interrupt that arrives at the vCPU's core. */
   | { readonly kind: 'nmi' | 'mce'; readonly vcpu: number }
   | { readonly kind: 'interrupt'; readonly vcpu: number; readonly vector: number }
@@ -59,6 +60,9 @@ export function applyEdit(machine: Machine, edit: Edit): void {
     }
     case 'field':
       machine.lane(edit.vcpu).vmcs.write(edit.name, edit.value);
+      return;
+    case 'msr':
+      machine.lane(edit.vcpu).pcpu.msrs.file.load(edit.index, edit.value);
       return;
     case 'nmi':
       machine.lane(edit.vcpu).pcpu.pendingNmi = true;
@@ -111,9 +115,23 @@ export class Tape {
     }
   }
 
-  /** Takes over the entries of a recording. */
-  load(entries: readonly TapeEntry[]): void {
+  /** Takes other entries for a run from the start; the time up to which they say the same as before. */
+  load(entries: readonly TapeEntry[]): number {
+    const before = this.#entries;
+    let same = 0;
+    while (same < before.length && same < entries.length && isSame(before[same]!, entries[same]!)) {
+      same++;
+    }
     this.#entries = [...entries];
     this.applied = 0;
+    return Math.min(before[same]?.time ?? Infinity, entries[same]?.time ?? Infinity);
   }
+}
+
+function isSame(one: TapeEntry, other: TapeEntry): boolean {
+  const text = (entry: TapeEntry): string =>
+    JSON.stringify(entry, (_key, value: unknown) =>
+      typeof value === 'bigint' ? value.toString() : value,
+    );
+  return one === other || text(one) === text(other);
 }

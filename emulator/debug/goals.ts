@@ -8,7 +8,7 @@
 import { toIndex } from '../../abi/uint.js';
 import { flowKindAt } from './instruction-kind.js';
 import type { Lane } from '../machine/lane.js';
-import type { AddressRange } from './resume.js';
+import type { AddressRange, LineOf } from './resume.js';
 
 /** What a goal says at a boundary. */
 export type Verdict = 'done' | 'exit-ends' | 'go on';
@@ -164,6 +164,33 @@ export function rangeGoal(lane: Lane, ranges: readonly AddressRange[], isOver: b
       if (isOver && frame.isInCall(now)) return 'go on';
       const { rip } = now;
       if (!ranges.some(({ start, end }) => rip >= start && rip < end)) return 'done';
+      if (isOver) frame.leave(now);
+      return 'go on';
+    },
+    budget: (now) => (frame.isOwn(now) && !frame.isRunningOver ? 1 : Infinity),
+  };
+}
+
+/** To the beginning of the `count`-th line after the one at hand; one without a line is one instruction. */
+export function lineGoal(lane: Lane, lineOf: LineOf, isOver: boolean, count: number): Goal {
+  const frame = new Frame(lane);
+  let key = lineOf(lane, lane.rip)?.key ?? null;
+  let left = count;
+  if (isOver) frame.leave(lane);
+  return {
+    get addresses() {
+      return frame.addresses;
+    },
+    at: (now) => {
+      if (!frame.isOwn(now)) return 'go on';
+      if (frame.hasEnded(now)) return left === 1 && !frame.isRunningOver ? 'done' : 'exit-ends';
+      if (isOver && frame.isInCall(now)) return 'go on';
+      const line = lineOf(now, now.rip);
+      const isNew = line === null || key === null || (line.key !== key && line.isStatement);
+      if (isNew) {
+        if (--left <= 0) return 'done';
+        key = line?.key ?? null;
+      }
       if (isOver) frame.leave(now);
       return 'go on';
     },

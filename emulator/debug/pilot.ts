@@ -14,10 +14,11 @@ import type { StopReason, WatchedAccess } from '../vmx/stop-reason.js';
 import { ArmedBreakpoints } from './armed.js';
 import type { Breakpoint, BreakpointTable, Change } from './breakpoints.js';
 import { CallTrace } from './call-trace.js';
-import type { Tape } from './edits.js';
+import type { Tape, TapeEntry } from './edits.js';
 import {
   CONTINUE,
   finishGoal,
+  lineGoal,
   nextGoal,
   rangeGoal,
   stackOf,
@@ -28,7 +29,8 @@ import {
 } from './goals.js';
 import type { PayloadImage } from './payload-image.js';
 import type { Position } from './position.js';
-import type { Cause, Resume } from './resume.js';
+import type { Cause, LineOf, Resume } from './resume.js';
+import type { SavedState } from './session.js';
 import { StretchLog } from './stretches.js';
 import { WatchedValues } from './watched-values.js';
 
@@ -52,6 +54,9 @@ type Mode =
     }
   /** Looks at boundaries of a time that is past, then knows where to go. */
   | { readonly kind: 'scan'; readonly scan: Scan };
+
+/** A wish that has a direction. */
+type Moving = Exclude<Resume, { kind: 'quit' | 'end' | 'seek' | 'restore' | 'replay' }>;
 
 /** A look at the past. */
 interface Scan {
@@ -82,6 +87,7 @@ export interface PilotParts {
   readonly ask: (cause: Cause, lane: Lane | null, time: number) => Resume;
   /** Whether somebody wants the run to stop; asking takes the wish back. */
   readonly takeInterrupt: () => boolean;
+  readonly savedState: (name: string) => SavedState | undefined;
 }
 
 export class Pilot implements DebugHook {
@@ -100,6 +106,10 @@ export class Pilot implements DebugHook {
   #resumedAt = -1;
   #findingsSeen = 0;
   #lastLane: Lane | null = null;
+  /** The time of the boundary at hand. */
+  now = 0;
+  /** What was changed is not what the machine at hand has seen. */
+  #isStale = false;
   /** Whether findings stop the run. */
   stopsAtFindings = true;
   /** Steps and stops are this vCPU's alone; null for all. */
@@ -117,6 +127,7 @@ export class Pilot implements DebugHook {
     machine.debug = this;
     this.log.restart();
     this.#parts.tape.applied = 0;
+    this.#isStale = false;
     this.#armed.restart();
     this.#values.forget();
     this.#lastLane = null;
@@ -141,6 +152,7 @@ export class Pilot implements DebugHook {
   atBoundary(lane: Lane): number {
     const time = this.log.arrive(lane);
     this.#lastLane = lane;
+    this.now = time;
     const { tape } = this.#parts;
     if (tape.nextTime <= time) tape.play(this.#machine!, time);
     for (;;) {
@@ -158,6 +170,7 @@ export class Pilot implements DebugHook {
     for (;;) {
       const mode = this.#mode;
       const time = this.log.end;
+      this.now = time;
       switch (mode.kind) {
         case 'scan':
           if (this.#go(mode.scan.then(), time)) return true;
@@ -221,6 +234,7 @@ export class Pilot implements DebugHook {
   /** Takes a mode; whether it begins before `time`. */
   #go(mode: Mode, time: number): boolean {
     this.#mode = mode;
+    if (this.#isStale) return true;
     if (mode.kind === 'replay') return mode.target < time;
     return mode.kind === 'scan';
   }
@@ -364,15 +378,28 @@ export class Pilot implements DebugHook {
   #plan(resume: Exclude<Resume, { kind: 'quit' }>, lane: Lane | null, time: number): Mode {
     if (resume.kind === 'end') return { kind: 'end' };
     if (resume.kind === 'seek') return this.#seek(resume.position, time);
+    if (resume.kind === 'restore') {
+      const saved = this.#parts.savedState(resume.name);
+      if (saved === undefined) return { kind: 'replay', target: time, cause: { kind: 'done' } };
+      this.#load(saved.entries);
+      return { kind: 'replay', target: saved.time, cause: { kind: 'done' } };
+    }
+    if (resume.kind === 'replay') {
+      this.#load(resume.entries);
+      return { kind: 'reach', position: resume.position, origin: 0, cause: { kind: 'done' } };
+    }
     if (resume.backwards === true) return this.#backwards(resume, lane, time);
     return { kind: 'forward', goal: this.#goal(resume, lane, time) };
   }
 
-  #goal(
-    resume: Exclude<Resume, { kind: 'quit' | 'end' | 'seek' }>,
-    lane: Lane | null,
-    time: number,
-  ): Goal {
+  /** Other changes than so far, from the start. */
+  #load(entries: readonly TapeEntry[]): void {
+    const same = this.#parts.tape.load(entries);
+    if (same !== Infinity) this.log.forget(same);
+    this.#isStale = true;
+  }
+
+  #goal(resume: Moving, lane: Lane | null, time: number): Goal {
     if (lane === null) return CONTINUE;
     switch (resume.kind) {
       case 'step': {
@@ -387,6 +414,8 @@ export class Pilot implements DebugHook {
         return finishGoal(lane);
       case 'step-range':
         return rangeGoal(lane, resume.ranges, resume.over === true);
+      case 'step-line':
+        return lineGoal(lane, resume.lineOf, resume.over === true, resume.count ?? 1);
       case 'until':
         return untilAddress(resume.addresses, this.onlyVcpu);
       case 'continue':
@@ -406,11 +435,7 @@ export class Pilot implements DebugHook {
     return { kind: 'replay', target: time, cause: { kind: 'not-reached', position, why } };
   }
 
-  #backwards(
-    resume: Exclude<Resume, { kind: 'quit' | 'end' | 'seek' }>,
-    lane: Lane | null,
-    time: number,
-  ): Mode {
+  #backwards(resume: Moving, lane: Lane | null, time: number): Mode {
     if (time === 0 || lane === null) return begin(time);
     switch (resume.kind) {
       case 'step': {
@@ -424,7 +449,13 @@ export class Pilot implements DebugHook {
         return this.#lastHit(time, resume.addresses, (one) => wanted.has(one.rip));
       }
       case 'next':
-        return this.#overCalls(lane, time, resume.count ?? 1);
+        return this.#again(lane, time, resume.count ?? 1, (there, at) =>
+          this.#overCalls(there, at),
+        );
+      case 'step-line':
+        return this.#again(lane, time, resume.count ?? 1, (there, at) =>
+          this.#lineBack(there, at, resume.lineOf, resume.over === true),
+        );
       case 'finish': {
         const stack = stackOf(lane);
         return this.#trace(lane, time, (trace, from) => trace.caller(stack) ?? from);
@@ -468,22 +499,37 @@ export class Pilot implements DebugHook {
     return { kind: 'scan', scan };
   }
 
-  /** `count` instructions of the frame back; calls are one. */
-  #overCalls(lane: Lane, time: number, count: number): Mode {
-    const stack = stackOf(lane);
-    const one = this.#trace(lane, time, (trace, from) => trace.before(stack) ?? from - 1);
-    if (count <= 1 || one.kind !== 'scan') return one;
-    // Each step back is seen from where the one before it ended.
-    const { scan } = one;
-    const then = (): Mode => {
-      const first = scan.then();
+  /** A step back `count` times, each seen from where the one before it ended. */
+  #again(lane: Lane, time: number, count: number, back: (lane: Lane, time: number) => Mode): Mode {
+    const one = back(lane, time);
+    if (count <= 1) return one;
+    const next = (first: Mode): Mode => {
       if (first.kind !== 'replay' || first.target === 0) return first;
-      return {
-        kind: 'scan',
-        scan: arriving(first.target, (there) => this.#overCalls(there, first.target, count - 1)),
-      };
+      const { target } = first;
+      const scan = arriving(target, (there) => this.#again(there, target, count - 1, back));
+      return { kind: 'scan', scan };
     };
-    return { kind: 'scan', scan: { ...scan, then } };
+    if (one.kind !== 'scan') return next(one);
+    const { scan } = one;
+    return { kind: 'scan', scan: { ...scan, then: () => next(scan.then()) } };
+  }
+
+  /** One instruction of the frame back; a call is one. */
+  #overCalls(lane: Lane, time: number): Mode {
+    const stack = stackOf(lane);
+    return this.#trace(lane, time, (trace, from) => trace.before(stack) ?? from - 1);
+  }
+
+  /** To the beginning of the line at hand, or of the one before. */
+  #lineBack(lane: Lane, time: number, lineOf: LineOf, isOver: boolean): Mode {
+    const trace = new CallTrace(lane.id);
+    const stack = isOver ? stackOf(lane) : null;
+    return this.#scan(lane, time, {
+      look: (one, at) => {
+        if (one.id === lane.id) trace.look(one, at, lineOf(one, one.rip)?.key ?? null);
+      },
+      target: (from) => trace.lineBefore(stack) ?? from - 1,
+    });
   }
 
   /** Follows the calls of the exit at hand up to `time` and goes where they say. */

@@ -5,8 +5,10 @@
  * Invariant: closed unions; a face is a function from a stop to a resume and is called on the machine's own stack.
  */
 import type { HarnessError } from '../../abi/errors.js';
+import type { Lane } from '../machine/lane.js';
 import type { Finding } from '../vmx/stop-reason.js';
 import type { Breakpoint, Change } from './breakpoints.js';
+import type { TapeEntry } from './edits.js';
 import type { Position } from './position.js';
 import type { DebugSession } from './session.js';
 
@@ -14,6 +16,15 @@ import type { DebugSession } from './session.js';
 export interface AddressRange {
   readonly start: bigint;
   readonly end: bigint;
+}
+
+/** What tells the lines of the source apart; null where there is none. */
+export type LineOf = (lane: Lane, address: bigint) => SourceLineKey | null;
+
+/** A line, and whether a statement of it begins at the address. */
+export interface SourceLineKey {
+  readonly key: string;
+  readonly isStatement: boolean;
 }
 
 /** How to go on; `backwards` turns each of them round. */
@@ -31,11 +42,23 @@ export type Resume =
       readonly over?: boolean;
       readonly backwards?: boolean;
     }
+  /** To the next line of the source; `over` takes a call as part of the line at hand. */
+  | {
+      readonly kind: 'step-line';
+      readonly lineOf: LineOf;
+      readonly count?: number;
+      readonly over?: boolean;
+      readonly backwards?: boolean;
+    }
   /** To one of these addresses. */
   | { readonly kind: 'until'; readonly addresses: readonly bigint[]; readonly backwards?: boolean }
   | { readonly kind: 'continue'; readonly backwards?: boolean }
   /** To a position, wherever that lies. */
   | { readonly kind: 'seek'; readonly position: Position }
+  /** To a state that was saved under a name. */
+  | { readonly kind: 'restore'; readonly name: string }
+  /** To a position of the run with other changes than this one's. */
+  | { readonly kind: 'replay'; readonly entries: readonly TapeEntry[]; readonly position: Position }
   /** To the end of the scenario, stopping nowhere. */
   | { readonly kind: 'end' }
   | { readonly kind: 'quit' };

@@ -8,12 +8,13 @@
  * makes it again.
  */
 import { HarnessBug, HarnessError } from '../../abi/errors.js';
+import type { CaretakerImage } from '../../loader/image.js';
 import { Conductor } from '../machine/conductor.js';
 import type { Lane } from '../machine/lane.js';
 import type { Machine } from '../machine/machine.js';
 import type { Scenario } from '../machine/scenario/schema.js';
 import { BreakpointTable } from './breakpoints.js';
-import { Tape, applyEdit, type Edit } from './edits.js';
+import { Tape, applyEdit, type Edit, type TapeEntry } from './edits.js';
 import { PayloadImage } from './payload-image.js';
 import { Pilot, Quit, Rewind } from './pilot.js';
 import type { Position } from './position.js';
@@ -23,6 +24,13 @@ import type { StretchLog } from './stretches.js';
 export type DebugErrorCode = 'NOTHING_RUNS' | 'RUN_IS_OVER' | 'NO_SUCH_VCPU';
 /** A wish that the stopped machine cannot fulfil. */
 export class DebugError extends HarnessError<DebugErrorCode> {}
+
+/** A state to come back to: a time, and all that was changed before it. */
+export interface SavedState {
+  readonly time: number;
+  readonly position: Position;
+  readonly entries: readonly TapeEntry[];
+}
 
 /** What a session is about. */
 export interface DebugOptions {
@@ -39,10 +47,17 @@ export class DebugSession {
   readonly tape = new Tape();
   /** Positions that were given a name. */
   readonly names = new Map<string, Position>();
+  /** States that were saved. */
+  readonly saved = new Map<string, SavedState>();
   readonly pilot: Pilot;
   #conductor: Conductor | null = null;
   #stop: Stop | null = null;
   #selected: number | null = null;
+
+  /** The image of a payload's file. @throws LoaderError when it is none. */
+  static imageOf(payload: Uint8Array): CaretakerImage {
+    return new PayloadImage(payload).image;
+  }
 
   /** @throws LoaderError when the file is no payload. */
   constructor(options: DebugOptions, controller: Controller) {
@@ -52,6 +67,7 @@ export class DebugSession {
       image: this.image,
       breakpoints: this.breakpoints,
       tape: this.tape,
+      savedState: (name) => this.saved.get(name),
       takeInterrupt: () => this.#takeInterrupt(),
       ask: (cause, lane, time) => {
         const vcpu = lane?.id ?? (time === 0 ? null : this.log.at(time).vcpu);
@@ -93,8 +109,15 @@ export class DebugSession {
     return this.#stop;
   }
 
+  /** Where the machine is: at the stop, or while a condition is asked. */
   get position(): Position {
-    return this.stop.position;
+    return this.log.positionAt(this.pilot.now);
+  }
+
+  /** Keeps the state at the stop under a name. */
+  save(name: string): void {
+    const entries = this.tape.entries.slice(0, this.tape.applied);
+    this.saved.set(name, { time: this.stop.time, position: this.position, entries });
   }
 
   /** Whether the scenario is over, so that there is only the way back. */

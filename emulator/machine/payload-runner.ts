@@ -150,6 +150,7 @@ export class PayloadRunner {
       // A planned event comes before VM entry at the latest, and the core takes it before that.
       if (lane.planned.length > 0) {
         raiseDue(machine, lane, true);
+        machine.debug?.entryRefused(lane);
         return 'go on';
       }
       if (lane.exit.outcome === null) this.#settle(lane, 'fastpath');

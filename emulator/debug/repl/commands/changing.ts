@@ -1,0 +1,187 @@
+/** Changing the stopped machine: registers, memory, VMCS fields, MSRs; what comes from outside. */
+import { didYouMean } from '../../../../abi/did-you-mean.js';
+import { EXIT_REASON, printExitReason } from '../../../../abi/exit-reasons.js';
+import { low32, toIndex } from '../../../../abi/uint.js';
+import { VMCS_FIELDS, type FieldName } from '../../../../abi/vmcs-fields.js';
+import { REG, type RegisterName } from '../../../cpu/registers.js';
+import * as exits from '../../../guest/exits.js';
+import type { GuestExit } from '../../../guest/guest.js';
+import type { Edit } from '../../edits.js';
+import { editOf, parseAssignment, type Edit as PlaceEdit } from '../../source/expression/assign.js';
+import { bad, nothing, type ReplCommand } from '../command.js';
+import type { Repl } from '../repl.js';
+import { reasonOf } from './stopping.js';
+
+/** An edit of a place as the session takes it. */
+export function sessionEdit(repl: Repl, edit: PlaceEdit): Edit {
+  const vcpu = repl.session.lane.id;
+  switch (edit.kind) {
+    case 'register':
+      return { kind: 'register', vcpu, name: edit.register, value: edit.value };
+    case 'vmcs':
+      return { kind: 'field', vcpu, name: edit.field, value: edit.value };
+    case 'msr':
+      return { kind: 'msr', vcpu, index: edit.index, value: edit.value };
+    case 'memory': {
+      const address = repl.core.physical(edit.address);
+      if (address === null) return bad(`${edit.address.toString(16)} is not mapped`);
+      return { kind: 'memory', address, bytes: [...edit.bytes] };
+    }
+  }
+}
+
+const INJECTED = ['exit', 'nmi', 'mce', 'interrupt'];
+
+/** Exits that an instruction with operands makes, by reason. */
+const BY_INSTRUCTION: Readonly<Record<string, (values: readonly bigint[]) => GuestExit>> = {
+  CPUID: ([leaf = 0n, subleaf = 0n]) => exits.cpuid(low32(leaf), low32(subleaf)),
+  HLT: () => exits.hlt(),
+  PAUSE_INSTRUCTION: () => exits.pause(),
+  RDTSC: () => exits.rdtsc(),
+  MSR_READ: ([index = 0n]) => exits.rdmsr(low32(index)),
+  MSR_WRITE: ([index = 0n, value = 0n]) => exits.wrmsr(low32(index), value),
+  VMCALL: () => exits.vmcall(),
+  XSETBV: ([value = 7n]) => exits.xsetbv(value),
+  EPT_MISCONFIG: ([gpa = 0n]) => exits.doorbell(gpa),
+};
+
+/** `exit REASON [QUALIFICATION...] [NAME=VALUE...]`. */
+function exitOf(repl: Repl, words: readonly string[]): GuestExit {
+  const [name] = words;
+  if (name === undefined) bad('the reason is missing, for instance: inject exit CPUID 0x15');
+  const basic = reasonOf(name);
+  const printed = printExitReason(basic);
+  const plain = words.slice(1).filter((word) => !word.includes('='));
+  const values = plain.map((word) => repl.number(word));
+  const made = BY_INSTRUCTION[printed];
+  const exit: GuestExit = made?.(values) ?? {
+    basic,
+    qualification: values[0] ?? 0n,
+    ...(values[1] === undefined ? {} : { guestPhysicalAddress: values[1] }),
+    ...(values[2] === undefined ? {} : { guestLinearAddress: values[2] }),
+  };
+  const registers: Partial<Record<RegisterName, bigint>> = { ...exit.registers };
+  const fields: Partial<Record<FieldName, bigint>> = {};
+  for (const word of words.slice(1)) {
+    const [, left, right] = /^([^=]+)=(.*)$/.exec(word) ?? [];
+    if (left === undefined || right === undefined) continue;
+    const upper = left.toUpperCase().replace(/^\$/, '');
+    const value = repl.number(right);
+    if (upper in REG && REG[upper as RegisterName] < 16) registers[upper as RegisterName] = value;
+    else if (VMCS_FIELDS.some((field) => field.name === upper && field.type === 'guest'))
+      fields[upper as FieldName] = value;
+    else bad(`"${left}" is no general register and no guest field of the VMCS`);
+  }
+  return {
+    ...exit,
+    ...(Object.keys(registers).length === 0 ? {} : { registers }),
+    ...(Object.keys(fields).length === 0 ? {} : { fields }),
+  };
+}
+
+function inject(repl: Repl, words: readonly string[]): void {
+  const [what = '', ...rest] = words;
+  const vcpu = repl.session.lane.id;
+  const where = `vCPU ${vcpu}`;
+  switch (what) {
+    case 'exit': {
+      const exit = exitOf(repl, rest);
+      repl.session.edit({ kind: 'exit', vcpu, exit });
+      repl.print(`the guest of ${where} exits with ${printExitReason(exit.basic)} next`);
+      return;
+    }
+    case 'nmi':
+    case 'mce':
+      if (rest.length > 0) bad(`nothing is expected behind ${what}`);
+      repl.session.edit({ kind: what, vcpu });
+      repl.print(
+        `${what === 'nmi' ? 'an NMI' : 'a machine check'} is pending at the core of ${where}`,
+      );
+      return;
+    case 'interrupt': {
+      if (rest.length === 0) bad('the vector is missing, for instance: inject interrupt 0x41');
+      const vector = repl.number(rest.join(' '));
+      if (vector < 16n || vector > 255n) bad(`vectors are 16 to 255, not ${vector}`);
+      repl.session.edit({ kind: 'interrupt', vcpu, vector: toIndex(vector) });
+      repl.print(`interrupt ${vector} is requested at the core of ${where}`);
+      return;
+    }
+    default:
+      bad(`what to inject: ${INJECTED.join(', ')}${didYouMean(what, INJECTED)}`);
+  }
+}
+
+/** Commands that change the machine. */
+export const CHANGING: readonly ReplCommand[] = [
+  {
+    name: 'set',
+    group: 'changing',
+    usage: 'PLACE = VALUE',
+    summary: 'a register, memory, a VMCS field or an MSR gets a value',
+    example: 'set $rax = 0x10',
+    run: (repl, { text }) => {
+      const assignment = text.replace(/^var(iable)?\s+/, '');
+      const [, place, value] = /^(\S+)\s+([^=\s].*)$/.exec(assignment) ?? [];
+      const isAssigned = /(?<![=!<>])=(?!=)/.test(assignment);
+      const edit =
+        !isAssigned && place !== undefined && value !== undefined
+          ? editOf(place, value, repl.scope)
+          : parseAssignment(assignment, repl.scope);
+      repl.session.edit(sessionEdit(repl, edit));
+    },
+  },
+  {
+    name: 'inject',
+    group: 'changing',
+    usage:
+      'exit REASON [QUALIFICATION [GUEST_PHYSICAL [GUEST_LINEAR]]] [REGISTER=VALUE...] | nmi | mce | interrupt VECTOR',
+    summary: 'what the guest does next, or what comes from outside at the core',
+    example: 'inject exit CPUID 0x15',
+    complete: (_repl, words) =>
+      words[0] === 'exit'
+        ? Object.values(EXIT_REASON).map((basic) => printExitReason(basic))
+        : INJECTED,
+    run: (repl, { words }) => {
+      inject(repl, words);
+    },
+  },
+  {
+    name: 'flip',
+    group: 'changing',
+    usage: 'attached | detached',
+    summary: "writes KVM's flag in the control block of this vCPU",
+    example: 'flip detached',
+    complete: () => ['attached', 'detached'],
+    run: (repl, { text }) => {
+      if (text !== 'attached' && text !== 'detached') bad(`attached or detached, not "${text}"`);
+      const vcpu = repl.session.lane.id;
+      repl.session.edit({ kind: 'flip', vcpu, to: text });
+      repl.print(`vCPU ${vcpu}: KVM_${text.toUpperCase()}`);
+    },
+  },
+  {
+    name: 'edits',
+    group: 'changing',
+    usage: '',
+    summary: 'what was changed, and where',
+    example: 'edits',
+    run: (repl, args) => {
+      nothing(args);
+      const { tape, log } = repl.session;
+      if (tape.entries.length === 0) repl.print('nothing was changed');
+      for (const { time, edit } of tape.entries) {
+        const { exit, instruction } = log.positionAt(time);
+        const { kind, ...rest } = edit;
+        const details = Object.entries(rest).map(([name, value]) => `${name} ${shown(value)}`);
+        repl.print(`${exit}:${instruction} ${kind} ${details.join(', ')}`);
+      }
+    },
+  },
+];
+
+function shown(value: unknown): string {
+  if (typeof value === 'bigint') return `0x${value.toString(16)}`;
+  return typeof value === 'object'
+    ? JSON.stringify(value, (_key, one: unknown) => (typeof one === 'bigint' ? `${one}` : one))
+    : `${value as string | number}`;
+}

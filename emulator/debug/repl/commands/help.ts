@@ -1,0 +1,39 @@
+/** help: all commands, or one with an example. */
+import { COMMANDS } from './index.js';
+import { GROUPS, type ReplCommand } from '../command.js';
+import { findCommand } from '../repl.js';
+
+const shortOf = ({ aliases }: ReplCommand): string =>
+  aliases === undefined ? '' : ` (${aliases.join(', ')})`;
+
+export const HELP: readonly ReplCommand[] = [
+  {
+    name: 'help',
+    aliases: ['h', '?'],
+    group: 'the session',
+    usage: '[COMMAND]',
+    summary: 'all commands, or what one takes, with an example',
+    example: 'help break',
+    complete: () => COMMANDS.map(({ name }) => name),
+    run: (repl, { words: [word] }) => {
+      if (word !== undefined) {
+        const command = findCommand(word);
+        repl.print(
+          `${command.name} ${command.usage}`.trimEnd() + shortOf(command),
+          `  ${command.summary}`,
+          `  example: ${command.example}`,
+        );
+        return;
+      }
+      for (const group of GROUPS) {
+        repl.print(`${group}:`);
+        for (const command of COMMANDS) {
+          if (command.group !== group) continue;
+          const head = `  ${command.name}${shortOf(command)}`;
+          repl.print(`${head.padEnd(28)} ${command.summary}`);
+        }
+      }
+      repl.print('Names may be cut short. "help COMMAND" has an example.');
+    },
+  },
+];

@@ -1,0 +1,5 @@
+/** Steps of the host by hand. */
+import type { ReplCommand } from '../command.js';
+
+/** Commands about the host. */
+export const HOST: readonly ReplCommand[] = [];
