@@ -443,7 +443,7 @@ export class Pilot implements DebugHook {
         return target === null ? begin(0) : { kind: 'replay', target, cause: { kind: 'done' } };
       }
       case 'continue':
-        return this.#lastHit(time, [], () => false);
+        return this.#lastHit(time, [], () => false, resume.undoes === true);
       case 'until': {
         const wanted = new Set(resume.addresses);
         return this.#lastHit(time, resume.addresses, (one) => wanted.has(one.rip));
@@ -478,20 +478,25 @@ export class Pilot implements DebugHook {
   }
 
   /** The last time before `time` at which a breakpoint or one of `addresses` was hit. */
-  #lastHit(time: number, addresses: readonly bigint[], isHit: (lane: Lane) => boolean): Mode {
+  #lastHit(
+    time: number,
+    addresses: readonly bigint[],
+    isHit: (lane: Lane) => boolean,
+    undoes = false,
+  ): Mode {
     let last: { readonly time: number; readonly cause: Cause } | null = null;
     const scan: Scan = {
       from: 0,
-      until: time,
+      until: undoes ? time + 1 : time,
       each: null,
       addresses,
       origin: time,
       look: (lane, at) => {
         if (this.onlyVcpu !== null && lane.id !== this.onlyVcpu) return;
-        const hits = this.#hits(lane, at);
+        const hits = at < time ? this.#hits(lane, at) : changesOf(this.#hits(lane, at));
         if (hits.breakpoints.length > 0)
           last = { time: at, cause: { kind: 'breakpoint', ...hits } };
-        else if (isHit(lane)) last = { time: at, cause: { kind: 'done' } };
+        else if (at < time && isHit(lane)) last = { time: at, cause: { kind: 'done' } };
       },
       then: () =>
         last === null ? begin(0) : { kind: 'replay', target: last.time, cause: last.cause },
@@ -565,6 +570,11 @@ export class Pilot implements DebugHook {
       scan: { from, until: time, each: lane.id, addresses: [], origin: time, look, then },
     };
   }
+}
+
+/** Of hits, the values that changed. */
+function changesOf({ changes }: Hits): Hits {
+  return { breakpoints: changes.map(({ breakpoint }) => breakpoint), changes };
 }
 
 /** Back to a time at which there is nothing before. */

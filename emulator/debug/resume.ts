@@ -52,7 +52,8 @@ export type Resume =
     }
   /** To one of these addresses. */
   | { readonly kind: 'until'; readonly addresses: readonly bigint[]; readonly backwards?: boolean }
-  | { readonly kind: 'continue'; readonly backwards?: boolean }
+  /** `undoes`: backwards, a watched value that changed right before the stop at hand counts as well. */
+  | { readonly kind: 'continue'; readonly backwards?: boolean; readonly undoes?: boolean }
   /** To a position, wherever that lies. */
   | { readonly kind: 'seek'; readonly position: Position }
   /** To a state that was saved under a name. */

@@ -33,7 +33,7 @@ export interface GdbServer {
 }
 
 /**
- * Listens, takes the machine to its first stop, and serves.
+ * Takes the machine to its first stop, and only then listens: gdb gives a stub two seconds for its first answer.
  *
  * Resolves to the failure when the machine has no first stop.
  * @throws the system's error when the address cannot be listened at.
@@ -42,21 +42,28 @@ export async function startGdbServer(
   options: GdbServerOptions,
 ): Promise<GdbServer | SessionFailure> {
   const line = new Line();
+  const { isReady, ended } = startSession(options, line);
+  const first = await Promise.race([isReady, ended]);
+  if (first !== 'ready') {
+    return first ?? { code: 'NOTHING_RUNS', message: 'the scenario runs no payload', details: {} };
+  }
   const server = createServer({ noDelay: true }, (socket) => {
     line.join(socket);
   });
-  const { address, port } = await listening(server, options);
-  const { isReady, ended } = startSession(options, line);
-  const end = (): void => {
+  const close = (): void => {
     line.post({ kind: 'closed' });
   };
   void ended.then(() => {
     line.close();
     server.close();
   });
-  const first = await Promise.race([isReady, ended]);
-  if (first === 'ready') return { host: address, port, ended, close: end };
-  return first ?? { code: 'NOTHING_RUNS', message: 'the scenario runs no payload', details: {} };
+  try {
+    const { address, port } = await listening(server, options);
+    return { host: address, port, ended, close };
+  } catch (error) {
+    close();
+    throw error;
+  }
 }
 
 function listening(server: Server, { host, port }: GdbServerOptions): Promise<AddressInfo> {

@@ -20,7 +20,9 @@ export function resumeOf(request: GdbRequest): Resume | null {
     case 'step':
       return { kind: 'step', backwards: request.isBackwards };
     case 'continue':
-      return { kind: 'continue', backwards: request.isBackwards };
+      return request.isBackwards
+        ? { kind: 'continue', backwards: true, undoes: true }
+        : { kind: 'continue' };
     case 'range':
       return { kind: 'step-range', ranges: [{ start: request.begin, end: request.end }] };
     case 'restart':

@@ -145,12 +145,12 @@ export class SessionTarget implements GdbTarget {
 
   readMemory(thread: number, kind: AddressKind, address: bigint, sizeBytes: number): Uint8Array {
     const { memory } = this.#session.machine;
-    return readBytes(memory, this.#root(thread), kind, address, sizeBytes);
+    return readBytes(memory, this.#roots(thread), kind, address, sizeBytes);
   }
 
   writeMemory(thread: number, kind: AddressKind, address: bigint, bytes: Uint8Array): boolean {
     const { memory } = this.#session.machine;
-    const places = placesOf(memory, this.#root(thread), kind, address, bytes);
+    const places = placesOf(memory, this.#roots(thread), kind, address, bytes);
     if (places === null) return false;
     for (const place of places) {
       this.#session.edit({ kind: 'memory', address: place.address, bytes: [...place.bytes] });
@@ -165,8 +165,7 @@ export class SessionTarget implements GdbTarget {
   setPoint(point: GdbPoint): boolean {
     const { memory } = this.#session.machine;
     const end = point.address + BigInt(point.sizeBytes);
-    const isWatch = point.kind !== 'software' && point.kind !== 'hardware';
-    if (isWatch || end > BigInt(memory.sizeBytes)) return false;
+    if (end > BigInt(memory.sizeBytes)) return false;
     const { id } = this.#session.breakpoints.add(specOf(point));
     this.#points.set(id, point);
     return true;
@@ -197,14 +196,22 @@ export class SessionTarget implements GdbTarget {
     return (lanes.find(({ id }) => id === vcpu) ?? lanes[0])?.pcpu.id ?? 1;
   }
 
-  #root(thread: number): bigint {
-    const core = this.#core(thread);
-    return core === undefined ? 0n : rootOf(core, this.#session.machine.laneOn(thread));
+  /** The thread's own tables first. */
+  #roots(thread: number): readonly bigint[] {
+    const { machine } = this.#session;
+    const ids = [thread, ...machine.lanes.map(({ pcpu }) => pcpu.id)];
+    const roots = ids.map((id) => {
+      const core = this.#core(id);
+      return core === undefined ? 0n : rootOf(core, machine.laneOn(id));
+    });
+    return [...new Set(roots)];
   }
 }
 
-function specOf({ address }: GdbPoint): BreakpointSpec {
-  return { kind: 'address', address };
+function specOf({ kind, address, sizeBytes }: GdbPoint): BreakpointSpec {
+  return kind === 'software' || kind === 'hardware'
+    ? { kind: 'address', address }
+    : { kind: 'watch', address, sizeBytes, on: kind };
 }
 
 function isSame(one: GdbPoint, other: GdbPoint): boolean {

@@ -132,6 +132,52 @@ describe.skipIf(!HAS_GDB)(GDB, () => {
     expect(text).toMatch(/^\$6 = 0x5678$/m);
   });
 
+  it("stops behind KVM's write of the CCB flag, with the old value and the new", () => {
+    const text = run('watch caretaker_ccb.attach_state', 'continue', 'continue', 'kill');
+    expect(text).toMatch(/^Hardware watchpoint 1: caretaker_ccb\.attach_state$/m);
+    expect(text).toMatch(/hit Hardware watchpoint 1[^]*^Old value = 1\nNew value = 0$/m);
+    expect(text).toMatch(/hit Hardware watchpoint 1[^]*^Old value = 0\nNew value = 1$/m);
+    expect(text).not.toContain('unreadable');
+  });
+
+  it('goes back to the write that changed a counter, and stands before it', () => {
+    const text = run(
+      'break caretaker_count_fastpath',
+      'continue',
+      'continue',
+      'continue',
+      'delete',
+      'set $counter = &((struct caretaker_telemetry *)ccb->telemetry_address)->total.fastpath',
+      'watch *$counter',
+      'continue',
+      'reverse-continue',
+      'info symbol $pc',
+      'reverse-continue',
+      'kill',
+    );
+    const values = [...text.matchAll(/^Old value = (\d+)\nNew value = (\d+)$/gm)].map((found) =>
+      found.slice(1).map(Number),
+    );
+    const [forwards, back, further] = values;
+    expect(forwards?.[1]).toBe(forwards![0]! + 1);
+    // The same write undone, and then the one before it.
+    expect(back).toEqual([forwards![1], forwards![0]]);
+    expect(further).toEqual([forwards![0], forwards![0]! - 1]);
+    expect(text).toMatch(/^caretaker_count_fastpath( \+ \d+)? in section \.text/m);
+  });
+
+  it('stops at a read of a counter', () => {
+    const text = run(
+      'tbreak caretaker_count_fastpath',
+      'continue',
+      'rwatch ((struct caretaker_telemetry *)ccb->telemetry_address)->total.fastpath',
+      'continue',
+      'info symbol $pc',
+      'kill',
+    );
+    expect(text).toMatch(/hit Hardware read watchpoint 2[^]*^Value = \d+$/m);
+  });
+
   it('reads physical memory when it asks to', () => {
     const text = run(
       'maintenance packet qqemu.PhyMemMode',
