@@ -170,7 +170,7 @@ describe.skipIf(!HAS_GDB)(GDB, () => {
     const text = run(
       'tbreak caretaker_count_fastpath',
       'continue',
-      'rwatch ((struct caretaker_telemetry *)ccb->telemetry_address)->total.fastpath',
+      'rwatch -l ((struct caretaker_telemetry *)ccb->telemetry_address)->total.fastpath',
       'continue',
       'info symbol $pc',
       'kill',
