@@ -40,6 +40,8 @@ const plain = (_: string, value: unknown): unknown => {
 interface Sight {
   readonly memory: Uint8Array;
   readonly models: string;
+  /** Blocks entered: one at whose first instruction a run stops is entered or not, as the run came there. */
+  readonly blocks: readonly number[];
 }
 
 function look(machine: Machine): Sight {
@@ -51,7 +53,6 @@ function look(machine: Machine): Sight {
       counters: { ...engine.counters },
       instructions: engine.counters.instructions,
       stores: engine.counters.stores,
-      blocks: engine.counters.blocks,
       inline: [engine.counters.inlineVmreads, engine.counters.inlineVmwrites],
       tsc: pcpu.now(),
     })),
@@ -80,7 +81,11 @@ function look(machine: Machine): Sight {
     slices: machine.timeline.slices,
     evidence: Object.entries(machine.evidence).sort(([a], [b]) => (a < b ? -1 : 1)),
   };
-  return { memory: machine.memory.bytes.slice(), models: JSON.stringify(seen, plain) };
+  return {
+    memory: machine.memory.bytes.slice(),
+    models: JSON.stringify(seen, plain),
+    blocks: machine.cores.map(({ engine }) => engine.counters.blocks),
+  };
 }
 
 function expectSame(actual: Sight, expected: Sight): void {
@@ -125,6 +130,7 @@ class Traveller {
       const here = look(machine);
       if (this.#first !== null) {
         expectSame(here, this.#first);
+        expect(here.blocks).toEqual(this.#first.blocks);
         this.repeats++;
         this.#visits = Infinity;
         return;

@@ -54,6 +54,9 @@ const Engine::KnownBlock* Engine::learn_block(KnownBlock& known, uint64_t addres
   known.range = range;
   known.offset = address - range->base;
   known.end = known.offset + size < range->size ? known.offset + size : range->size;
+  const bool is_filler = known.end < range->size &&
+                         (range->at(known.end).flags & (kResume | kBoundary)) == kResume;
+  known.resume = is_filler ? range->next_boundary(known.end) : known.end;
   const ByteInfo& first = range->at(known.offset);
   known.instructions = range->at(known.end).instructions - first.instructions;
   known.stores = range->at(known.end).stores - first.stores;
@@ -99,6 +102,7 @@ inline void Engine::on_block(uint64_t address, uint32_t size) {
   block_.range = known->range;
   block_.start = known->offset;
   block_.end = known->end;
+  block_.resume = known->resume;
   block_.instructions = known->instructions;
   block_.stores = known->stores;
   if (!is_continuation) cover(*known);
@@ -125,7 +129,8 @@ inline void Engine::retire_block() {
   executed_ += block_.instructions;
   stores_ += block_.stores;
   previous_range_ = block_.range;
-  previous_end_ = previous_resume_ = block_.end;
+  previous_end_ = block_.end;
+  previous_resume_ = block_.resume;
   block_.range = nullptr;
 }
 

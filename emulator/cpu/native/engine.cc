@@ -414,11 +414,8 @@ void Engine::retire_current(uint64_t rip, bool is_whole) {
   }
   previous_range_ = range;
   previous_end_ = end;
-  // The model may execute the instruction at RIP itself and go on behind it; so does a run that begins behind the filler
-  // of an in-line site.
-  const bool is_filler =
-      end < range->size && (range->at(end).flags & (kResume | kBoundary)) == kResume;
-  previous_resume_ = end < block_.end || is_filler ? range->next_boundary(end) : end;
+  // The model may execute the instruction at RIP itself and go on behind it.
+  previous_resume_ = end < block_.end ? range->next_boundary(end) : block_.resume;
   block_.range = nullptr;
 }
 

@@ -124,7 +124,8 @@ class Engine {
   struct alignas(64) KnownBlock {
     uint64_t address = UINT64_MAX;
     CodeRange* range = nullptr;
-    uint64_t offset = 0, end = 0;
+    // Where a run goes on that ends with the block: at its end, or behind the filler of an in-line site.
+    uint64_t offset = 0, end = 0, resume = 0;
     uint32_t size = 0, instructions = 0, stores = 0;
     uint16_t location = 0;
     uint8_t flags = 0;
@@ -242,7 +243,7 @@ class Engine {
   uint64_t executed_ = 0, stores_ = 0, blocks_ = 0, limit_ = 0;
   struct Block {
     CodeRange* range = nullptr;
-    uint64_t start = 0, end = 0;
+    uint64_t start = 0, end = 0, resume = 0;
     uint32_t instructions = 0, stores = 0;
   } block_;
   static constexpr size_t kKnownBlocks = 2048;
