@@ -53,9 +53,10 @@ $(OLDER_ENGINE): $(ENGINE)
 payload: | .stamps/system ## build caretaker-payload/build/caretaker.elf
 	@$(MAKE) -s -C caretaker-payload -f build.mk
 
-dist/.built: $(SOURCES) tsconfig.json node_modules/.built
+dist/.built: $(SOURCES) tsconfig.json tools/bundle.mjs node_modules/.built
 	@echo "  TSC      dist"
 	@$(BIN)/tsc -p tsconfig.json
+	@node tools/bundle.mjs
 	@touch $@
 
 lint: node_modules/.built
