@@ -13,7 +13,8 @@ import type { VmcsDescription } from '../vmx/description.js';
 // prettier-ignore
 const OPERATION = {
   END: 0, MEMORY: 1, FILL: 2, REGION: 3, VMWRITE: 4, REGISTERS: 5, ENTER: 6, WRMSR: 7, RDMSR: 8, FIELDS: 9,
-  DUMP: 10, LABEL: 11, VMX: 12, NMI_PROBE: 13, CPUID: 14, BASE: 15, REGION_AT: 16,
+  DUMP: 10, LABEL: 11, VMX: 12, NMI_PROBE: 13, CPUID: 14, BASE: 15, REGION_AT: 16, START_OTHER: 17, WAIT: 18, DELAY: 19,
+  HALT: 20,
 } as const;
 
 /** How `enter` enters: `movss` is a VMLAUNCH right after MOV SS; `jump` goes to R8, where somebody else enters. */
@@ -135,6 +136,24 @@ export class MonitorProgram {
   /** Answers a CPUID leaf. */
   cpuid(leaf: number, subleaf = 0): this {
     return this.#op('CPUID').#word(leaf).#word(subleaf);
+  }
+
+  /** Lets the second processor execute a program; it halts at its end. */
+  startOther(program: MonitorProgram): this {
+    const words = [...program.#words, OPERATION.HALT];
+    this.#op('START_OTHER').#word(words.length);
+    for (const word of words) this.#word(word);
+    return this;
+  }
+
+  /** Waits until a 32-bit word of memory has a value. */
+  wait(address: bigint, value: number): this {
+    return this.#op('WAIT').#wide(address).#word(value);
+  }
+
+  /** Spins. */
+  delay(count: number): this {
+    return this.#op('DELAY').#word(count);
   }
 
   /** Bytes so far. */

@@ -31,10 +31,14 @@ export interface GuestStep {
   readonly after?: VmcsDescription;
   /** General registers that it changed. */
   readonly registers?: GeneralRegisters;
+  /** Registers with the guest's own time: their values come from the second machine. */
+  readonly taken?: readonly (keyof GeneralRegisters)[];
+  /** The vector that the exit acknowledged at the local APIC. */
+  readonly acknowledged?: number;
 }
 
 /** How KVM enters the guest: itself, or through the payload's run entry. */
-export type EntryWay = 'run' | 'resume';
+export type EntryWay = 'run' | 'resume' | 'launch';
 
 /** One stay of the guest between two times that KVM has it. */
 export interface PayloadCase {
@@ -50,7 +54,17 @@ export interface PayloadCase {
   readonly fields?: VmcsDescription;
   readonly controls?: NonNullable<ExitCase['controls']>;
   readonly without?: NonNullable<ExitCase['without']>;
-  /** Default: both in turn. */
+  /** KVM's request in the CCB; default none. */
+  readonly request?: number;
+  /** KVM_ATTACHED; default yes. */
+  readonly isAttached?: boolean;
+  /** A vector that another vCPU has posted. */
+  readonly posted?: number;
+  /** The VMCS was cleared, so it is made current and described anew. */
+  readonly isFresh?: boolean;
+  /** What KVM does for the processor when it has the vCPU again. */
+  readonly afterwards?: 'eoi' | 'iret';
+  /** Default: run and resume in turn. */
   readonly way?: EntryWay;
   readonly msrs?: NonNullable<ExitCase['msrs']>;
 }
@@ -96,7 +110,7 @@ const SINGLE: readonly PayloadCase[] = EXIT_CASES.filter(goesOn).map((one) => ({
 }));
 
 /** Assembles MOVs of what each exit takes, and the instruction that exits. */
-function sequence(
+export function sequence(
   title: string,
   instructions: readonly { readonly code: string; readonly exit: GuestExit }[],
 ): PayloadCase {
@@ -166,5 +180,5 @@ export function entryRegisters(one: PayloadCase): GeneralRegisters {
   return { ...(Object.fromEntries(values) as GeneralRegisters), RBX: 0n, ...one.registers };
 }
 
-/** Every case, in the order in which the payload meets them. */
-export const PAYLOAD_CASES: readonly PayloadCase[] = [...SEQUENCES, ...SINGLE];
+/** Every case without an event from outside. */
+export const INSTRUCTIONS: readonly PayloadCase[] = [...SEQUENCES, ...SINGLE];

@@ -4,8 +4,14 @@
  * Source: CONTRACT ("Soft state": owned by whoever runs the vCPU; "Entry points": run).
  * Invariant: both machines get the same writes in the same order.
  */
-import { CARETAKER_CCB, CARETAKER_REGISTER_ORDER } from '../../../abi/ccb.js';
+import {
+  CARETAKER_ATTACH_STATE,
+  CARETAKER_CCB,
+  CARETAKER_REGISTER_ORDER,
+  CARETAKER_REQUEST,
+} from '../../../abi/ccb.js';
 import { offsetsOf } from '../../../abi/layout.js';
+import { CARETAKER_SOFT_STATE } from '../../../abi/soft-state.js';
 import { u64 } from '../../../abi/uint.js';
 import { VMCS_FIELDS, type FieldName } from '../../../abi/vmcs-fields.js';
 import { EXIT_CONTROL, PIN } from '../../../abi/vmx-controls.js';
@@ -18,7 +24,9 @@ import type { VmcsLayout } from '../vmcs-layout.js';
 import { HANDLER_OFFSET, ended, entryRegisters, type EntryWay, type PayloadCase } from './cases.js';
 import type { Stage } from './stage.js';
 
-const CCB = offsetsOf<'registers'>(CARETAKER_CCB);
+const CCB = offsetsOf<'registers' | 'request' | 'attach_state'>(CARETAKER_CCB);
+const SOFT = offsetsOf<'posted'>(CARETAKER_SOFT_STATE);
+const { KVM_ATTACHED, KVM_DETACHED } = CARETAKER_ATTACH_STATE;
 /** Soft state up to the MSR values; the rest is never used. */
 const SOFT_STATE_BYTES = 768;
 const CODE_BYTES = 0x1000;
@@ -54,12 +62,22 @@ export class KernelScript {
     const { vcpu } = this.#stage.lane;
     const registers = entryRegisters(one);
     const values = CARETAKER_REGISTER_ORDER.map((name) => registers[name] ?? 0n);
+    const word = (field: 'request' | 'attach_state', value: number): MemoryWrite => ({
+      address: vcpu.ccb + u64(CCB[field]),
+      bytes: new Uint8Array(Uint32Array.of(value).buffer),
+    });
     const save = {
       address: vcpu.ccb + u64(CCB.registers),
       bytes: new Uint8Array(BigUint64Array.from(values).buffer),
     };
-    const soft = { address: vcpu.memory.at('softState'), bytes: this.#softState };
-    return way === 'run' ? [soft, save] : [soft];
+    const state = this.#softState.slice();
+    if (one.posted !== undefined) state[SOFT.posted + (one.posted >> 3)] = 1 << (one.posted & 7);
+    const kernel = [
+      { address: vcpu.memory.at('softState'), bytes: state },
+      word('request', one.request ?? CARETAKER_REQUEST.NONE),
+      word('attach_state', one.isAttached === false ? KVM_DETACHED : KVM_ATTACHED),
+    ];
+    return way === 'run' ? [...kernel, save] : kernel;
   }
 
   /** The general registers that the guest begins with. */

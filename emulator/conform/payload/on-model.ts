@@ -38,23 +38,23 @@ export const RECORDED_REGISTERS = [
   'GDTR_BASE', 'GDTR_LIMIT', 'IDTR_BASE', 'IDTR_LIMIT',
 ] as const satisfies readonly RegisterName[];
 
-/** The TSC at the second machine's n-th exit, so that both clocks show the same there. */
-export type ClockAt = (passage: number) => number | undefined;
+/** The second machine at its n-th exit: its TSC, so that both clocks show the same, and what the guest made of a time. */
+export type SecondAt = (passage: number) => Stop | undefined;
 
 export class ModelRun {
   readonly #stage: Stage;
   readonly #lane: Lane;
   readonly #script: KernelScript;
-  readonly #clockAt: ClockAt;
+  readonly #secondAt: SecondAt;
   readonly passages: Passage[] = [];
   /** The event that the last VM entry delivered to the guest. */
   #delivered: InjectedEvent | null = null;
 
-  constructor(stage: Stage, script: KernelScript, clockAt: ClockAt) {
+  constructor(stage: Stage, script: KernelScript, secondAt: SecondAt) {
     this.#stage = stage;
     this.#lane = stage.lane;
     this.#script = script;
-    this.#clockAt = clockAt;
+    this.#secondAt = secondAt;
     this.#watch();
     this.#takeVcpu();
   }
@@ -66,7 +66,7 @@ export class ModelRun {
     for (const { address, bytes } of this.#script.writes(one, way)) {
       pcpu.memory.write(address, bytes);
     }
-    if (index === 0) this.#freshVmcs();
+    if (index === 0 || one.isFresh === true) this.#freshVmcs();
     applyDescription(this.#lane.vmcs, this.#script.description(one));
     if (way === 'run') {
       if (!this.#runEntry()) return;
@@ -75,23 +75,30 @@ export class ModelRun {
       for (const [name, value] of Object.entries(this.#script.registers(one))) {
         registers.set(name as RegisterName, value);
       }
-      if (!entered(execute(pcpu, { name: 'VMRESUME' }))) {
+      if (!entered(execute(pcpu, { name: way === 'launch' ? 'VMLAUNCH' : 'VMRESUME' }))) {
         throw new HarnessBug(`${one.title}: the model's VM entry fails`);
       }
     }
-    // What KVM injects itself belongs to the case's own first exit.
-    this.#takeDelivered();
+    const handler = [...(one.handlerSteps ?? []), lastStep(one.handler ?? '', HANDLER_OFFSET)];
     let left: readonly GuestStep[] = [...one.steps, lastStep(one.code)];
+    // What KVM injects itself belongs to the case's own first exit.
+    const first = this.#takeDelivered();
+    if (first !== null && one.posted !== undefined) {
+      this.#interruptGuest(first.errorCode);
+      left = handler;
+    }
     for (;;) {
       const [step, ...rest] = left;
       if (step === undefined) throw new HarnessBug(`${one.title}: nothing is left to exit`);
       left = rest;
-      if (!this.#exit(step)) return;
+      if (!this.#exit(step)) break;
       const delivered = this.#takeDelivered();
       if (delivered === null) continue;
       this.#interruptGuest(delivered.errorCode);
-      left = [...(one.handlerSteps ?? []), lastStep(one.handler ?? '', HANDLER_OFFSET)];
+      left = handler;
     }
+    if (one.afterwards === 'eoi') pcpu.apic.eoi();
+    if (one.afterwards === 'iret') pcpu.blocking.nmi = false;
   }
 
   /** Ranges of memory at the end. */
@@ -137,7 +144,10 @@ export class ModelRun {
     const { pcpu } = this.#lane;
     execute(pcpu, { name: 'VMCLEAR', pointer: this.#stage.vmcsRegion });
     execute(pcpu, { name: 'VMPTRLD', pointer: this.#stage.vmcsRegion });
-    this.#lane.engine.bindVmcs(pcpu.vmx.current);
+    const vmcs = pcpu.vmx.current;
+    this.#lane.engine.bindVmcs(vmcs);
+    // KVM's writes define the rest.
+    for (const { slot, readOnly } of VMCS_FIELDS) if (readOnly) vmcs?.poison(slot);
   }
 
   #runEntry(): boolean {
@@ -157,7 +167,7 @@ export class ModelRun {
   }
 
   /** The guest exits; false when the payload does not enter it again. */
-  #exit({ exit, rip, after, registers }: GuestStep): boolean {
+  #exit({ exit, rip, after, registers, taken, acknowledged }: GuestStep): boolean {
     const { pcpu, vmcs } = this.#lane;
     vmcs.write('GUEST_RIP', GUEST.CODE + u64(rip));
     vmcs.write('GUEST_ACTIVITY_STATE', 0n);
@@ -167,6 +177,12 @@ export class ModelRun {
     for (const [name, value] of Object.entries(registers ?? {})) {
       pcpu.registers.set(name as RegisterName, value);
     }
+    const second = this.#secondAt(this.passages.length);
+    for (const name of taken ?? []) pcpu.registers.set(name, second?.registers.get(name) ?? 0n);
+    if (acknowledged !== undefined) {
+      pcpu.apic.request(acknowledged);
+      pcpu.apic.acknowledge();
+    }
     this.#synchronise();
     const delivered = deliverExit(pcpu, vmcs, exit);
     if (delivered.kind === 'abort') throw new HarnessBug(`VMX abort: ${delivered.rule}`);
@@ -174,7 +190,7 @@ export class ModelRun {
   }
 
   #synchronise(): void {
-    const tsc = this.#clockAt(this.passages.length);
+    const tsc = this.#secondAt(this.passages.length)?.tsc;
     if (tsc !== undefined) this.#lane.pcpu.clock.advanceTo(tsc);
   }
 
@@ -280,14 +296,15 @@ export class ModelRun {
   }
 
   #stop(kind: StopKind): Stop {
-    const { pcpu, vmcs } = this.#lane;
-    const defined = VMCS_FIELDS.filter(({ slot }) => !vmcs.isPoison(slot));
+    const { pcpu } = this.#lane;
+    const vmcs = pcpu.vmx.current;
+    const defined = VMCS_FIELDS.filter(({ slot }) => vmcs?.isPoison(slot) === false);
     return {
       kind,
       tsc: pcpu.now(),
       rip: pcpu.registers.get('RIP'),
       registers: new Map(RECORDED_REGISTERS.map((name) => [name, pcpu.registers.get(name)])),
-      vmcs: new Map(defined.map(({ name, slot }) => [name, vmcs.get(slot)])),
+      vmcs: new Map(defined.map(({ name, slot }) => [name, vmcs!.get(slot)])),
     };
   }
 }

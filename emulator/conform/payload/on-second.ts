@@ -84,11 +84,12 @@ function programFor(
   const idt = guestIdt();
   program.memory(idt.address, idt.bytes);
   stage.copyTo(program);
-  program.fields([]).wrmsr(X2APIC.SIVR, 0x1ffn).regionAt(stage.vmcsRegion).region();
+  program.fields([]).wrmsr(X2APIC.SIVR, 0x1ffn).regionAt(stage.vmcsRegion);
   cases.forEach((one, index) => {
     const way = script.way(one, index);
     for (const { address, bytes } of script.writes(one, way)) program.memory(address, bytes);
     const code = script.guestCode(one);
+    if (index === 0 || one.isFresh === true) program.region();
     program.memory(code.address, code.bytes).vmwrite(script.description(one));
     for (const [msr, value] of one.msrs ?? []) program.wrmsr(msr, value);
     if (way === 'run') {
@@ -101,7 +102,9 @@ function programFor(
           R8: stage.runStub,
         })
         .enter('jump', 0);
-    } else program.registers(script.registers(one)).enter('resume', 0);
+    } else program.registers(script.registers(one)).enter(way, 0);
+    if (one.afterwards === 'eoi') program.wrmsr(X2APIC.EOI, 0n);
+    if (one.afterwards === 'iret') program.probeNmi();
   });
   for (const { address, bytes } of stage.written()) program.dump(address, bytes);
   return program;

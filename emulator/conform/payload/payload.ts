@@ -8,13 +8,17 @@
  */
 import { learnVmcsLayout } from '../vmcs-layout.js';
 import type { SecondMachine } from '../second-machine.js';
-import { PAYLOAD_CASES, type PayloadCase } from './cases.js';
+import { INSTRUCTIONS, type PayloadCase } from './cases.js';
 import { Comparer, type PayloadDifference } from './compare.js';
 import { contextOf } from './context.js';
+import { EVENTS } from './event-cases.js';
 import { KernelScript } from './kernel-script.js';
 import { ModelRun } from './on-model.js';
 import { recordOnSecond } from './on-second.js';
 import { Stage } from './stage.js';
+
+/** Every case, in the order in which the payload meets them; a stop comes last. */
+export const PAYLOAD_CASES: readonly PayloadCase[] = [...INSTRUCTIONS, ...EVENTS];
 
 /** A difference and the case that it was found in. */
 export interface TitledDifference extends PayloadDifference {
@@ -47,7 +51,7 @@ export function comparePayload(
   const layout = learnVmcsLayout(machine);
   const script = new KernelScript(stage, machine.capabilities, layout);
   const second = recordOnSecond(machine, layout, stage, script, cases);
-  const run = new ModelRun(stage, script, (passage) => second.passages[passage]?.from.tsc);
+  const run = new ModelRun(stage, script, (passage) => second.passages[passage]?.from);
   const firstPassages = cases.map((one, index) => {
     const first = run.passages.length;
     run.runCase(one, index);

@@ -12,7 +12,7 @@ LD := ld
 O ?= build
 
 C_SOURCES := monitor.c
-ASM_SOURCES := boot.S entry.S
+ASM_SOURCES := boot.S entry.S other.S
 HEADERS := layout.h monitor.h
 OBJECTS := $(ASM_SOURCES:%.S=$(O)/%.o) $(C_SOURCES:%.c=$(O)/%.o)
 CFLAGS := -std=gnu11 -O2 -m64 -ffreestanding -fno-builtin -mno-red-zone -mgeneral-regs-only -mcmodel=small \

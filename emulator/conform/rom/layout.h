@@ -16,6 +16,7 @@
 #define LAYOUT_TSS		0x5800
 #define LAYOUT_PDPT		0x6000
 #define LAYOUT_PAGE_DIRECTORY	0x7000
+#define LAYOUT_OTHER_BOOT	0x8000
 #define LAYOUT_HOST_CR3		0x14000
 #define LAYOUT_MONITOR		0x40000
 #define LAYOUT_EXIT_STUB	0x40020
@@ -23,6 +24,7 @@
 #define LAYOUT_BSS		0x50000
 #define LAYOUT_STACK		0x80000
 #define LAYOUT_EXIT_STACK	0x90000
+#define LAYOUT_OTHER_STACK	0x98000
 
 /* The ROM's last page begins the machine; its last 8 bytes say where the
  * program for the monitor lies. */

@@ -22,6 +22,7 @@ static u32 field_count;
 static struct registers guest;
 /* Field values that every fresh VMCS begins with: a count, then pairs. */
 static const u32 *base;
+const u32 *other_program;
 static u64 region_address = LAYOUT_VMCS_REGION;
 
 static void out8(u16 port, u8 value)
@@ -385,11 +386,33 @@ static const u32 *write_fields(const u32 *at)
 	return at;
 }
 
-void monitor(const u32 *at)
+/* INIT and SIPI to the second processor, which executes a program of its own. */
+static void start_other(const u32 *program)
 {
-	u64 value, *registers = (u64 *)&guest;
-	u32 count, i, word;
+	u8 *to = (u8 *)LAYOUT_OTHER_BOOT;
+	const u8 *from = other_boot;
 
+	other_program = program;
+	while (from < other_boot_end)
+		*to++ = *from++;
+	write_msr(MSR_X2APIC_ICR, 1ull << 32 | 0x4500);
+	write_msr(MSR_X2APIC_ICR, 1ull << 32 | 0x4600 | LAYOUT_OTHER_BOOT >> 12);
+}
+
+static void wait_for(const volatile u32 *word, u32 value)
+{
+	while (*word != value)
+		asm volatile("pause");
+}
+
+static void __attribute__((noreturn)) halt(void)
+{
+	for (;;)
+		asm volatile("cli; hlt");
+}
+
+void monitor(const u32 *program)
+{
 	load_idt();
 	write_msr(MSR_FEATURE_CONTROL, 5);
 	write_msr(MSR_APIC_BASE, msr_or_zero(MSR_APIC_BASE) | 0xc00);
@@ -398,6 +421,15 @@ void monitor(const u32 *at)
 	take_baseline();
 	if (vmxon(LAYOUT_VMXON_REGION))
 		shut_down("BROKEN vmxon\n");
+	execute(program);
+}
+
+/* Both processors; the second one's programs only write, wait and halt. */
+void execute(const u32 *at)
+{
+	u64 value, *registers = (u64 *)&guest;
+	u32 count, i, word;
+
 	for (;;) {
 		switch (*at++) {
 		case OP_END:
@@ -425,6 +457,21 @@ void monitor(const u32 *at)
 			if (base)
 				write_fields(base);
 			break;
+		case OP_START_OTHER:
+			count = *at++;
+			start_other(at);
+			at += count;
+			break;
+		case OP_WAIT:
+			value = take64(&at);
+			wait_for((const u32 *)value, *at++);
+			break;
+		case OP_DELAY:
+			for (count = *at++; count; count--)
+				asm volatile("pause");
+			break;
+		case OP_HALT:
+			halt();
 		case OP_REGION_AT:
 			region_address = take64(&at);
 			break;

@@ -33,6 +33,10 @@ enum operation {
 	OP_CPUID = 14,
 	OP_BASE = 15,
 	OP_REGION_AT = 16,
+	OP_START_OTHER = 17,
+	OP_WAIT = 18,
+	OP_DELAY = 19,
+	OP_HALT = 20,
 };
 
 /* Flags of OP_ENTER. */
@@ -46,7 +50,10 @@ void exit_stub(void);
 void monitor(const u32 *program);
 void unexpected_exception(u64 vector, u64 code, u64 rip);
 
-extern u8 exception_stubs[];
+void execute(const u32 *at);
+
+extern u8 exception_stubs[], other_boot[], other_boot_end[];
+extern const u32 *other_program;
 extern u64 fixup_rip, nmi_count, interrupt_count;
 
 #endif
