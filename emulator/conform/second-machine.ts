@@ -60,6 +60,7 @@ export class SecondMachine {
       timeoutMs: CASES_TIMEOUT_MS,
     });
     if (timedOut) throw new ConformError('BOCHS_TIMEOUT', 'the second machine did not end');
+    if (timedOut) throw new ConformError('BOCHS_TIMEOUT', 'the second machine did not end');
     return output;
   }
 

@@ -7,7 +7,7 @@
  * Invariant: `steps` says for each exit what hardware reports; it does not say what the payload makes of it.
  */
 import { EXIT_REASON } from '../../../abi/exit-reasons.js';
-import { u64 } from '../../../abi/uint.js';
+import { hex, u64 } from '../../../abi/uint.js';
 import { X2APIC } from '../../../abi/x2apic.js';
 import { GENERAL_REGISTERS } from '../../cpu/registers.js';
 import * as exits from '../../guest/exits.js';
@@ -58,6 +58,8 @@ export interface PayloadCase {
   readonly request?: number;
   /** KVM_ATTACHED; default yes. */
   readonly isAttached?: boolean;
+  /** The payload's state in which it waits for KVM_ATTACHED; default spinning. */
+  readonly waitsAs?: number;
   /** A vector that another vCPU has posted. */
   readonly posted?: number;
   /** The VMCS was cleared, so it is made current and described anew. */
@@ -109,6 +111,17 @@ const SINGLE: readonly PayloadCase[] = EXIT_CASES.filter(goesOn).map((one) => ({
   ],
 }));
 
+/** MOVs of values to the first four registers, as hexadecimal bytes. */
+export function moves(registers: GeneralRegisters): string {
+  return Object.entries(registers)
+    .map(([name, value]) => {
+      const number = ['RAX', 'RCX', 'RDX', 'RBX'].indexOf(name);
+      const bytes = new Uint8Array(BigUint64Array.of(value).buffer);
+      return `48 ${hex(0xb8 + number).slice(2)} ${Buffer.from(bytes).toString('hex')} `;
+    })
+    .join('');
+}
+
 /** Assembles MOVs of what each exit takes, and the instruction that exits. */
 export function sequence(
   title: string,
@@ -117,11 +130,7 @@ export function sequence(
   let code = '';
   const steps = instructions.map(({ code: instruction, exit }): GuestStep => {
     const registers = exit.registers as GeneralRegisters | undefined;
-    for (const [name, value] of Object.entries(registers ?? {})) {
-      const number = ['RAX', 'RCX', 'RDX', 'RBX'].indexOf(name);
-      const bytes = new Uint8Array(BigUint64Array.of(value).buffer);
-      code += `48 ${(0xb8 + number).toString(16)} ${Buffer.from(bytes).toString('hex')} `;
-    }
+    code += moves(registers ?? {});
     const rip = bytesOf(code).length;
     code += `${instruction} `;
     return { exit, rip, ...(registers === undefined ? {} : { registers }) };

@@ -16,6 +16,7 @@ import type { VmExit } from '../../vmx/vm-exit.js';
 import { bytesOf } from '../exits.js';
 import { HANDLER_OFFSET, sequence, type GuestStep, type PayloadCase } from './cases.js';
 
+/** A guest that takes interrupts. */
 export const INTERRUPTS_ON: VmcsDescription = { GUEST_RFLAGS: 0x202n };
 /** Gates for all 256 vectors. */
 export const WHOLE_IDT: VmcsDescription = { GUEST_IDTR_LIMIT: 0xfffn };
@@ -29,7 +30,7 @@ const TIMER = event(EXIT_REASON.EXIT_REASON_PREEMPTION_TIMER);
 const WINDOW = event(EXIT_REASON.EXIT_REASON_INTERRUPT_WINDOW);
 
 /** The guest's handler ends its interrupt. */
-function endOfInterrupt(): Required<Pick<PayloadCase, 'handler' | 'handlerSteps'>> {
+export function endOfInterrupt(): Required<Pick<PayloadCase, 'handler' | 'handlerSteps'>> {
   const { code, steps } = sequence('', [{ code: WRMSR, exit: exits.wrmsr(X2APIC.EOI, 0n) }]);
   return {
     handler: code,
@@ -84,7 +85,8 @@ const ARMED: GuestStep = {
 };
 const ARMED_BYTES = bytesOf(ARM).length + 2;
 
-const TIMERS: readonly PayloadCase[] = [
+/** Deadlines that expire in the guest. */
+export const TIMERS: readonly PayloadCase[] = [
   {
     title: 'a TSC deadline expires while the guest spins',
     code: `${ARM} ${WRMSR} eb fe`,

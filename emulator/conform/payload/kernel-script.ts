@@ -9,6 +9,7 @@ import {
   CARETAKER_CCB,
   CARETAKER_REGISTER_ORDER,
   CARETAKER_REQUEST,
+  CARETAKER_RUN_STATE,
 } from '../../../abi/ccb.js';
 import { offsetsOf } from '../../../abi/layout.js';
 import { CARETAKER_SOFT_STATE } from '../../../abi/soft-state.js';
@@ -20,11 +21,14 @@ import type { VmcsDescription } from '../../vmx/description.js';
 import { bytesOf, descriptionOf } from '../exits.js';
 import { GUEST } from '../guest-area.js';
 import type { GeneralRegisters } from '../program.js';
+import type { Routing } from '../../host/kvm/vcpu.js';
 import type { VmcsLayout } from '../vmcs-layout.js';
 import { HANDLER_OFFSET, ended, entryRegisters, type EntryWay, type PayloadCase } from './cases.js';
 import type { Stage } from './stage.js';
 
-const CCB = offsetsOf<'registers' | 'request' | 'attach_state'>(CARETAKER_CCB);
+const CCB = offsetsOf<
+  'registers' | 'request' | 'attach_state' | 'routing_handler' | 'epoch' | 'state'
+>(CARETAKER_CCB);
 const SOFT = offsetsOf<'posted'>(CARETAKER_SOFT_STATE);
 const { KVM_ATTACHED, KVM_DETACHED } = CARETAKER_ATTACH_STATE;
 /** Soft state up to the MSR values; the rest is never used. */
@@ -73,11 +77,43 @@ export class KernelScript {
     const state = this.#softState.slice();
     if (one.posted !== undefined) state[SOFT.posted + (one.posted >> 3)] = 1 << (one.posted & 7);
     const kernel = [
+      ...this.#routing(this.#stage.routing),
       { address: vcpu.memory.at('softState'), bytes: state },
       word('request', one.request ?? CARETAKER_REQUEST.NONE),
       word('attach_state', one.isAttached === false ? KVM_DETACHED : KVM_ATTACHED),
     ];
     return way === 'run' ? [...kernel, save] : kernel;
+  }
+
+  /** What the next kernel writes, on another processor, when the payload waits: the flag last. */
+  attaching(): readonly MemoryWrite[] {
+    const { ccb } = this.#stage.lane.vcpu;
+    const flag = {
+      address: ccb + u64(CCB.attach_state),
+      bytes: new Uint8Array(Uint32Array.of(KVM_ATTACHED).buffer),
+    };
+    return [...this.#routing(this.#stage.nextRouting), flag];
+  }
+
+  /** Where the payload's state word lies, and the value that it has while it waits. */
+  waiting(one: PayloadCase): { readonly address: bigint; readonly value: number } {
+    const { ccb } = this.#stage.lane.vcpu;
+    return {
+      address: ccb + u64(CCB.state),
+      value: one.waitsAs ?? CARETAKER_RUN_STATE.SPINNING,
+    };
+  }
+
+  #routing({ handler, stack, cr3, gsBase, argument }: Routing): readonly MemoryWrite[] {
+    const { ccb } = this.#stage.lane.vcpu;
+    const values = BigUint64Array.of(handler, stack, cr3, gsBase, argument);
+    return [
+      { address: ccb + u64(CCB.routing_handler), bytes: new Uint8Array(values.buffer) },
+      {
+        address: ccb + u64(CCB.epoch),
+        bytes: new Uint8Array(BigUint64Array.of(argument).buffer),
+      },
+    ];
   }
 
   /** The general registers that the guest begins with. */

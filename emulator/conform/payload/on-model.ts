@@ -38,8 +38,11 @@ export const RECORDED_REGISTERS = [
   'GDTR_BASE', 'GDTR_LIMIT', 'IDTR_BASE', 'IDTR_LIMIT',
 ] as const satisfies readonly RegisterName[];
 
-/** The second machine at its n-th exit: its TSC, so that both clocks show the same, and what the guest made of a time. */
-export type SecondAt = (passage: number) => Stop | undefined;
+/**
+ * The second machine's n-th passage: its TSC at the exit, so that both clocks show the same; what the guest made of a time;
+ * and when another processor attached.
+ */
+export type SecondAt = (passage: number) => Passage | undefined;
 
 export class ModelRun {
   readonly #stage: Stage;
@@ -177,7 +180,7 @@ export class ModelRun {
     for (const [name, value] of Object.entries(registers ?? {})) {
       pcpu.registers.set(name as RegisterName, value);
     }
-    const second = this.#secondAt(this.passages.length);
+    const second = this.#secondAt(this.passages.length)?.from;
     for (const name of taken ?? []) pcpu.registers.set(name, second?.registers.get(name) ?? 0n);
     if (acknowledged !== undefined) {
       pcpu.apic.request(acknowledged);
@@ -190,8 +193,8 @@ export class ModelRun {
   }
 
   #synchronise(): void {
-    const tsc = this.#secondAt(this.passages.length)?.tsc;
-    if (tsc !== undefined) this.#lane.pcpu.clock.advanceTo(tsc);
+    const tsc = this.#secondAt(this.passages.length)?.from.tsc;
+    if (tsc !== undefined) this.#lane.pcpu.clock.restore({ tsc });
   }
 
   /** Steps to where the payload gives control away; true when the guest runs again. */
@@ -205,9 +208,13 @@ export class ModelRun {
     const end = (to: StopKind): void => {
       this.passages.push({ from, path, effects, to: this.#stop(to) });
     };
+    const second = this.#secondAt(this.passages.length);
+    const isPause = (rip: bigint): boolean => engine.siteAt(rip)?.instruction.name === 'PAUSE';
+    // The other processor's writes are seen by the poll behind the last PAUSE.
+    const attachesAfter = second?.ticks === undefined ? -1 : second.path.findLastIndex(isPause);
     for (let steps = 0; steps < LIMIT; steps++) {
       const rip = pcpu.registers.get('RIP');
-      if (rip === this.#stage.places.handler) {
+      if (this.#stage.places.handlers.includes(rip)) {
         end('handler');
         this.#kernelContext();
         return false;
@@ -223,7 +230,10 @@ export class ModelRun {
       }
       path.push(rip);
       if (name === 'VMWRITE') effects.push(this.#vmwriteAt(rip));
+      const tick = second?.ticks?.[path.length - 1];
+      if (name === 'RDTSC' && tick !== undefined) pcpu.clock.restore({ tsc: tick });
       const stop = pcpu.run(1);
+      if (path.length - 1 === attachesAfter) this.#attach();
       for (const { kind: access, address, sizeBytes, value } of engine.takeAccesses()) {
         if (access === 'write') effects.push({ kind: 'memory', rip, address, sizeBytes, value });
       }
@@ -235,6 +245,12 @@ export class ModelRun {
     }
     end('other');
     return false;
+  }
+
+  #attach(): void {
+    for (const { address, bytes } of this.#script.attaching()) {
+      this.#lane.pcpu.memory.write(address, bytes);
+    }
   }
 
   /** `before` is called when the entry succeeds, with the machine as it was before it. */

@@ -4,6 +4,7 @@
  * Source: debugger.ts for how it is watched; rom/ for the monitor that plays KVM.
  * Invariant: nothing is put between the processor and the payload: HOST_RIP is the payload's own, and so is the memory.
  */
+import { CARETAKER_RUN_STATE } from '../../../abi/ccb.js';
 import { toIndex } from '../../../abi/uint.js';
 import { VMCS_FIELDS } from '../../../abi/vmcs-fields.js';
 import { X2APIC } from '../../../abi/x2apic.js';
@@ -27,32 +28,46 @@ import type { Stage } from './stage.js';
 const INTERCEPT_ALL = 0x1_0000n;
 const INTERCEPT_NONE = 0x1_7000n;
 const PAGE = 4096;
+/** How long the next kernel lets the payload wait. */
+const GAP_PAUSES = 100;
 
-/** Lets the payload answer the cases on the second machine. @throws ConformError */
+/**
+ * Lets the payload answer the cases on the second machine. `before` are instructions right before places of interest: with
+ * two processors the debugger looks for breakpoints only within a slice of a few instructions and not where one begins, and
+ * a stop begins a slice; so one of two neighbours is always found, and from the first the second.
+ *
+ * @throws ConformError
+ */
 export function recordOnSecond(
   machine: SecondMachine,
   layout: VmcsLayout,
   stage: Stage,
   script: KernelScript,
   cases: readonly PayloadCase[],
+  before: readonly bigint[] = [],
 ): Recording {
   const program = programFor(stage, script, cases);
   const { places } = stage;
-  const breakpoints = [places.run, ...places.vmresume, ...places.vmlaunch, places.handler];
+  const breakpoints = [
+    ...[places.run, ...places.vmresume, ...places.vmlaunch, ...places.handlers],
+    ...before,
+  ];
   const kindOf = (stop: DebuggerStop): StopKind => {
     if (stop.isExit) return 'exit';
     if (stop.rip === places.run) return 'run';
     if (places.vmresume.includes(stop.rip)) return 'vmresume';
     if (places.vmlaunch.includes(stop.rip)) return 'vmlaunch';
-    return stop.rip === places.handler ? 'handler' : 'other';
+    return places.handlers.includes(stop.rip) ? 'handler' : 'other';
   };
-  const found = readStops(machine.watch(program, findingCommands(breakpoints)));
+  const processors = isGap(cases) ? 2 : 1;
+  const found = readStops(machine.watch(program, findingCommands(breakpoints), processors));
   const kinds = found.slice(1).map(kindOf);
+  const traced = tracedAfter(kinds);
   const orders = kinds.map((kind, i) => ({
-    dump: { address: stage.vmcsRegion, words: REGION_BYTES / 4 },
-    isTraced: isInPayload(kind, kinds[i + 1]),
+    dump: kind === 'other' ? null : { address: stage.vmcsRegion, words: REGION_BYTES / 4 },
+    isTraced: traced[i]!,
   }));
-  const output = machine.watch(program, tracingCommands(breakpoints, orders));
+  const output = machine.watch(program, tracingCommands(breakpoints, orders), processors);
   const stops = readStops(output).slice(1);
   const region = toIndex(stage.vmcsRegion);
   const toStop = (stop: DebuggerStop): Stop => ({
@@ -64,7 +79,12 @@ export function recordOnSecond(
   });
   const dumps = readAnswers(output).filter((answer) => answer.kind === 'memory');
   return {
-    passages: passagesOf(stops, toStop, (step) => effectsOf(step, region, layout)),
+    passages: passagesOf(
+      stops.map(toStop),
+      (index) => stops[index]!.steps,
+      (step) => effectsOf(step, region, layout),
+      processors > 1,
+    ),
     memory: stage.written().map(({ what, address }, i) => ({
       what,
       address,
@@ -85,6 +105,7 @@ function programFor(
   program.memory(idt.address, idt.bytes);
   stage.copyTo(program);
   program.fields([]).wrmsr(X2APIC.SIVR, 0x1ffn).regionAt(stage.vmcsRegion);
+  if (isGap(cases)) program.startOther(nextKernel(script, cases));
   cases.forEach((one, index) => {
     const way = script.way(one, index);
     for (const { address, bytes } of script.writes(one, way)) program.memory(address, bytes);
@@ -110,36 +131,74 @@ function programFor(
   return program;
 }
 
-/** Whether the payload executes between a stop and the next one. */
-function isInPayload(kind: StopKind, next: StopKind | undefined): boolean {
-  if (kind === 'exit' || kind === 'run') return true;
-  return (kind === 'vmresume' || kind === 'vmlaunch') && next === 'vmlaunch';
+/** Whether a second processor is wanted, which attaches. */
+function isGap(cases: readonly PayloadCase[]): boolean {
+  return cases.some(({ isAttached }) => isAttached === false);
 }
 
-/** Puts stops together; a VM entry that fails is in the middle of a passage. */
+/** The next kernel on the second processor: it attaches whenever the payload waits. */
+function nextKernel(script: KernelScript, cases: readonly PayloadCase[]): MonitorProgram {
+  const program = new MonitorProgram();
+  for (const one of cases) {
+    if (one.isAttached !== false) continue;
+    const { address, value } = script.waiting(one);
+    program.wait(address, value).delay(GAP_PAUSES);
+    for (const { address: to, bytes } of script.attaching()) program.memory(to, bytes);
+    if (value === CARETAKER_RUN_STATE.SPINNING) program.wait(address, CARETAKER_RUN_STATE.RUNNING);
+  }
+  return program;
+}
+
+/** Whether the payload executes between each stop and the next one. */
+function tracedAfter(kinds: readonly StopKind[]): boolean[] {
+  let isTraced = false;
+  return kinds.map((kind, i) => {
+    const next = kinds.slice(i + 1).find((one) => one !== 'other');
+    switch (kind) {
+      case 'exit':
+      case 'run':
+        isTraced = true;
+        break;
+      case 'vmresume':
+      case 'vmlaunch':
+        // A VM entry that fails is in the middle of a passage.
+        isTraced = next === 'vmlaunch';
+        break;
+      case 'handler':
+        isTraced = false;
+        break;
+      case 'other':
+        break;
+    }
+    return isTraced;
+  });
+}
+
+/** Puts stops together. */
 function passagesOf(
-  stops: readonly DebuggerStop[],
-  toStop: (stop: DebuggerStop) => Stop,
+  stops: readonly Stop[],
+  stepsAt: (index: number) => readonly TracedStep[],
   effects: (step: TracedStep) => readonly Effect[],
+  hasTicks: boolean,
 ): Passage[] {
   const passages: Passage[] = [];
+  const traced = tracedAfter(stops.map(({ kind }) => kind));
   let from: Stop | null = null;
   let steps: TracedStep[] = [];
-  stops.forEach((stop, i) => {
-    const here = toStop(stop);
-    const next = stops[i + 1];
+  stops.forEach((here, i) => {
     if (here.kind === 'exit' || here.kind === 'run') {
       from = here;
-      steps = [...stop.steps];
-    } else if (from !== null) {
-      const goesOn = next !== undefined && isInPayload(here.kind, toStop(next).kind);
-      if (goesOn) steps.push(...stop.steps);
-      else {
-        const path = steps.map(({ rip }) => rip);
-        passages.push({ from, path, effects: steps.flatMap(effects), to: here });
-        from = null;
-      }
+      steps = [];
     }
+    if (from === null) return;
+    if (traced[i] === true) {
+      steps.push(...stepsAt(i));
+      return;
+    }
+    const path = steps.map(({ rip }) => rip);
+    const ticks = hasTicks ? { ticks: steps.map(({ tick }) => tick) } : {};
+    passages.push({ from, path, ...ticks, effects: steps.flatMap(effects), to: here });
+    from = null;
   });
   return passages;
 }

@@ -6,19 +6,21 @@
  * makes the exits and the debugger watches; then the models go through the same exits; both recordings are compared.
  * Invariant: every passage of the payload is compared from its first instruction to its last, with each write in order.
  */
-import { learnVmcsLayout } from '../vmcs-layout.js';
+import { learnVmcsLayout, type VmcsLayout } from '../vmcs-layout.js';
 import type { SecondMachine } from '../second-machine.js';
 import { INSTRUCTIONS, type PayloadCase } from './cases.js';
 import { Comparer, type PayloadDifference } from './compare.js';
 import { contextOf } from './context.js';
 import { EVENTS } from './event-cases.js';
+import { GAP } from './gap-cases.js';
 import { KernelScript } from './kernel-script.js';
 import { ModelRun } from './on-model.js';
 import { recordOnSecond } from './on-second.js';
+import type { Passage } from './recording.js';
 import { Stage } from './stage.js';
 
-/** Every case, in the order in which the payload meets them; a stop comes last. */
-export const PAYLOAD_CASES: readonly PayloadCase[] = [...INSTRUCTIONS, ...EVENTS];
+/** Every case with KVM there, in the order in which the payload meets them; a stop comes last. */
+export const ATTACHED: readonly PayloadCase[] = [...INSTRUCTIONS, ...EVENTS];
 
 /** A difference and the case that it was found in. */
 export interface TitledDifference extends PayloadDifference {
@@ -41,37 +43,88 @@ export interface PayloadResult {
   readonly context: readonly string[];
 }
 
+/** The cases of one boot each. */
+export interface PayloadParts {
+  readonly attached: readonly PayloadCase[];
+  /** With a second processor, which attaches. */
+  readonly gap: readonly PayloadCase[];
+}
+
 /** Lets the payload answer the same exits on both machines. @throws ConformError, ConductorError when it is refused. */
 export function comparePayload(
   machine: SecondMachine,
   payload: Uint8Array,
-  cases: readonly PayloadCase[] = PAYLOAD_CASES,
+  { attached, gap }: PayloadParts = { attached: ATTACHED, gap: GAP },
 ): PayloadResult {
-  const stage = new Stage(payload, machine.capabilities);
   const layout = learnVmcsLayout(machine);
-  const script = new KernelScript(stage, machine.capabilities, layout);
-  const second = recordOnSecond(machine, layout, stage, script, cases);
-  const run = new ModelRun(stage, script, (passage) => second.passages[passage]?.from);
-  const firstPassages = cases.map((one, index) => {
-    const first = run.passages.length;
-    run.runCase(one, index);
-    return first;
-  });
-  const model = { passages: run.passages, memory: run.memory() };
-  const compared = new Comparer().compare(model, second);
-  const titleOf = (passage: number | null): string => {
-    const index = firstPassages.findLastIndex((first) => passage !== null && first <= passage);
-    return cases[index]?.title ?? 'at the end';
-  };
-  const differences = compared.differences.map((one) => ({ ...one, title: titleOf(one.passage) }));
-  const first = differences.find(({ known }) => known === null);
+  const first = new Part(machine, layout, payload);
+  const results = [first.compare(attached)];
+  if (gap.length > 0) {
+    const second = new Part(machine, layout, payload);
+    results.push(second.compare(gap, [second.stage.beforeRun, ...first.lastInstructions()]));
+  }
+  const sum = (of: (one: PayloadResult) => number): number =>
+    results.reduce((total, one) => total + of(one), 0);
   return {
-    cases: cases.length,
-    exits: model.passages.filter(({ from }) => from.kind === 'exit').length,
-    instructions: model.passages.reduce((sum, { path }) => sum + path.length, 0),
-    writes: model.passages.reduce((sum, { effects }) => sum + effects.length, 0),
-    values: compared.values,
-    differences,
-    context: first === undefined ? [] : contextOf(first, first.title, model, second, stage.loaded),
+    cases: sum(({ cases }) => cases),
+    exits: sum(({ exits }) => exits),
+    instructions: sum(({ instructions }) => instructions),
+    writes: sum(({ writes }) => writes),
+    values: sum(({ values }) => values),
+    differences: results.flatMap(({ differences }) => differences),
+    context: results.find(({ context }) => context.length > 0)?.context ?? [],
   };
+}
+
+/** One boot of the second machine, and the same cases here. */
+class Part {
+  readonly stage: Stage;
+  readonly #machine: SecondMachine;
+  readonly #layout: VmcsLayout;
+  #passages: readonly Passage[] = [];
+
+  constructor(machine: SecondMachine, layout: VmcsLayout, payload: Uint8Array) {
+    this.#machine = machine;
+    this.#layout = layout;
+    this.stage = new Stage(payload, machine.capabilities);
+  }
+
+  /** The instructions with which the payload came to where it gave control away. */
+  lastInstructions(): readonly bigint[] {
+    return [...new Set(this.#passages.flatMap(({ path }) => path.slice(-1)))];
+  }
+
+  compare(cases: readonly PayloadCase[], before: readonly bigint[] = []): PayloadResult {
+    const { stage } = this;
+    const script = new KernelScript(stage, this.#machine.capabilities, this.#layout);
+    const second = recordOnSecond(this.#machine, this.#layout, stage, script, cases, before);
+    const run = new ModelRun(stage, script, (passage) => second.passages[passage]);
+    const firstPassages = cases.map((one, index) => {
+      const at = run.passages.length;
+      run.runCase(one, index);
+      return at;
+    });
+    this.#passages = run.passages;
+    const model = { passages: run.passages, memory: run.memory() };
+    const compared = new Comparer().compare(model, second);
+    const titleOf = (passage: number | null): string => {
+      const index = firstPassages.findLastIndex((at) => passage !== null && at <= passage);
+      return cases[index]?.title ?? 'at the end';
+    };
+    const differences = compared.differences.map((one) => ({
+      ...one,
+      title: titleOf(one.passage),
+    }));
+    const first = differences.find(({ known }) => known === null);
+    return {
+      cases: cases.length,
+      exits: model.passages.filter(({ from }) => from.kind === 'exit').length,
+      instructions: model.passages.reduce((sum, { path }) => sum + path.length, 0),
+      writes: model.passages.reduce((sum, { effects }) => sum + effects.length, 0),
+      values: compared.values,
+      differences,
+      context:
+        first === undefined ? [] : contextOf(first, first.title, model, second, stage.loaded),
+    };
+  }
 }

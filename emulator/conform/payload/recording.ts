@@ -41,6 +41,8 @@ export interface Passage {
   readonly from: Stop;
   /** The address of every instruction executed, in order. */
   readonly path: readonly bigint[];
+  /** The TSC at each of them where two processors share one clock, which then is not one tick an instruction. */
+  readonly ticks?: readonly number[];
   /** Every write, in order. */
   readonly effects: readonly Effect[];
   readonly to: Stop;

@@ -28,6 +28,12 @@ const REACHABLE: ReadonlySet<Owner> = new Set<Owner>(['payload', 'shared-metadat
 const KERNEL_STACK_BYTES = 2 * PAGE_SIZE;
 /** How far behind the routing handler the code lies that goes to the run entry. */
 const RUN_STUB_OFFSET = 64n;
+/** Behind the start of that code: its jump. */
+const JUMP_OFFSET = 6n;
+/** The next kernel: its handler and stack beside the old one's, its tables in a page that nobody has. */
+const NEXT_HANDLER_OFFSET = 0x100n;
+const NEXT_STACK_OFFSET = 0x200n;
+const NEXT_CR3 = 0x7f_0000n;
 
 /** Addresses at which the payload gives control away or gets it. */
 export interface StagePlaces {
@@ -35,13 +41,16 @@ export interface StagePlaces {
   readonly run: bigint;
   readonly vmresume: readonly bigint[];
   readonly vmlaunch: readonly bigint[];
-  readonly handler: bigint;
+  /** Of KVM, and of the next kernel's. */
+  readonly handlers: readonly bigint[];
 }
 
 export class Stage {
   readonly lane: Lane;
   readonly loaded: LoadedImage;
   readonly routing: Routing;
+  /** What the second processor writes before it attaches. */
+  readonly nextRouting: Routing;
   readonly places: StagePlaces;
   /** The host-state area, as KVM gave it to the payload. */
   readonly host: VmcsDescription;
@@ -64,6 +73,15 @@ export class Stage {
     if (found.vcpu.loaded === null) throw new HarnessBug('the vCPU has no payload');
     this.loaded = found.vcpu.loaded;
     this.routing = found.vm.routingOf(found.vcpu);
+    this.nextRouting = {
+      handler: this.routing.handler + NEXT_HANDLER_OFFSET,
+      stack: this.routing.stack - NEXT_STACK_OFFSET,
+      cr3: NEXT_CR3,
+      gsBase: this.routing.gsBase + NEXT_STACK_OFFSET,
+      argument: this.routing.argument + 1n,
+    };
+    // The next kernel has tables of its own; what they map is the same.
+    machine.memory.write(NEXT_CR3, machine.memory.read(this.routing.cr3, PAGE_SIZE));
     this.runStub = this.routing.handler + RUN_STUB_OFFSET;
     const { vmcs, vcpu, engine } = this.lane;
     const sites = (name: string): bigint[] =>
@@ -75,7 +93,7 @@ export class Stage {
       run: vcpu.ccbView.get('entry_run'),
       vmresume: sites('VMRESUME'),
       vmlaunch: sites('VMLAUNCH'),
-      handler: this.routing.handler,
+      handlers: [this.routing.handler, this.nextRouting.handler],
     };
     this.host = Object.fromEntries(
       VMCS_FIELDS.filter(({ type }) => type === 'host').map(({ name }): [FieldName, bigint] => [
@@ -87,6 +105,11 @@ export class Stage {
     // KVM would have read the second machine's own IA32_VMX_MISC.
     const config = new StructView(CARETAKER_CONFIG, machine.memory, vcpu.memory.at('config'));
     config.set('preemption_timer_shift', capabilities.preemptionTimerShift);
+  }
+
+  /** The jump to the run entry. */
+  get beforeRun(): bigint {
+    return this.runStub + JUMP_OFFSET;
   }
 
   /** The VMCS region, at the same address on both machines. */
@@ -117,7 +140,7 @@ export class Stage {
   /** Puts a copy of everything in a program for the second machine. */
   copyTo(program: MonitorProgram): void {
     const { memory } = this.#conductor.machine;
-    const pages = new Set(tablePages(memory, this.routing.cr3).map(toIndex));
+    const pages = new Set(tablePages(memory, this.routing.cr3).map(toIndex)).add(toIndex(NEXT_CR3));
     for (const { address, bytes } of this.written()) {
       for (let at = 0; at < bytes; at += PAGE_SIZE) pages.add(toIndex(address) + at);
     }
@@ -126,6 +149,7 @@ export class Stage {
       if (bytes.some((byte) => byte !== 0)) program.memory(u64(page), bytes);
     }
     program.memory(this.routing.handler, kernelCode());
+    program.memory(this.nextRouting.handler, kernelCode());
   }
 }
 
