@@ -15,6 +15,9 @@ import {
 import { bitAttempts, mixedAttempts } from './entry-variants.js';
 import { compareExits, type ExitResult } from './exits.js';
 import { compareSequences, type SequenceResult } from './instructions.js';
+import { KNOWN_DIFFERENCES } from './known-differences.js';
+import { KNOWN_EXIT_DIFFERENCES } from './known-exit-differences.js';
+import { KNOWN_INSTRUCTION_DIFFERENCES } from './known-instruction-differences.js';
 import { comparePayload, type PayloadResult } from './payload/payload.js';
 import { holdPeers, type PeerReport, type PeerTally } from './peers/hold-peers.js';
 import type { SecondMachine } from './second-machine.js';
@@ -65,6 +68,8 @@ export interface ConformanceReport {
   /** Instruction sequences. */
   readonly instructions: { tried: number; agree: number; known: number };
   readonly boots: number;
+  /** Ids of known differences that did not occur: the second machine may have changed, or no case asks any more. */
+  readonly unusedKnown: readonly string[];
   readonly differences: readonly ReportedDifference[];
 }
 
@@ -134,8 +139,15 @@ export function conformance(
     variants,
     instructions,
     boots: machine.boots,
+    unusedKnown: unusedOf(differences),
     differences,
   };
+}
+
+function unusedOf(differences: readonly ReportedDifference[]): string[] {
+  const seen = new Set(differences.map(({ known }) => known));
+  const all = [...KNOWN_DIFFERENCES, ...KNOWN_EXIT_DIFFERENCES, ...KNOWN_INSTRUCTION_DIFFERENCES];
+  return all.map(({ id }) => id).filter((id) => !seen.has(id));
 }
 
 function add<T extends object>(to: T, more: T): void {

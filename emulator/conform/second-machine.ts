@@ -54,12 +54,7 @@ export class SecondMachine {
   watch(program: MonitorProgram, commands: string, processors = 1): string {
     this.boots++;
     const image = romImage(program, this.#monitor);
-    const { output, timedOut } = runBochs(image, {
-      commands,
-      processors,
-      timeoutMs: CASES_TIMEOUT_MS,
-    });
-    if (timedOut) throw new ConformError('BOCHS_TIMEOUT', 'the second machine did not end');
+    const { output, timedOut } = runBochs(image, { commands, processors });
     if (timedOut) throw new ConformError('BOCHS_TIMEOUT', 'the second machine did not end');
     return output;
   }

@@ -1,10 +1,23 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { comparePayload, type PayloadResult } from '../../emulator/conform/payload/payload.js';
+import type { PayloadCase } from '../../emulator/conform/payload/cases.js';
+import { GAP } from '../../emulator/conform/payload/gap-cases.js';
+import {
+  ATTACHED,
+  comparePayload,
+  type PayloadResult,
+} from '../../emulator/conform/payload/payload.js';
+import { Stage } from '../../emulator/conform/payload/stage.js';
 import { SecondMachine } from '../../emulator/conform/second-machine.js';
+import { RegisterFile } from '../../emulator/cpu/registers.js';
 import { packageRoot } from '../../emulator/machine/package-root.js';
 import { BOCHS, HAS_BOCHS } from './bochs-here.js';
+
+/** For a machine that is busy with the other specs. */
+const BUSY_MS = 240_000;
+/** Offset of the address in the payload's second instruction, which saves RAX. */
+const FIRST_SAVE = 9n;
 
 const payload = (): Uint8Array =>
   readFileSync(join(packageRoot(), 'caretaker-payload', 'build', 'caretaker.elf'));
@@ -12,7 +25,9 @@ const payload = (): Uint8Array =>
 const unexplained = ({ differences }: PayloadResult): string[] =>
   differences
     .filter(({ known }) => known === null)
-    .map(({ title, what, model, second }) => `${title}: ${what}: ${model} ${second}`);
+    .map(({ title, what, model, second }) => `${title}: ${what}: ${model} | ${second}`);
+
+const cpuid = ATTACHED.filter(({ title }) => title === 'CPUID');
 
 afterEach(() => {
   vi.restoreAllMocks();
@@ -20,13 +35,53 @@ afterEach(() => {
 
 describe.skipIf(!HAS_BOCHS)(`the payload as exit handler ${BOCHS}`, () => {
   const machine = HAS_BOCHS ? new SecondMachine() : undefined;
+  const compare = (attached: readonly PayloadCase[]): PayloadResult =>
+    comparePayload(machine!, payload(), { attached, gap: [] });
 
-  it('executes the same instructions and makes the same writes in the same order', () => {
-    const result = comparePayload(machine!, payload());
-    expect(unexplained(result)).toEqual([]);
-    expect(result.context).toEqual([]);
-    expect(result.exits).toBeGreaterThan(150);
-    expect(result.instructions).toBeGreaterThan(30_000);
-    expect(result.writes).toBeGreaterThan(5_000);
+  it(
+    'executes the same instructions and makes the same writes in the same order',
+    () => {
+      const result = comparePayload(machine!, payload());
+      expect(unexplained(result)).toEqual([]);
+      expect(result.context).toEqual([]);
+      expect(result.cases).toBe(ATTACHED.length + GAP.length);
+      expect(result.exits).toBeGreaterThan(190);
+      expect(result.instructions).toBeGreaterThan(50_000);
+      expect(result.writes).toBeGreaterThan(7_000);
+    },
+    BUSY_MS,
+  );
+
+  it('differs when a byte of the payload is another one on one side', () => {
+    const { copyTo } = Object.getOwnPropertyDescriptors(Stage.prototype);
+    vi.spyOn(Stage.prototype, 'copyTo').mockImplementation(function (this: Stage, program) {
+      copyTo.value!.call(this, program);
+      program.memory(this.places.exit + FIRST_SAVE, Uint8Array.of(0xc8));
+    });
+    const [first, ...rest] = unexplained(compare(cpuid));
+    expect(first).toMatch(/CPUID: write 1 of the payload: 8 bytes at 0x\w+c0 .* 0x\w+c8 /);
+    expect(rest.length).toBeGreaterThan(0);
+  });
+
+  it('differs when the model loads a wrong RFLAGS', () => {
+    const original = Object.getOwnPropertyDescriptors(RegisterFile.prototype).get;
+    vi.spyOn(RegisterFile.prototype, 'get').mockImplementation(function (this: RegisterFile, name) {
+      const value = original.value!.call(this, name);
+      return name === 'RFLAGS' ? value | 0x200n : value;
+    });
+    expect(unexplained(compare(cpuid))).toContain('CPUID: RFLAGS at HOST_RIP: 0x202 | 0x2');
+  });
+
+  it('differs where a case says the wrong instruction length, and in what the payload makes of it', () => {
+    const wrong = cpuid.map((one) => ({
+      ...one,
+      steps: one.steps.map((step) => ({ ...step, exit: { ...step.exit, instructionLength: 3 } })),
+    }));
+    const result = compare(wrong);
+    const found = unexplained(result);
+    expect(found[0]).toBe('CPUID: VM_EXIT_INSTRUCTION_LEN at HOST_RIP: 0x3 | 0x2');
+    expect(found.some((one) => one.includes('VMWRITE GUEST_RIP = 0x110003'))).toBe(true);
+    expect(result.context.join('\n')).toMatch(/VM_EXIT_INSTRUCTION_LEN +0x3 +0x2 <--/);
+    expect(result.context.filter((line) => line.length > 80)).toEqual([]);
   });
 });

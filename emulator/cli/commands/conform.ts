@@ -96,6 +96,9 @@ function textOf(report: ConformanceReport, terminal: Terminal): string {
     `${report.machine}: ${verdict}`,
     table,
     `  known differences: ${ids.join(', ')}`,
+    ...(report.unusedKnown.length > 0
+      ? [`  known differences that did not occur: ${report.unusedKnown.join(', ')}`]
+      : []),
     ...found.slice(0, PRINTED).map(({ kind, title, what, model, second }) => {
       return `  ${kind} "${title}": ${what}: here ${short(model)}, there ${short(second)}`;
     }),

@@ -56,7 +56,14 @@ export class Comparer {
     this.#effects(index, model.effects, second.effects);
     this.#text(index, 'ends at', model.to.kind, second.to.kind);
     const compared = isExit ? RECORDED_REGISTERS : AFTER_RUN;
-    this.#stop(index, `at ${model.to.kind}`, compared, model.to, second.to, second.ticks === undefined);
+    this.#stop(
+      index,
+      `at ${model.to.kind}`,
+      compared,
+      model.to,
+      second.to,
+      second.ticks === undefined,
+    );
   }
 
   #stop(

@@ -73,7 +73,8 @@ const INTERRUPTS: readonly PayloadCase[] = [
 ];
 
 /** RDTSC, plus a while, to IA32_TSC_DEADLINE; what is written is the guest's own time. */
-const ARM = '0f 31 48 c1 e2 20 48 09 d0 48 05 20 4e 00 00 48 89 c2 48 c1 ea 20 31 c9 b9 e0 06 00 00';
+const ARM =
+  '0f 31 48 c1 e2 20 48 09 d0 48 05 20 4e 00 00 48 89 c2 48 c1 ea 20 31 c9 b9 e0 06 00 00';
 /** XOR of a register with itself, interrupts on. */
 const FLAGS_AFTER_XOR: VmcsDescription = { GUEST_RFLAGS: 0x246n };
 const ARMED: GuestStep = {
@@ -195,9 +196,6 @@ const STOPS: readonly PayloadCase[] = [
 ];
 
 /** Every case with an event. */
-export const EVENTS: readonly PayloadCase[] = [
-  ...INTERRUPTS,
-  ...TIMERS,
-  ...OUTSIDE,
-  ...STOPS,
-].map((one) => ({ ...one, fields: { ...WHOLE_IDT, ...one.fields } }));
+export const EVENTS: readonly PayloadCase[] = [...INTERRUPTS, ...TIMERS, ...OUTSIDE, ...STOPS].map(
+  (one) => ({ ...one, fields: { ...WHOLE_IDT, ...one.fields } }),
+);
