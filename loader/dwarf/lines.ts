@@ -5,6 +5,7 @@
  * sequence, and to no row outside every sequence.
  */
 import { toIndex } from '../../abi/uint.js';
+import type { AddressRange } from '../image.js';
 import { DW_AT } from './constants.js';
 import type { DebugInfo } from './debug-info.js';
 import { readLineHeader } from './line-header.js';
@@ -33,6 +34,7 @@ export class Lines {
   readonly #stops: PlacedRow[] = [];
   readonly #files = new Map<number, LineHeader['files']>();
   readonly #info: DebugInfo;
+  #starts: ReadonlySet<bigint> | undefined;
 
   /** @throws DwarfError. */
   constructor(info: DebugInfo) {
@@ -75,6 +77,23 @@ export class Lines {
       return last === undefined || (last.end !== address && last.address !== address);
     });
     return starts.map(({ address }) => BigInt(address));
+  }
+
+  /** The stretches of code of the line that an address belongs to, in address order; none without a line. */
+  stretchesAt(address: bigint): AddressRange[] {
+    const here = this.at(address);
+    if (here === undefined || here.line === 0) return [];
+    return this.#rows
+      .filter(({ file, line }) => line === here.line && file === here.file)
+      .map((row) => ({ start: BigInt(row.address), end: BigInt(row.end) }));
+  }
+
+  /** Whether a statement begins at an address. */
+  beginsStatement(address: bigint): boolean {
+    this.#starts ??= new Set(
+      this.#stops.filter(({ line }) => line > 0).map((row) => BigInt(row.address)),
+    );
+    return this.#starts.has(address);
   }
 
   /** The last line of a file that has code; 0 when none has. */

@@ -18,6 +18,7 @@ import type { CaretakerImage } from '../../../loader/image.js';
 
 /** The readers of one file's debug information. */
 export interface DebugReaders {
+  readonly info: DebugInfo;
   readonly lines: Lines;
   readonly functions: Functions;
   readonly variables: Variables;
@@ -42,6 +43,7 @@ export class PayloadProgram {
   /** What `read` finds in the debug information; null without it, or where it cannot be read. */
   ask<T>(read: (debug: DebugReaders) => T): T | null {
     const { debug } = this;
+    debug?.info.budget.renew();
     return debug === null ? null : attempt(() => read(debug)).value;
   }
 }
@@ -52,6 +54,7 @@ function openReaders(image: CaretakerImage): DebugReaders {
   const lines = new Lines(info);
   const functions = new Functions(info, lines);
   return {
+    info,
     lines,
     functions,
     variables: new Variables(info, functions),
