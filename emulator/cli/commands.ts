@@ -32,6 +32,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./commands/load.js')).command,
   },
   {
+    name: 'dap',
+    describe: 'debugs a payload for VS Code: a debug adapter on stdio',
+    load: async () => (await import('./commands/dap.js')).command,
+  },
+  {
     name: 'conform',
     describe: 'holds the models against a second machine with real VMX (Bochs)',
     load: async () => (await import('./commands/conform.js')).command,

@@ -34,7 +34,8 @@ export interface DapWorkerData {
   /** The folder with the reference payload's sources. */
   readonly root: string;
   readonly stopOnEntry: boolean;
-  readonly interrupt: Int32Array;
+  /** Shared words: INTERRUPT and RUNNING of the controller. */
+  readonly words: Int32Array;
   readonly mailbox: MailboxEnd;
 }
 

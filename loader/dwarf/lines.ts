@@ -67,16 +67,22 @@ export class Lines {
    * `file` is a whole path or the end of one.
    */
   addressesOf(file: string, line: number): bigint[] {
+    return this.codeOf(file, line)?.addresses ?? [];
+  }
+
+  /** The same with the line that has the code; undefined when none at or after `line` has. */
+  codeOf(file: string, line: number): { line: number; addresses: bigint[] } | undefined {
     const isNamed = (path: string): boolean => path === file || path.endsWith(`/${file}`);
     const stops = this.#stops.filter((row) => row.line >= line && isNamed(row.file));
     const nearest = stops.reduce((best, row) => Math.min(best, row.line), Infinity);
     const own = stops.filter((row) => row.line === nearest).sort((a, b) => a.address - b.address);
+    if (own.length === 0) return undefined;
     // One address a stretch of code: rows that go on where the last one ended are the same stop.
     const starts = own.filter(({ address }, index) => {
       const last = own[index - 1];
       return last === undefined || (last.end !== address && last.address !== address);
     });
-    return starts.map(({ address }) => BigInt(address));
+    return { line: nearest, addresses: starts.map(({ address }) => BigInt(address)) };
   }
 
   /** The stretches of code of the line that an address belongs to, in address order; none without a line. */

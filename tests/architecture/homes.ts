@@ -22,6 +22,7 @@ const LIBRARIES: Readonly<Record<string, string>> = {
   'elfy':          'loader/elf.ts',
   'yargs':         'emulator/cli/',
   'cli-table3':    'emulator/cli/',
+  '@vscode/debugadapter': 'emulator/dap/server.ts',
 };
 
 const CLI = 'emulator/cli/';

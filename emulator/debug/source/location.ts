@@ -85,15 +85,14 @@ function lineOf(program: PayloadProgram, file: string, line: number): Location {
     const names = files.map((path) => path.replace(/^.*\//, ''));
     refuse(`no code comes from a file "${file}"${didYouMean(file, names)}`);
   }
-  const addresses = program.ask((debug) => debug.lines.addressesOf(file, line)) ?? [];
-  const [first] = addresses;
-  if (first === undefined) {
+  const code = program.ask((debug) => debug.lines.codeOf(file, line) ?? null);
+  if (code === null) {
     const last = program.ask((debug) => debug.lines.lastLineOf(file)) ?? 0;
     refuse(`${file} has no code at or after line ${line}; its last line with code is ${last}`);
   }
-  const found = program.ask((debug) => debug.lines.at(first))?.line ?? line;
   const path = files.find(isNamed) ?? file;
-  return { kind: 'linked', addresses, text: `${path.replace(/^.*\//, '')}:${found}` };
+  const text = `${path.replace(/^.*\//, '')}:${code.line}`;
+  return { kind: 'linked', addresses: code.addresses, text };
 }
 
 function symbolic(program: PayloadProgram, name: string, offset: bigint, text: string): Location {

@@ -28,7 +28,8 @@ export interface RenderOptions {
 const MAX_ELEMENTS = 200;
 const MAX_TEXT_BYTES = 200;
 const MAX_DEPTH = 16;
-const NATURAL_LIMIT = 1n << 24n;
+/** From here on a number is more likely an address or a mask than a count. */
+const NATURAL_LIMIT = 1n << 16n;
 
 /** The text of a value; a record may take several lines. */
 export function render(value: MaybeValue, options: RenderOptions = {}, depth = 0): string {

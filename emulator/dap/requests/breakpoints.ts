@@ -1,0 +1,344 @@
+/**
+ * Breakpoints of the protocol as those of the session: by line, function, instruction, data, and by kinds of events.
+ *
+ * Source: the Debug Adapter Protocol (`setBreakpoints` and its kin: each call replaces what the one before set).
+ * Invariant: a breakpoint that cannot be set is answered as not verified, with the reason.
+ */
+import { EXIT_REASON } from '../../../abi/exit-reasons.js';
+import { didYouMean } from '../../../abi/did-you-mean.js';
+import { HarnessError } from '../../../abi/errors.js';
+import { hex } from '../../../abi/uint.js';
+import { VMCS_FIELDS } from '../../../abi/vmcs-fields.js';
+import type { FieldName } from '../../../abi/vmcs-fields.js';
+import type { BreakpointCondition, BreakpointSpec } from '../../debug/breakpoints.js';
+import { framesOf } from '../../debug/source/backtrace.js';
+import { checkSyntax, evaluateNumber } from '../../debug/source/expression/evaluate.js';
+import { ExpressionScope } from '../../debug/source/expression/scope.js';
+import { parseLocation } from '../../debug/source/location.js';
+import type { Location } from '../../debug/source/location.js';
+import { isThere } from '../../debug/source/values/value.js';
+import type { Value } from '../../debug/source/values/value.js';
+import {
+  address,
+  DapError,
+  optionalText,
+  record,
+  records,
+  text,
+  texts,
+  whole,
+} from '../arguments.js';
+import type { Arguments } from '../arguments.js';
+import type { AdapterState } from '../state.js';
+
+/** What `exceptionBreakpointFilters` offers. */
+export const FILTERS = [
+  { filter: 'finding', label: 'Findings of the invariants', default: true },
+  {
+    filter: 'exit',
+    label: 'VM exits',
+    supportsCondition: true,
+    conditionDescription: 'An exit reason, such as HLT; empty for every exit',
+  },
+  {
+    filter: 'flip',
+    label: "Flips of KVM's flag",
+    supportsCondition: true,
+    conditionDescription: 'attached or detached; empty for both',
+  },
+  {
+    filter: 'phase',
+    label: 'Phases of the live update',
+    supportsCondition: true,
+    conditionDescription: 'attached, detached, no-kernel or next-kernel; empty for each',
+  },
+  {
+    filter: 'vmread',
+    label: 'VMREAD',
+    supportsCondition: true,
+    conditionDescription: 'A VMCS field, such as GUEST_RIP; empty for each',
+  },
+  {
+    filter: 'vmwrite',
+    label: 'VMWRITE',
+    supportsCondition: true,
+    conditionDescription: 'A VMCS field, such as GUEST_RIP; empty for each',
+  },
+] as const;
+
+type FilterName = (typeof FILTERS)[number]['filter'];
+const ATTACHMENTS = ['attached', 'detached'] as const;
+const PHASES = ['attached', 'detached', 'no-kernel', 'next-kernel'] as const;
+
+/** An answer for one breakpoint. */
+type Verdict = Readonly<Record<string, unknown>>;
+
+/** setBreakpoints: those of one source file. */
+export function setLineBreakpoints(state: AdapterState, args: Arguments): unknown {
+  const source = record(args['source']);
+  const path = optionalText(source, 'path') ?? text(source, 'name');
+  const wanted = records(args['breakpoints']);
+  const lines = wanted.length > 0 ? wanted : legacyLines(args['lines']);
+  const file = fileOf(state, path);
+  return replace(state, `source ${path}`, lines, (one) => {
+    const line = whole(one, 'line');
+    if (file === null) throw new DapError('BAD_ARGUMENT', `no code comes from ${path}`);
+    return [parseLocation(`${file}:${line}`, coreOf(state)), one];
+  });
+}
+
+/** Clients of old give bare line numbers. */
+function legacyLines(value: unknown): readonly Arguments[] {
+  return Array.isArray(value) ? value.map((line: unknown) => ({ line })) : [];
+}
+
+/** setFunctionBreakpoints. */
+export function setFunctionBreakpoints(state: AdapterState, args: Arguments): unknown {
+  return replace(state, 'functions', records(args['breakpoints']), (one) => [
+    parseLocation(text(one, 'name'), coreOf(state)),
+    one,
+  ]);
+}
+
+/** setInstructionBreakpoints. */
+export function setInstructionBreakpoints(state: AdapterState, args: Arguments): unknown {
+  return replace(state, 'instructions', records(args['breakpoints']), (one) => {
+    const at = address(one, 'instructionReference') + BigInt(whole(one, 'offset', 0));
+    return [{ kind: 'absolute', address: at, text: hex(at) }, one];
+  });
+}
+
+/** setDataBreakpoints: watchpoints on what dataBreakpointInfo has named. */
+export function setDataBreakpoints(state: AdapterState, args: Arguments): unknown {
+  forgetGroup(state, 'data');
+  const ids: number[] = [];
+  const breakpoints = records(args['breakpoints']).map((one) =>
+    verdict(() => {
+      const id = text(one, 'dataId');
+      const [, at, size] = /^(0x[0-9a-f]+)\/([1-8])$/.exec(id) ?? [];
+      if (at === undefined || size === undefined) {
+        throw new DapError('BAD_ARGUMENT', `"${id}" names no data`);
+      }
+      const on = { read: 'read', readWrite: 'access' }[optionalText(one, 'accessType') ?? ''];
+      const spec: BreakpointSpec = {
+        kind: 'watch',
+        address: BigInt(at),
+        sizeBytes: Number.parseInt(size, 10),
+        on: on === 'read' || on === 'access' ? on : 'write',
+      };
+      const made = add(state, spec, id, one);
+      ids.push(made);
+      return { id: made, verified: true };
+    }),
+  );
+  state.breakpoints.set('data', ids);
+  return { breakpoints };
+}
+
+/** dataBreakpointInfo: the memory behind a variable or an expression. */
+export function dataBreakpointInfo(state: AdapterState, args: Arguments): unknown {
+  const name = text(args, 'name');
+  const reference = typeof args['variablesReference'] === 'number' ? args['variablesReference'] : 0;
+  const frameId = typeof args['frameId'] === 'number' ? args['frameId'] : null;
+  const value =
+    reference > 0
+      ? (state
+          .container(reference)
+          .children()
+          .find((one) => one.name === name)?.value ?? null)
+      : valueOf(state, name, frameId);
+  const size = value?.type.sizeBytes ?? 0;
+  if (value?.place.kind !== 'memory' || size < 1 || size > 8) {
+    const description = `${name} is not in memory, or larger than 8 bytes`;
+    return { dataId: null, description };
+  }
+  const at = hex(value.place.address);
+  return {
+    dataId: `${at}/${size}`,
+    description: `${size} bytes at ${at} (${name})`,
+    accessTypes: ['read', 'write', 'readWrite'],
+  };
+}
+
+function valueOf(state: AdapterState, name: string, frameId: number | null): Value | null {
+  const found = state.scope(frameId).named(name);
+  return found !== undefined && isThere(found) ? found : null;
+}
+
+/** setExceptionBreakpoints: which kinds of events stop the machine. */
+export function setEventBreakpoints(state: AdapterState, args: Arguments): unknown {
+  const options = records(args['filterOptions']).map((one) => ({
+    filter: text(one, 'filterId'),
+    condition: optionalText(one, 'condition'),
+  }));
+  const plain = texts(args['filters']).map((filter) => ({ filter, condition: null }));
+  forgetGroup(state, 'events');
+  state.session.pilot.stopsAtFindings = false;
+  const ids: number[] = [];
+  const breakpoints = [...plain, ...options].map(({ filter, condition }) =>
+    verdict(() => {
+      if (filter === 'finding') {
+        state.session.pilot.stopsAtFindings = true;
+        return { verified: true };
+      }
+      const id = add(state, eventSpec(filter, condition), filter, {});
+      ids.push(id);
+      return { id, verified: true };
+    }),
+  );
+  state.breakpoints.set('events', ids);
+  return { breakpoints };
+}
+
+function eventSpec(filter: string, condition: string | null): BreakpointSpec {
+  const words = FILTERS.map((one) => one.filter);
+  const name = words.find((one): one is FilterName => one === filter);
+  switch (name) {
+    case 'exit':
+      return { kind: 'exit', reason: condition === null ? null : exitReason(condition) };
+    case 'flip':
+      return {
+        kind: 'flip',
+        to: condition === null ? null : oneOf(condition, ATTACHMENTS),
+      };
+    case 'phase':
+      return { kind: 'phase', phase: condition === null ? null : oneOf(condition, PHASES) };
+    case 'vmread':
+    case 'vmwrite':
+      return { kind: name, field: condition === null ? null : fieldName(condition) };
+    case 'finding':
+    case undefined:
+      throw new DapError('BAD_ARGUMENT', `no filter "${filter}"${didYouMean(filter, words)}`);
+  }
+}
+
+function exitReason(condition: string): number {
+  const wanted = condition.trim().toUpperCase();
+  const table: Readonly<Record<string, number>> = EXIT_REASON;
+  const found = table[wanted] ?? table[`EXIT_REASON_${wanted}`];
+  if (found !== undefined) return found;
+  const names = Object.keys(table).map((name) => name.slice('EXIT_REASON_'.length));
+  throw new DapError('BAD_ARGUMENT', `no exit reason "${condition}"${didYouMean(wanted, names)}`);
+}
+
+function fieldName(condition: string): FieldName {
+  const wanted = condition.trim().toUpperCase();
+  const names = VMCS_FIELDS.map(({ name }) => name);
+  const found = names.find((name) => name === wanted);
+  if (found !== undefined) return found;
+  throw new DapError('BAD_ARGUMENT', `no VMCS field "${condition}"${didYouMean(wanted, names)}`);
+}
+
+function oneOf<T extends string>(condition: string, words: readonly T[]): T {
+  const wanted = condition.trim().toLowerCase();
+  const found = words.find((word) => word === wanted);
+  if (found !== undefined) return found;
+  throw new DapError('BAD_ARGUMENT', `"${condition}" is none of ${words.join(', ')}`);
+}
+
+/** Replaces one list of breakpoints in code. */
+function replace(
+  state: AdapterState,
+  group: string,
+  wanted: readonly Arguments[],
+  find: (one: Arguments) => readonly [Location, Arguments],
+): unknown {
+  forgetGroup(state, group);
+  const ids: number[] = [];
+  const breakpoints = wanted.map((one) =>
+    verdict(() => {
+      const [location, options] = find(one);
+      const places =
+        location.kind === 'absolute'
+          ? [{ kind: 'address', address: location.address } as const]
+          : location.addresses.map((at) => ({ kind: 'code', address: at }) as const);
+      const made = places.map((place) => add(state, place, location.text, options));
+      ids.push(...made);
+      const line = /:(\d+)$/.exec(location.text)?.[1];
+      return {
+        id: made[0],
+        verified: true,
+        ...(line === undefined ? {} : { line: Number.parseInt(line, 10) }),
+        instructionReference: hex(instructionOf(state, location)),
+      };
+    }),
+  );
+  state.breakpoints.set(group, ids);
+  return { breakpoints };
+}
+
+function instructionOf(state: AdapterState, location: Location): bigint {
+  if (location.kind === 'absolute') return location.address;
+  const source = state.stoppedCore?.source;
+  const [first = 0n] = location.addresses;
+  return source?.placed(first) ?? first;
+}
+
+function add(state: AdapterState, spec: BreakpointSpec, name: string, options: Arguments): number {
+  const condition = optionalText(options, 'condition');
+  const made = state.session.breakpoints.add(spec, {
+    text: name,
+    condition: condition === null ? null : conditionOf(state, condition),
+  });
+  const hits = optionalText(options, 'hitCondition');
+  if (hits !== null) made.ignore = ignoredHits(state, made.id, hits);
+  return made.id;
+}
+
+/** `3` and `>= 3` both let two hits pass. */
+function ignoredHits(state: AdapterState, id: number, wanted: string): number {
+  const [, count] = /^\s*(?:>=|==|=)?\s*(\d{1,9})\s*$/.exec(wanted) ?? [];
+  if (count !== undefined && count !== '0') return Number.parseInt(count, 10) - 1;
+  state.session.breakpoints.remove(id);
+  throw new DapError('BAD_ARGUMENT', `a hit count is a number from 1, not "${wanted}"`);
+}
+
+function conditionOf(state: AdapterState, condition: string): BreakpointCondition {
+  const core = coreOf(state);
+  checkSyntax(condition, new ExpressionScope(core));
+  return {
+    text: condition,
+    holds: (lane) => {
+      const here = state.level.core(state.session, lane.id);
+      try {
+        return (
+          evaluateNumber(condition, new ExpressionScope(here, framesOf(here)[0] ?? null)) !== 0n
+        );
+      } catch (error) {
+        // What cannot be told stops, so that its author sees why.
+        if (error instanceof HarnessError) return true;
+        throw error;
+      }
+    },
+  };
+}
+
+function coreOf(state: AdapterState): NonNullable<AdapterState['stoppedCore']> {
+  const core = state.stoppedCore;
+  if (core === null) throw new DapError('NOT_NOW', 'no vCPU has run yet');
+  return core;
+}
+
+function verdict(set: () => Verdict): Verdict {
+  try {
+    return set();
+  } catch (error) {
+    if (!(error instanceof HarnessError)) throw error;
+    return { verified: false, message: error.message };
+  }
+}
+
+function forgetGroup(state: AdapterState, group: string): void {
+  for (const id of state.breakpoints.get(group) ?? []) state.session.breakpoints.remove(id);
+  state.breakpoints.delete(group);
+}
+
+/** The name by which debug information knows a file of the client's disk. */
+function fileOf(state: AdapterState, path: string): string | null {
+  const files = state.level.program.ask(({ lines }) => lines.files) ?? [];
+  const wanted = path.replaceAll('\\', '/');
+  const exact = files.find((file) => state.level.text.path(file) === wanted);
+  if (exact !== undefined) return exact;
+  const name = wanted.replace(/^.*\//, '');
+  return files.find((file) => file.replace(/^.*\//, '') === name) ?? null;
+}
