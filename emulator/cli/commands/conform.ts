@@ -36,11 +36,12 @@ export const command = defineCommand({
   ],
   run: ({ payload = referencePayload(), json, seed, long = 0 }, terminal) => {
     const file = readPayloadFile(payload);
-    const end = Date.now() + long * 1000;
+    // The time begins when the first of the longer part is asked for, however slow the machine was until then.
+    let end: number | undefined;
     const report = conformance(new SecondMachine(), file, {
       seed: seed ?? 1,
       onProgress: (text) => terminal.progress(`${text} ...`),
-      goesOn: () => Date.now() < end,
+      goesOn: () => Date.now() < (end ??= Date.now() + long * 1000),
     });
     terminal.progress('');
     terminal.print(json ? jsonText(report) : textOf(report, terminal));
