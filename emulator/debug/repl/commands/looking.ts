@@ -102,7 +102,7 @@ const structure = (name: SharedName, summary: string): ReplCommand => ({
   group: 'looking',
   usage: '[FIELD]',
   summary,
-  example: name === 'ccb' ? 'ccb attach_state' : name,
+  example: name === 'ccb' ? 'ccb attach_state' : name === 'soft' ? 'soft-state' : name,
   run: (repl, { text }) => {
     if (text === '') repl.print(...structureView(repl.core, name, repl.canvas));
     else print(repl, { text: `${name}.${text}`, words: [], slash: '' });
