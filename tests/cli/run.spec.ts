@@ -158,7 +158,7 @@ describe('run', () => {
   it('exits with 1 and still reports when the host refuses a step', async () => {
     writeFileSync(
       at('early.yaml'),
-      'name: early\ndescription: d\nvcpus: 1\nsteps:\n  - vmm-exit: true\n  - finish: true\n',
+      'name: early\ndescription: d\nvcpus: 1\nsteps:\n  - run: { exits: 5 }\n  - preserve: {}\n',
     );
     const { status, stdout } = await run(
       'run',
@@ -169,6 +169,14 @@ describe('run', () => {
     );
     expect(status).toBe(1);
     expect(JSON.parse(stdout)).toMatchObject({ result: 'fail', stopped: { code: 'HOST_REFUSED' } });
+  });
+
+  it('exits with 2 and names file, step and rule when a step cannot be taken in this order', async () => {
+    const file = at('order.yaml');
+    writeFileSync(file, 'name: order\ndescription: d\nvcpus: 1\nsteps:\n  - finish: true\n');
+    const { status, stderr } = await run('run', referencePayload(), '--scenario', file);
+    expect(status).toBe(2);
+    expect(stderr).toContain('order.yaml: steps.0.finish: there is no session to finish');
   });
 });
 

@@ -19,14 +19,14 @@ function outcomeOf(text: string): Scenario | ScenarioError {
 }
 
 const HEAD = 'name: a\ndescription: b\nvcpus: 1\n';
-const STEPS = 'steps: [{ finish: true }]\n';
+const STEPS = 'steps: [{ vmm-exit: true }]\n';
 const run = (exit: string): string =>
   `${HEAD}steps: [{ run: { script: [{ vcpu: 0, at: 1, exit: ${exit} }] } }]`;
 
 describe('a scenario file', () => {
   it('needs name, description, vcpus and steps, and has defaults for the rest', () => {
     expect(outcomeOf(HEAD + STEPS)).toEqual({
-      ...{ name: 'a', description: 'b', vcpus: 1, steps: [{ finish: true }] },
+      ...{ name: 'a', description: 'b', vcpus: 1, steps: [{ 'vmm-exit': true }] },
       ...{ lifecycle: 'interpose', cr3: 'isolated', hlt: 'ACTIVITY', seed: 1, mix: 'busy' },
       rate: 3600,
     });
@@ -111,6 +111,21 @@ describe('a scenario file', () => {
   ])('says of the step %s which field breaks which rule', (text, message) => {
     const outcome = outcomeOf(`${HEAD}steps: [${text}]`) as ScenarioError;
     expect(outcome.message).toContain(`${FILE}: steps.0${message}`);
+  });
+
+  it.each([
+    ['[{ finish: true }]', 'steps.0.finish: there is no session to finish; retrieve comes first'],
+    ['[{ preserve: {} }, { finish: true }]', 'steps.1.finish: there is no session to finish'],
+    ['[{ retrieve: true }]', 'steps.0.retrieve: no session was handed over; kexec comes first'],
+    ['[{ kexec: { seconds: 1 } }]', 'steps.0.kexec: vCPUs that are not preserved would be lost'],
+    ['[{ close-session: true }]', 'steps.0.close-session: there is no session to close'],
+    [
+      '[{ preserve: {} }, { kexec: { seconds: 1, expect: EBUSY } }, { retrieve: true }]',
+      'steps.2.retrieve: no session was handed over',
+    ],
+  ])('says of the steps %s which cannot be taken in this order', (steps, message) => {
+    const outcome = outcomeOf(`${HEAD}steps: ${steps}`) as ScenarioError;
+    expect(outcome.message).toContain(`${FILE}: ${message}`);
   });
 
   it.each([

@@ -9,6 +9,7 @@ import { basename, join } from 'node:path';
 import { parseDocument } from 'yaml';
 import { packageRoot } from '../package-root.js';
 import { ScenarioError, toScenario, type Scenario } from './schema.js';
+import { outOfOrder } from './step-order.js';
 
 const MAX_FILE_BYTES = 1 << 20;
 
@@ -67,7 +68,9 @@ export function parseScenario(text: string, file: string): Scenario {
     });
   }
   try {
-    return toScenario(document.toJS({ maxAliasCount: 10 }), file);
+    const scenario = toScenario(document.toJS({ maxAliasCount: 10 }), file);
+    refuseOrder(scenario, file);
+    return scenario;
   } catch (cause) {
     if (cause instanceof ScenarioError) throw cause;
     throw new ScenarioError(
@@ -77,4 +80,15 @@ export function parseScenario(text: string, file: string): Scenario {
       { cause },
     );
   }
+}
+
+function refuseOrder({ steps }: Scenario, file: string): void {
+  const found = outOfOrder(steps);
+  if (found === null) return;
+  const { index, step, rule } = found;
+  throw new ScenarioError('SCENARIO_SCHEMA', `${file}: steps.${index}.${step}: ${rule}`, {
+    file,
+    field: `steps.${index}.${step}`,
+    rule,
+  });
 }
