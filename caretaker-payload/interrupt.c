@@ -39,13 +39,22 @@ static bool forward(struct caretaker_ccb *ccb, u32 vector)
 	return false;
 }
 
+/* The registers of a set are 0x10 apart and hold 32 vectors each. */
+static bool is_in_service(u32 vector)
+{
+	u64 word = rdmsr(X2APIC_MSR(APIC_ISR + 0x10 * (vector / 32)));
+
+	return word >> (vector % 32) & 1;
+}
+
 /*
- * The vector has been acknowledged, on exit or by the payload's own IDT. The
- * spurious one is not in service: an EOI would end somebody else's.
+ * The vector has been acknowledged, on exit or by the payload's own IDT. A
+ * spurious one is not in service: an EOI would end somebody else's. A device
+ * may have the same vector, so the number alone does not tell.
  */
 void caretaker_answer_interrupt(struct caretaker_ccb *ccb, u32 vector)
 {
-	if (vector == (u32)(rdmsr(X2APIC_MSR(APIC_SPIV)) & APIC_VECTOR_MASK)) {
+	if (!is_in_service(vector)) {
 		telemetry_of(ccb)->stray_interrupts++;
 		return;
 	}

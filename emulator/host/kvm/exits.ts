@@ -34,9 +34,9 @@ export type ExitVerdict =
   | { readonly kind: 'enter' }
   /** KVM_RUN returns to the VMM, which answers and calls again; `why` is KVM's exit reason. */
   | { readonly kind: 'user'; readonly why: 'io' | 'mmio' | 'hypercall' }
-  /** The host ends the vCPU, and that is nobody's fault. */
+  /** The host or its VMM ends the vCPU, and that is not the payload's fault. */
   | { readonly kind: 'killed'; readonly why: string }
-  /** The vCPU cannot go on. */
+  /** The payload has made it impossible to go on. */
   | { readonly kind: 'dead'; readonly why: string };
 
 /** The vCPU as an exit handler sees it. */
@@ -155,10 +155,10 @@ const externalInterrupt: Handler = (context) => {
   return ENTER;
 };
 
-/** handle_spurious_interrupt(): the spurious vector is not in service and gets no EOI. */
+/** handle_spurious_interrupt(): what is not in service gets no EOI; a device may have the spurious vector too. */
 function endInterrupt({ cpu }: ExitContext, vector: number): void {
-  const spurious = low32(cpu.msrs.read(X2APIC.SIVR) ?? 0n) & 0xff;
-  if (vector !== spurious) cpu.msrs.write(X2APIC.EOI, 0n);
+  const word = cpu.msrs.read(X2APIC.ISR0 + (vector >>> 5)) ?? 0n;
+  if (((word >> BigInt(vector & 31)) & 1n) !== 0n) cpu.msrs.write(X2APIC.EOI, 0n);
 }
 
 /** The host's NMI handler ends with IRET, which unblocks NMIs; a machine check goes to do_machine_check(). */
@@ -250,10 +250,10 @@ const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
 export function handleRoutedExit(context: ExitContext): ExitVerdict {
   const reason = decodeExitReason(low32(context.vmcs.read('VM_EXIT_REASON')));
   if (reason.failedVmentry)
-    return { kind: 'dead', why: `KVM_EXIT_FAIL_ENTRY, reason ${reason.basic}` };
+    return { kind: 'killed', why: `KVM_EXIT_FAIL_ENTRY, reason ${reason.basic}` };
   const handler = HANDLERS.get(reason.basic);
   if (handler === undefined)
-    return { kind: 'dead', why: `KVM_EXIT_UNKNOWN, reason ${reason.basic}` };
+    return { kind: 'killed', why: `KVM_EXIT_UNKNOWN, reason ${reason.basic}` };
   const verdict = handler(context);
   requeueEvent(context);
   return verdict;
