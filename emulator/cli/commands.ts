@@ -37,6 +37,16 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./commands/dap.js')).command,
   },
   {
+    name: 'fuzz',
+    describe: 'looks for exit sequences that the payload answers wrongly',
+    load: async () => (await import('./commands/fuzz.js')).command,
+  },
+  {
+    name: 'replay',
+    describe: 'shows a finding of fuzz again',
+    load: async () => (await import('./commands/replay.js')).command,
+  },
+  {
     name: 'conform',
     describe: 'holds the models against a second machine with real VMX (Bochs)',
     load: async () => (await import('./commands/conform.js')).command,

@@ -137,7 +137,9 @@ export class GuestRunner {
         if (fields !== undefined) {
           this.#setFields(lane, fields);
           // What the guest changed may have opened a window, and that exit comes first.
-          lane.action = { ...action, exit: { ...action.exit, fields: {} } };
+          const { GUEST_RIP } = fields;
+          const left = GUEST_RIP === undefined ? {} : { GUEST_RIP };
+          lane.action = { ...action, exit: { ...action.exit, fields: left } };
           if (this.#takeEvent(lane)) return;
         }
         this.#guestExit(lane, action.exit);
@@ -165,7 +167,8 @@ export class GuestRunner {
 
   #guestExit(lane: Lane, exit: GuestExit): void {
     this.#scramble(lane);
-    const { registers } = exit;
+    const { registers, fields } = exit;
+    if (fields?.GUEST_RIP !== undefined) lane.vmcs.write('GUEST_RIP', fields.GUEST_RIP);
     if (registers !== undefined) {
       for (const name in registers) {
         const value = registers[name as RegisterName];

@@ -3,10 +3,17 @@
  */
 import { makeInvariants } from './invariants/index.js';
 import type { Invariant } from './invariants/invariant.js';
+import type { Outcome } from './exit-record.js';
 import type { Lane } from './lane.js';
 import type { Ledger } from './ledger.js';
 
+/** Somebody who wants to know what became of each exit, and judges nothing. */
+export interface ExitObserver {
+  readonly onOutcome: (lane: Lane, outcome: Outcome) => void;
+}
+
 export class Hooks {
+  readonly observers: ExitObserver[] = [];
   readonly invariants: readonly Invariant[] = makeInvariants();
   readonly #exit = this.invariants.flatMap(({ atExit }) => atExit ?? []);
   readonly #resume = this.invariants.flatMap(({ atResume }) => atResume ?? []);

@@ -50,6 +50,23 @@ export class Ledger {
     }
   }
 
+  /** Adds another account to this one. */
+  add(other: Ledger): void {
+    for (let index = 0; index < INVARIANT_IDS.length; index++) {
+      this.#checked[index]! += other.#checked[index]!;
+      this.#broken[index]! += other.#broken[index]!;
+    }
+    const room = Math.max(0, KEPT_FINDINGS - this.#findings.length);
+    for (const finding of other.findings.slice(0, room)) this.#findings.push(finding);
+  }
+
+  /** Forgets everything. */
+  clear(): void {
+    this.#checked.fill(0);
+    this.#broken.fill(0);
+    this.#findings.restore(new Log<Finding>().mark());
+  }
+
   /** Counts one evaluation and records it when it does not hold; `message` is made only then. */
   expect(id: InvariantId, holds: boolean, address: bigint, message: () => string): void {
     this.#checked[INDEX[id]]!++;

@@ -293,6 +293,7 @@ export class PayloadRunner {
     exit.outcome = outcome;
     if (exit.failedVmentry) truth.entryFailures++;
     else truth.add(exit.basic, outcome);
+    for (const observer of this.#machine.hooks.observers) observer.onOutcome(lane, outcome);
     if (this.#machine.timeline.wantsSlices) {
       this.#machine.timeline.addSlice({
         vcpu: lane.id,

@@ -1,0 +1,91 @@
+/**
+ * `replay`: a finding again, or any input of a corpus, with what a run of a scenario would say of it.
+ *
+ * Source: CLI ("replay").
+ */
+import { createHash } from 'node:crypto';
+import { parseElf } from '../../../loader/elf.js';
+import { CCB_RULE } from '../../host/kvm/ccb-rule.js';
+import { Arena } from '../../fuzz/arena.js';
+import { decode } from '../../fuzz/codec.js';
+import { storyOf } from '../../fuzz/story.js';
+import { runReport, type RunReport } from '../../report/run-report.js';
+import { defineCommand } from '../command.js';
+import { EXIT } from '../exit-status.js';
+import { jsonText } from '../output/json.js';
+import { naming, readPayloadFile, referencePayload } from '../payload-file.js';
+import { readReplayFile } from '../replay-file.js';
+
+const TIMELINE_LENGTH = 200;
+
+/** The command. */
+export const command = defineCommand({
+  usage: '<file>',
+  positionals: {
+    file: {
+      type: 'string',
+      demandOption: true,
+      describe: 'A finding (ID.json) or an input of a corpus',
+    },
+  },
+  options: {
+    payload: {
+      type: 'string',
+      describe: 'The payload (default: the one in the finding, else the reference payload)',
+    },
+  },
+  examples: [
+    ['caretaker-emu replay findings/1b2c3d4e5f607182.json', 'the finding once more'],
+    [
+      'caretaker-emu replay corpus/0a1b2c3d4e5f6071 --payload my.elf',
+      'an input against your payload',
+    ],
+  ],
+  run: (args, terminal) => {
+    const found = readReplayFile(args.file);
+    const file = args.payload ?? found.payload?.file ?? referencePayload();
+    const payload = readPayloadFile(file);
+    naming(file, () => parseElf(payload, CCB_RULE));
+    const payloadSha256 = createHash('sha256').update(payload).digest('hex');
+    if (found.payload !== null && found.payload.sha256 !== payloadSha256)
+      terminal.note(`${file} is another build than the one that the finding was made with`);
+    const seed = args.seed ?? found.seed ?? 1;
+    const arena = new Arena(payload, seed);
+    const input = decode(found.bytes);
+    arena.run(input);
+    const report = {
+      ...runReport(arena.conductor, {
+        payload,
+        payloadSha256,
+        stopped: null,
+        timelineLength: TIMELINE_LENGTH,
+      }),
+      scenario: `replay: ${arena.baseName(input)}`,
+      seed,
+    };
+    terminal.print(args.json ? jsonText(report) : textOf(report, arena, found.bytes));
+    return report.result === 'pass' ? EXIT.OK : EXIT.FINDING;
+  },
+});
+
+function textOf(report: RunReport, arena: Arena, bytes: Uint8Array): string {
+  const input = decode(bytes);
+  const base = arena.baseName(input);
+  if (report.findings.length === 0) {
+    const story = storyOf({ input, base, message: 'nothing broke', holdsWhen: null, where: null });
+    return [...story, '', 'pass: every invariant held'].join('\n');
+  }
+  return report.findings
+    .flatMap(({ invariant, message, address, symbol }) => {
+      const holdsWhen =
+        arena.machine.hooks.invariants.find(({ id }) => id === invariant)?.holdsWhen ?? invariant;
+      const where = symbol ?? address;
+      return [
+        invariant,
+        ...storyOf({ input, base, message, holdsWhen, where }).map((line) => `  ${line}`),
+        '',
+      ];
+    })
+    .concat(`fail: ${report.findings.length} findings`)
+    .join('\n');
+}

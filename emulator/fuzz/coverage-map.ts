@@ -1,0 +1,41 @@
+/**
+ * What a campaign has seen of the payload's edges, and whether an execution adds to it.
+ *
+ * Source: the native edge hook (emulator/cpu/native); counts are put into eight classes, as AFL does.
+ * Invariant: an input is worth keeping when it takes an edge, or takes one more often by a class, as none before it.
+ */
+
+/** The class of a count, as a bit. */
+const CLASS = new Uint8Array(256);
+const BOUNDS = [1, 2, 3, 4, 8, 16, 32, 128] as const;
+BOUNDS.forEach((from, index) => CLASS.fill(1 << index, from));
+
+export class CoverageMap {
+  readonly #seen: Uint8Array;
+  /** Edges seen so far. */
+  edges = 0;
+
+  /** `size` is that of the engines' maps. */
+  constructor(size: number) {
+    this.#seen = new Uint8Array(size);
+  }
+
+  /** Adds an execution's map; whether anything in it is new. */
+  add(map: Uint8Array): boolean {
+    let isNew = false;
+    const words = new Uint32Array(map.buffer, map.byteOffset, map.length >>> 2);
+    for (let word = 0; word < words.length; word++) {
+      if (words[word] === 0) continue;
+      for (let at = 4 * word; at < 4 * word + 4; at++) {
+        const count = map[at]!;
+        if (count === 0) continue;
+        const before = this.#seen[at]!;
+        if (before === 0) this.edges++;
+        if ((before & CLASS[count]!) !== 0) continue;
+        this.#seen[at] = before | CLASS[count]!;
+        isNew = true;
+      }
+    }
+    return isNew;
+  }
+}
