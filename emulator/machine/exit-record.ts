@@ -66,6 +66,10 @@ export class ExitRecord {
   lostFrame = false;
   /** Frames that events pushed on interrupt stacks in this exit. */
   readonly frames = new Set<bigint>();
+  /** The exit waited for KVM before anything else became of it. */
+  hasWaited = false;
+  /** The payload has said `serialized`. */
+  hasStopped = false;
   /** Physical EOIs of the handler's that ended nothing. */
   strayEois = 0;
   readonly registers = new Uint32Array(GENERAL_WORDS);
@@ -82,6 +86,8 @@ export class ExitRecord {
     this.waitedInstructions = 0;
     this.interposed = 0;
     this.strayEois = 0;
+    this.hasWaited = false;
+    this.hasStopped = false;
     this.hostNmis = 0;
     this.mayEnd = false;
     if (this.frames.size > 0) this.frames.clear();
@@ -116,6 +122,8 @@ export class ExitRecord {
     this.lostFrame = other.lostFrame;
     this.frames.clear();
     for (const frame of other.frames) this.frames.add(frame);
+    this.hasWaited = other.hasWaited;
+    this.hasStopped = other.hasStopped;
     this.strayEois = other.strayEois;
     this.registers.set(other.registers);
     this.#fields.set(other.#fields);

@@ -1,6 +1,7 @@
 /**
  * The invariants' hooks, one flat list a point, so that an exit calls what looks at it and nothing else.
  */
+import type { KvmVcpu } from '../host/kvm/vcpu.js';
 import { makeInvariants } from './invariants/index.js';
 import type { Invariant } from './invariants/invariant.js';
 import type { Outcome } from './exit-record.js';
@@ -44,8 +45,14 @@ export class Hooks {
   atGap(lane: Lane, ledger: Ledger): void {
     for (const invariant of this.invariants) invariant.atGap?.(lane, ledger);
   }
-  atTakeOver(lane: Lane, ledger: Ledger, before: BigUint64Array): void {
-    for (const invariant of this.invariants) invariant.atTakeOver?.(lane, ledger, before);
+  atAdopt(lane: Lane, ledger: Ledger, before: KvmVcpu): void {
+    for (const invariant of this.invariants) invariant.atAdopt?.(lane, ledger, before);
+  }
+  beforeTakeOver(lane: Lane, ledger: Ledger): void {
+    for (const invariant of this.invariants) invariant.beforeTakeOver?.(lane, ledger);
+  }
+  atTakeOver(lane: Lane, ledger: Ledger): void {
+    for (const invariant of this.invariants) invariant.atTakeOver?.(lane, ledger);
   }
   atDelivery(lane: Lane, ledger: Ledger, vector: number): void {
     for (const invariant of this.invariants) invariant.atDelivery?.(lane, ledger, vector);

@@ -7,6 +7,7 @@
 import { hex } from '../../abi/uint.js';
 import { REG, type RegisterName } from '../cpu/registers.js';
 import type { Pcpu } from '../vmx/pcpu.js';
+import type { LocalApic } from '../vmx/root/local-apic.js';
 import type { MsrFile, MsrFileState } from '../vmx/root/msr-file.js';
 
 /** The guest's registers that VM exit leaves in the core. */
@@ -20,7 +21,9 @@ export interface HostStateMarkState {
   readonly xcr0: number;
   readonly cr8: number;
   readonly tpr: number;
-  readonly isApicEnabled: boolean;
+  readonly apic: LocalApic | null;
+  readonly apicWrites: number;
+  readonly configuration: ReadonlyMap<string, bigint>;
   readonly kept: Uint32Array;
 }
 
@@ -31,7 +34,10 @@ export class HostStateMark {
   #xcr0 = 0;
   #cr8 = 0;
   #tpr = 0;
-  #isApicEnabled = false;
+  /** The local APIC looked at, and its count of writes then. */
+  #apic: LocalApic | null = null;
+  #apicWrites = -1;
+  #configuration: ReadonlyMap<string, bigint> = new Map();
   readonly #kept = new Uint32Array(2 * KEPT.length);
 
   /** Remembers what is there now. */
@@ -42,7 +48,10 @@ export class HostStateMark {
     this.#xcr0 = registers.words[2 * REG.XCR0]!;
     this.#cr8 = registers.words[2 * REG.CR8]!;
     this.#tpr = apic.tpr;
-    this.#isApicEnabled = apic.isEnabled;
+    if (this.#apic !== apic || this.#apicWrites !== apic.configurationWrites)
+      this.#configuration = apic.configuration();
+    this.#apic = apic;
+    this.#apicWrites = apic.configurationWrites;
     for (let i = 0; i < KEPT.length; i++) {
       this.#kept[2 * i] = registers.words[2 * KEPT_SLOTS[i]!]!;
       this.#kept[2 * i + 1] = registers.words[2 * KEPT_SLOTS[i]! + 1]!;
@@ -61,8 +70,13 @@ export class HostStateMark {
     if (registers.words[2 * REG.XCR0] !== this.#xcr0) changes.push('XCR0 changed');
     if (registers.words[2 * REG.CR8] !== this.#cr8) changes.push('the task priority (CR8) changed');
     if (apic.tpr !== this.#tpr) changes.push("the local APIC's TPR changed");
-    if (apic.isEnabled !== this.#isApicEnabled)
-      changes.push('the local APIC was enabled or disabled');
+    if (this.#apicWrites !== apic.configurationWrites) {
+      for (const [name, now] of apic.configuration()) {
+        const before = this.#configuration.get(name)!;
+        if (now !== before)
+          changes.push(`the local APIC's ${name} is ${hex(now)}, the host left ${hex(before)}`);
+      }
+    }
     for (let i = 0; i < KEPT.length; i++) {
       const at = 2 * KEPT_SLOTS[i]!;
       const isLowSame = registers.words[at] === this.#kept[2 * i];
@@ -79,7 +93,9 @@ export class HostStateMark {
       xcr0: this.#xcr0,
       cr8: this.#cr8,
       tpr: this.#tpr,
-      isApicEnabled: this.#isApicEnabled,
+      apic: this.#apic,
+      apicWrites: this.#apicWrites,
+      configuration: this.#configuration,
       kept: this.#kept.slice(),
     };
   }
@@ -90,7 +106,9 @@ export class HostStateMark {
     this.#xcr0 = state.xcr0;
     this.#cr8 = state.cr8;
     this.#tpr = state.tpr;
-    this.#isApicEnabled = state.isApicEnabled;
+    this.#apic = state.apic;
+    this.#apicWrites = state.apicWrites;
+    this.#configuration = state.configuration;
     this.#kept.set(state.kept);
   }
 }

@@ -262,9 +262,15 @@ export class Machine implements KvmMachine {
     const found = this.kvm?.findVcpu(vcpuId);
     if (found === undefined) throw new HarnessBug(`vCPU ${vcpuId} adopted without a KVM`);
     const lane = this.lane(vcpuId);
+    const before = lane.vcpu;
     lane.vcpu = found.vcpu;
+    this.hooks.atAdopt(lane, this.ledger, before);
     lane.pcpu.routingAddresses.add(found.vm.kernel.routingHandler);
     this.kick(vcpuId);
+  }
+
+  vcpuTakesOver(vcpuId: number): void {
+    this.hooks.beforeTakeOver(this.lane(vcpuId), this.ledger);
   }
 
   vcpuStarted(vcpuId: number): void {
@@ -408,13 +414,11 @@ export class Machine implements KvmMachine {
     }
     lane.vcpu = found.vcpu;
     const wasAdopting = found.vcpu.state === 'adopting';
-    // After a stop the VMCS lies in memory: KVM loads it first, and compares nothing.
-    const before = wasAdopting ? (lane.pcpu.vmx.current?.values.slice() ?? null) : null;
     const verdict = onRoutedExit(found.vm, found.vcpu, lane.pcpu.registers.words[2 * REG.RDX]!);
     lane.inExit = false;
     lane.pcpu.clock.advance(verdict.kind === 'user' ? KVM_USER_EXIT_TICKS : KVM_EXIT_TICKS);
     this.timeline.add(lane.pcpu.now(), lane.id, `routed to ${kvm.kernel.image.banner}`, 1);
-    if (before !== null) this.hooks.atTakeOver(lane, this.ledger, before);
+    if (wasAdopting && lane.pcpu.vmx.current !== null) this.hooks.atTakeOver(lane, this.ledger);
     if (wasAdopting) {
       this.timeline.add(
         lane.pcpu.now(),

@@ -227,7 +227,7 @@ export class PayloadRunner {
 
   /** Stopped on request: the exit at hand was answered, or counts as blocked (CONTRACT, "Stop and serialize"). */
   #serialized(lane: Lane): void {
-    if (lane.exit.outcome === null) this.#settleStopped(lane);
+    this.#stopped(lane);
     if (lane.exit.outcome === 'blocked') this.#released(lane);
     addToTruth(lane);
     this.#machine.hooks.atHandOver(lane, this.#machine.ledger);
@@ -235,10 +235,16 @@ export class PayloadRunner {
     this.#machine.timeline.add(lane.pcpu.now(), lane.id, 'stopped and serialized', 3);
   }
 
-  #settleStopped(lane: Lane): void {
-    const isAnswered = lane.vcpu.ccbView.number('exit_reason') === CARETAKER_NO_EXIT;
-    this.#settle(lane, isAnswered ? 'fastpath' : 'blocked');
-    if (!isAnswered) lane.waitBeganTsc = lane.pcpu.now();
+  /** `serialized` is seen for the first time; an exit that waited before was settled then. */
+  #stopped(lane: Lane): void {
+    const { exit } = lane;
+    if (exit.hasStopped) return;
+    exit.hasStopped = true;
+    if (exit.outcome === null) {
+      const isAnswered = lane.vcpu.ccbView.number('exit_reason') === CARETAKER_NO_EXIT;
+      this.#settle(lane, isAnswered ? 'fastpath' : 'blocked');
+      if (!isAnswered) lane.waitBeganTsc = lane.pcpu.now();
+    }
     this.#machine.hooks.atStop(lane, this.#machine.ledger);
   }
 
@@ -250,9 +256,10 @@ export class PayloadRunner {
       return 'over';
     }
     const isStopped = payloadStateOf(lane) === CARETAKER_RUN_STATE.SERIALIZED;
-    if (isStopped && lane.inExit && lane.exit.outcome === null) this.#settleStopped(lane);
+    if (isStopped && lane.inExit) this.#stopped(lane);
     if (lane.inExit && lane.exit.outcome === null) {
       this.#settle(lane, 'blocked');
+      lane.exit.hasWaited = true;
       lane.waitBeganTsc = lane.pcpu.now();
       const what = printExitReason(lane.exit.basic);
       this.#machine.timeline.add(

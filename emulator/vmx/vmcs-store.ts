@@ -43,6 +43,13 @@ export class VmcsStore {
     return this.#active.get(pcpuId)?.get(regionPa);
   }
 
+  /** A field as the pCPU's active VMCS or the cleared region holds it. */
+  peek(pcpuId: number, regionPa: bigint, slot: number): bigint {
+    const active = this.activeOn(pcpuId, regionPa);
+    if (active !== undefined) return active.get(slot);
+    return this.#memory.readU64(regionPa + BigInt(VMCS_DATA_OFFSET + 8 * slot));
+  }
+
   /** The pCPUs on which this region's VMCS is active; more than one is a software error. */
   holders(regionPa: bigint): number[] {
     return [...this.#active].filter(([, ofPcpu]) => ofPcpu.has(regionPa)).map(([id]) => id);

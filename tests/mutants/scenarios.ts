@@ -64,6 +64,8 @@ const unusual = (): readonly GuestExit[] => [
   { ...exits.pause(), fields: { GUEST_INTERRUPTIBILITY_INFO: 1n } },
   exits.wrmsr(X2APIC.ICR, SELF),
   exits.wrmsr(MSR.IA32_TSC_DEADLINE, 1n),
+  { ...exits.rdtsc(), fields: { GUEST_INTERRUPTIBILITY_INFO: 2n } },
+  exits.wrmsr(X2APIC.TPR, 0x100n),
 ];
 
 /** RFLAGS.TF for one instruction: the guest takes its trap and goes on without. */
@@ -87,13 +89,14 @@ const whileDelivering = (exit: GuestExit): GuestExit => ({
   idtVectoringErrorCode: 7,
 });
 
-const liveUpdate = (cr3: string): Trial => ({
+const liveUpdate = (cr3: string, hlt = 'ACTIVITY'): Trial => ({
   yaml: `
     name: mutants
     description: A short live update with all that mutants get wrong.
     vcpus: 2
     seed: 3
     cr3: ${cr3}
+    hlt: ${hlt}
     rate: 20000
     steps:
       - run: { seconds: 0.02 }
@@ -111,10 +114,10 @@ const liveUpdate = (cr3: string): Trial => ({
   events: (machine) => {
     for (const begin of [ATTACHED, GAP]) {
       unusual().forEach((exit, n) => at(machine, begin + n * APART, 0, exit));
-      singleStepped(machine, begin + 12 * APART);
-      nested(machine, begin + 13 * APART);
-      nmi(machine, begin + 14 * APART, 0);
-      device(machine, begin + 15 * APART);
+      singleStepped(machine, begin + 15 * APART);
+      nested(machine, begin + 16 * APART);
+      nmi(machine, begin + 17 * APART, 0);
+      device(machine, begin + 18 * APART);
     }
     nmi(machine, WAITING, 1);
     const ept = exits.eptViolation(0x5000n, 0xffff_8880_0000_5000n);
@@ -150,6 +153,35 @@ ${Array.from(
   events: () => undefined,
 };
 
+/** Stops: attached; in the gap while the guest runs; and while an exit waits that broke off a #PF. */
+const stops: Trial = {
+  yaml: `
+    name: stops
+    description: Stop and serialize, wherever a vCPU is.
+    vcpus: 2
+    seed: 6
+    rate: 10000
+    steps:
+      - run: { exits: 200 }
+      - stop: { vcpu: 0 }
+      - run: { exits: 200 }
+      - stop: { vcpu: 1 }
+      - run: { exits: 200 }
+      - pause-devices: true
+      - preserve: { mix: busy-gap }
+      - gap:
+          seconds: 0.01
+          script: [{ vcpu: 1, at: 0.001, exit: { kind: ept-violation, gpa: 0x5000, delivering: page-fault } }]
+      - stop: { vcpu: 0 }
+      - stop: { vcpu: 1 }
+      - vmm-exit: true
+      - kexec: { seconds: 0.01 }
+      - retrieve: true
+      - finish: true
+      - run: { exits: 200, mix: busy }`,
+  events: () => undefined,
+};
+
 /** A built-in scenario as it is. */
 const builtin = (name: string): Trial => ({
   yaml: readFileSync(
@@ -163,7 +195,9 @@ const builtin = (name: string): Trial => ({
 export const TRIALS = {
   'live-update': liveUpdate('isolated'),
   'live-update-shared': liveUpdate('shared-until-detach'),
+  'halt-in-root': liveUpdate('isolated', 'ROOT'),
   'many-stalls': manyStalls,
+  stops,
   'stray-events': builtin('stray-events'),
 } as const satisfies Readonly<Record<string, Trial>>;
 export type TrialName = keyof typeof TRIALS;

@@ -65,6 +65,8 @@ export interface KvmMachine {
   kick(vcpuId: number): void;
   /** KVM_ATTACHED was written for a vCPU that runs alone: it is kicked, so that it comes to this KVM. */
   vcpuAdopted(vcpuId: number): void;
+  /** The vCPU's first exit in this kernel is answered: its VMCS is about to be replaced by one of the kernel's own. */
+  vcpuTakesOver(vcpuId: number): void;
   /** A vCPU was made ready and goes on, on its core, at the payload's run entry. */
   vcpuStarted(vcpuId: number): void;
   /** Page tables were changed or built: engines must look again. */

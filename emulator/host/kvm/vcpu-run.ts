@@ -96,7 +96,10 @@ export function onRoutedExit(vm: KvmVm, vcpu: KvmVcpu, word: number): RoutedVerd
     vcpu.state = 'dead';
     return verdict;
   }
-  if (vcpu.state === 'adopting') takeOverVmcs(vm, vcpu);
+  if (vcpu.state === 'adopting') {
+    vm.machine.vcpuTakesOver(vcpu.id);
+    takeOverVmcs(vm, vcpu);
+  }
   vcpu.state = 'in-kvm';
   if (vcpu.stopRequested) return { kind: 'stay' };
   vcpu.state = 'running';

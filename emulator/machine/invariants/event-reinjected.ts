@@ -55,16 +55,19 @@ export const eventReinjected: Invariant = {
     );
   },
 
-  atRoute(lane: Lane, ledger: Ledger): void {
-    if (!lane.exit.wasDeliveringEvent) return;
-    const at = lane.softState >>> 2;
-    const { words } = lane.memory;
-    compare(
-      lane,
-      ledger,
-      words[at + (AT.event_info >> 2)]!,
-      words[at + (AT.event_error_code >> 2)]!,
-      'soft state',
-    );
-  },
+  atRoute: keptInSoftState,
+  atStop: keptInSoftState,
 };
+
+function keptInSoftState(lane: Lane, ledger: Ledger): void {
+  if (!lane.exit.wasDeliveringEvent) return;
+  const at = lane.softState >>> 2;
+  const { words } = lane.memory;
+  compare(
+    lane,
+    ledger,
+    words[at + (AT.event_info >> 2)]!,
+    words[at + (AT.event_error_code >> 2)]!,
+    'soft state',
+  );
+}

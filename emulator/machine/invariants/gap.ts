@@ -2,12 +2,13 @@
  * The invariants of a vCPU that runs alone: isolation, reachable-preserved, w-xor-x.
  *
  * Source: CONTRACT ("Reachable and preserved", "CR3 policies"); DESIGN ("Invariants").
- * Invariant: isolation holds by mapping: an access outside is a fault of the engine's, and the machine reports it here;
- * this file counts the exits that ran under those maps and checks what the tables themselves allow.
+ * Invariant: isolation holds by mapping: an access outside is a fault of the engine's, and the machine reports it. Here
+ * the tables are proved to map registered pages only when the gap begins, and each exit in it to end on those tables.
  */
 import { leafMappings, tablePages } from '../../memory/page-tables.js';
 import { VMCS_FIELDS, VMCS_SLOT, type FieldName } from '../../../abi/vmcs-fields.js';
 import { hex, toIndex } from '../../../abi/uint.js';
+import { REG } from '../../cpu/registers.js';
 import type { Lane } from '../lane.js';
 import type { Ledger } from '../ledger.js';
 import type { Invariant } from './invariant.js';
@@ -39,7 +40,15 @@ const isolation: Invariant = {
   holdsWhen:
     'while detached, no access leaves the registered list, and never a byte of the old kernel after kexec',
   atResume: (lane, ledger) => {
-    if (!lane.exit.wasAttached) ledger.count('isolation');
+    if (lane.exit.wasAttached || lane.vcpu.isAttached) return;
+    ledger.count('isolation');
+    const { words } = lane.pcpu.registers;
+    if (words[2 * REG.CR3] === lane.memory.offset(lane.vcpu.isolatedCr3)) return;
+    ledger.fail(
+      'isolation',
+      lane.rip,
+      `${lane.describeExit()}: VM entry comes from the tables at ${hex(lane.pcpu.registers.get('CR3'))}, the instance's own are at ${hex(lane.vcpu.isolatedCr3)}`,
+    );
   },
   atGap: (lane, ledger) => {
     for (const mapping of leafMappings(lane.memory.bytes, lane.vcpu.isolatedCr3)) {

@@ -91,30 +91,38 @@ export const guestRegisters: Invariant = {
   },
 
   atRoute(lane: Lane, ledger: Ledger): void {
-    ledger.count('guest-registers');
-    const save = (lane.ccb + CCB.registers) >>> 2;
-    const { words } = lane.memory;
-    if (words[(lane.ccb + CCB.registers_valid) >>> 2] !== 1) {
-      ledger.fail(
-        'guest-registers',
-        lane.rip,
-        `${lane.describeExit()}: routed with registers_valid not 1`,
-      );
-    }
-    SAVE_ORDER.forEach((register, index) => {
-      const low = words[save + 2 * index];
-      const high = words[save + 2 * index + 1];
-      if (
-        low === lane.exit.registers[2 * register] &&
-        high === lane.exit.registers[2 * register + 1]
-      )
-        return;
-      const name = REGISTER_NAMES[register] as RegisterName;
-      ledger.fail(
-        'guest-registers',
-        lane.rip,
-        `${lane.describeExit()}: routed with ${name} in the save area not ${lane.registerAtExit(name)}`,
-      );
-    });
+    savedAsTheyWere(lane, ledger, 0, 'routed');
+  },
+
+  atStop(lane: Lane, ledger: Ledger): void {
+    const isAnswered = lane.exit.outcome === 'fastpath';
+    savedAsTheyWere(lane, ledger, isAnswered ? OUTPUTS[lane.exit.basic & 127]! : 0, 'stopped');
   },
 };
+
+/** The save area has every register as it was at the exit, but for the outputs of an answer. */
+function savedAsTheyWere(lane: Lane, ledger: Ledger, outputs: number, how: string): void {
+  ledger.count('guest-registers');
+  const save = (lane.ccb + CCB.registers) >>> 2;
+  const { words } = lane.memory;
+  if (words[(lane.ccb + CCB.registers_valid) >>> 2] !== 1) {
+    ledger.fail(
+      'guest-registers',
+      lane.rip,
+      `${lane.describeExit()}: ${how} with registers_valid not 1`,
+    );
+  }
+  SAVE_ORDER.forEach((register, index) => {
+    if ((outputs & (1 << register)) !== 0) return;
+    const low = words[save + 2 * index];
+    const high = words[save + 2 * index + 1];
+    if (low === lane.exit.registers[2 * register] && high === lane.exit.registers[2 * register + 1])
+      return;
+    const name = REGISTER_NAMES[register] as RegisterName;
+    ledger.fail(
+      'guest-registers',
+      lane.rip,
+      `${lane.describeExit()}: ${how} with ${name} in the save area not ${lane.registerAtExit(name)}`,
+    );
+  });
+}

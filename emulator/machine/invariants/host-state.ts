@@ -3,7 +3,8 @@
  * came to its end within its bound.
  *
  * Source: SDM, "Loading Host State" (what is not loaded stays the guest's or the host's); DESIGN ("Invariants").
- * Invariant: MSRs are compared only when the handler wrote one: the MSR file counts writes.
+ * Invariant: MSRs and the local APIC's configuration are compared only when the handler wrote there: both count writes.
+ * x87 and vector registers are watched at the instructions that change them (guest-registers).
  */
 import { MSR } from '../../../abi/msrs.js';
 import { hex } from '../../../abi/uint.js';
@@ -14,7 +15,7 @@ import type { Invariant } from './invariant.js';
 export const hostState: Invariant = {
   id: 'host-state',
   holdsWhen:
-    'what VM exit does not reload (MSRs, local APIC, XCR0, XMM) is as the host left it at VMRESUME',
+    'what VM exit does not reload (MSRs, local APIC, XCR0, CR2, CR8, DR0-3, DR6) is as it was at the exit',
   atExit(lane: Lane): void {
     lane.host.take(lane.pcpu);
   },

@@ -4,6 +4,7 @@
  * Source: DESIGN ("Invariants").
  * Invariant: a hook reads and never changes the machine; it reports through the ledger, and needs no `this`.
  */
+import type { KvmVcpu } from '../../host/kvm/vcpu.js';
 import type { InvariantId } from '../../vmx/stop-reason.js';
 import type { Lane } from '../lane.js';
 import type { Ledger } from '../ledger.js';
@@ -28,8 +29,12 @@ export interface Invariant {
   readonly atBlock?: (lane: Lane, ledger: Ledger) => void;
   /** The vCPU has been detached and its core is about to run alone. */
   readonly atGap?: (lane: Lane, ledger: Ledger) => void;
-  /** The kernel replaced the VMCS; `before` is the values of the old one, by slot. */
-  readonly atTakeOver?: (lane: Lane, ledger: Ledger, before: BigUint64Array) => void;
+  /** A kernel has the vCPU again and writes KVM_ATTACHED next; `before` is the vCPU as the kernel before knew it. */
+  readonly atAdopt?: (lane: Lane, ledger: Ledger, before: KvmVcpu) => void;
+  /** The first exit after that is answered, and the kernel is about to replace the VMCS. */
+  readonly beforeTakeOver?: (lane: Lane, ledger: Ledger) => void;
+  /** The kernel has replaced the VMCS. */
+  readonly atTakeOver?: (lane: Lane, ledger: Ledger) => void;
   /** An event was delivered to the guest by VM entry. */
   readonly atDelivery?: (lane: Lane, ledger: Ledger, vector: number) => void;
   /** The run is over. */

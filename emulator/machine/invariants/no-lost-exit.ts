@@ -5,6 +5,7 @@
  * Source: CONTRACT ("Outcome of an exit", "Stop and serialize"); emulator/spec.
  * Invariant: an exit that begins while another has no outcome means that the first was lost.
  */
+import { hex } from '../../../abi/uint.js';
 import type { Lane } from '../lane.js';
 import type { Ledger } from '../ledger.js';
 import { answeredState, REACHED, specificationDifference } from '../next-state.js';
@@ -16,7 +17,15 @@ const ID = 'no-lost-exit';
 function specified(lane: Lane, ledger: Ledger, reached: number): void {
   ledger.count(ID);
   const difference = specificationDifference(lane, reached);
-  if (difference !== null) ledger.fail(ID, lane.rip, `${lane.describeExit()}: ${difference}`);
+  if (difference === null) return;
+  const why = reached === REACHED.parked ? `${parkedBy(lane)}: ` : '';
+  ledger.fail(ID, lane.rip, `${lane.describeExit()}: ${why}${difference}`);
+}
+
+/** What the payload says of the fault that ended it. */
+function parkedBy({ vcpu }: Lane): string {
+  const { ccbView } = vcpu;
+  return `vector ${ccbView.number('vector')} at ${hex(ccbView.get('rip'))}`;
 }
 
 export function noLostExit(): Invariant {
@@ -54,6 +63,7 @@ export function noLostExit(): Invariant {
       specified(lane, ledger, REACHED.blocked);
     },
     atStop(lane: Lane, ledger: Ledger): void {
+      if (lane.exit.hasWaited) return;
       const isAnswered = lane.exit.outcome === 'fastpath';
       specified(lane, ledger, isAnswered ? REACHED.stoppedAnswered : REACHED.stoppedUnanswered);
     },

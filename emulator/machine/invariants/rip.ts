@@ -5,7 +5,7 @@
  * Invariant: outside 64-bit mode GUEST_RIP wraps at 32 bits.
  */
 import { EXIT_REASON } from '../../../abi/exit-reasons.js';
-import { hex, joinHalves } from '../../../abi/uint.js';
+import { hex, joinHalves, u64 } from '../../../abi/uint.js';
 import { VMCS_SLOT } from '../../../abi/vmcs-fields.js';
 import { AT_EXIT } from '../exit-record.js';
 import type { Lane } from '../lane.js';
@@ -36,6 +36,8 @@ const BTF = 1 << 1;
 const PENDING_BS = 1 << 14;
 const CS_LONG = 1 << 13;
 const RIP = 2 * VMCS_SLOT.GUEST_RIP;
+const VALID_AND_TYPE = 0x8000_0700n;
+const HARD_EXCEPTION = 0x8000_0300n;
 
 export const rip: Invariant = {
   id: 'rip',
@@ -79,7 +81,32 @@ export const rip: Invariant = {
 
   atRoute: unmoved,
   atBlock: unmoved,
+  atStop: whereItStopped,
 };
+
+/** What VMCLEAR left: past the instruction when it completed, at it when it did not or gets a fault instead. */
+function whereItStopped(lane: Lane, ledger: Ledger): void {
+  const { pcpu, vcpu, exit } = lane;
+  const field = (slot: number): bigint => pcpu.vmcsStore.peek(pcpu.id, vcpu.vmcsRegion, slot);
+  const before = joinHalves(exit.high('GUEST_RIP'), exit.low('GUEST_RIP'));
+  const info = field(VMCS_SLOT.VM_ENTRY_INTR_INFO_FIELD);
+  const faults = (info & VALID_AND_TYPE) === HARD_EXCEPTION;
+  const advances =
+    exit.outcome === 'fastpath' &&
+    ADVANCES[exit.basic & 127] === 1 &&
+    (!faults || exit.wasDeliveringEvent);
+  const isLong = (field(VMCS_SLOT.GUEST_CS_AR_BYTES) & BigInt(CS_LONG)) !== 0n;
+  const after = u64(before + BigInt(exit.low('VM_EXIT_INSTRUCTION_LEN')));
+  const wanted = advances ? (isLong ? after : after & 0xffff_ffffn) : before;
+  const actual = field(VMCS_SLOT.GUEST_RIP);
+  ledger.expect(
+    'rip',
+    actual === wanted,
+    lane.rip,
+    () =>
+      `${lane.describeExit()}: stopped with GUEST_RIP ${hex(actual)} in the VMCS, should be ${hex(wanted)}`,
+  );
+}
 
 /** An instruction that completes with TF set leaves a single-step trap pending, unless BTF makes it a trap on branches. */
 function singleStep(lane: Lane, ledger: Ledger): void {

@@ -59,6 +59,20 @@ const SIVR_RESET = 0xff;
 const SIVR_DEFINED = 0x3ff;
 const DIVIDE_DEFINED = 0xb;
 
+/** Registers that stay as software has set them. */
+const CONFIGURATION = [
+  'SIVR',
+  'LVT_CMCI',
+  'LVT_TIMER',
+  'LVT_THERMAL',
+  'LVT_PMI',
+  'LVT_LINT0',
+  'LVT_LINT1',
+  'LVT_ERROR',
+  'TIMER_INITIAL',
+  'TIMER_DIVIDE',
+] as const satisfies readonly (keyof typeof X2APIC)[];
+
 /** What an LVT entry's delivery mode sends. */
 const LOCAL_MESSAGE: Readonly<Record<number, 'fixed' | 'smi' | 'nmi' | 'init'>> = {
   [ICR_DELIVERY.FIXED]: 'fixed',
@@ -80,6 +94,7 @@ export class LocalApic implements IpiTarget {
   #errorStatus = 0;
   #pendingErrors = 0;
   #icr = 0n;
+  #configurationWrites = 0;
   /** The processor was asked to take an interrupt that is not there any more. */
   #isSpurious = false;
 
@@ -144,12 +159,26 @@ export class LocalApic implements IpiTarget {
     return high32(value) === 0 && this.#writeWord(index, low32(value));
   }
 
+  /** Writes of the registers that configuration() lists; equal counts mean equal values, timers that expire apart. */
+  get configurationWrites(): number {
+    return this.#configurationWrites;
+  }
+
+  /** What software has set up here: spurious vector, local vector table and timer, by name. */
+  configuration(): ReadonlyMap<string, bigint> {
+    const registers = CONFIGURATION.map(
+      (name) => [name, u64(this.#readWord(X2APIC[name]))] as const,
+    );
+    return new Map([...registers, ['TSC_DEADLINE', this.#timer.deadline]]);
+  }
+
   /** IA32_TSC_DEADLINE. */
   get deadline(): bigint {
     return this.#timer.deadline;
   }
 
   set deadline(value: bigint) {
+    this.#configurationWrites++;
     this.#timer.setDeadline(value);
   }
 
@@ -254,6 +283,7 @@ export class LocalApic implements IpiTarget {
   }
 
   restore(state: LocalApicState): void {
+    this.#configurationWrites++;
     this.#queue.restore(state.queue);
     this.#sivr = state.sivr;
     this.#errorStatus = state.errorStatus;
@@ -298,6 +328,7 @@ export class LocalApic implements IpiTarget {
   }
 
   #writeWord(index: number, value: number): boolean {
+    if (index !== X2APIC.EOI && index !== X2APIC.TPR) this.#configurationWrites++;
     switch (index) {
       case X2APIC.TPR:
         if (value > 0xff) return false;

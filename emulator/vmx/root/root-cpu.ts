@@ -26,6 +26,8 @@ export interface EnginePort {
   run(limit: number): EngineStop;
   /** Executes exactly the instruction at RIP natively, though it is a site; `limit` when it completed. */
   stepOverNative(): EngineStop;
+  /** XMM0 to XMM15, 16 bytes each. */
+  vectors(): Uint8Array;
 }
 
 /** What CPUID returns, each 32 bits. */

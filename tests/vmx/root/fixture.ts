@@ -100,6 +100,13 @@ export class FakeEngine implements EnginePort {
     }
   }
 
+  /** What vectors() gives, one call after the other; zeroes when there is nothing left. */
+  readonly vectorsInTurn: Uint8Array[] = [];
+
+  vectors(): Uint8Array {
+    return this.vectorsInTurn.shift() ?? new Uint8Array(256);
+  }
+
   stepOverNative(): EngineStop {
     return this.stepOverNativeResult;
   }

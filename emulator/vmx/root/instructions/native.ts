@@ -54,12 +54,32 @@ function extendedState(cpu: RootCpu, instruction: Instruction): Outcome {
   const { values } = cpu.registers;
   if ((values[REG.CR4]! & CR4_OSXSAVE) === 0n) return UNDEFINED_OPCODE;
   if ((values[REG.CR0]! & CR0_TS) !== 0n) return DEVICE_NOT_AVAILABLE;
-  return step(cpu, instruction);
+  return stepKeepingVectors(cpu, instruction);
 }
 
 function legacyState(cpu: RootCpu, instruction: Instruction): Outcome {
   if ((cpu.registers.values[REG.CR0]! & (CR0_TS | CR0_EM)) !== 0n) return DEVICE_NOT_AVAILABLE;
-  return step(cpu, instruction);
+  return stepKeepingVectors(cpu, instruction);
+}
+
+/** XRSTOR and FXRSTOR may put back what is there; another value would be the guest's to miss. */
+function stepKeepingVectors(cpu: RootCpu, instruction: Instruction): Outcome {
+  const address = cpu.registers.values[REG.RIP]!;
+  const before = cpu.engine.vectors();
+  const outcome = step(cpu, instruction);
+  const after = cpu.engine.vectors();
+  const changed = before.findIndex((byte, at) => byte !== after[at]);
+  if (changed < 0) return outcome;
+  const finding = {
+    invariant: 'guest-registers',
+    message: `${instruction.name} changed XMM${changed >>> 4}, which holds the guest's value`,
+    address,
+    details: { instruction: instruction.name, address: hex(address) },
+  } as const;
+  if (cpu.report(finding) === 'stop') {
+    return { kind: 'stop', reason: { kind: 'finding', address, finding } };
+  }
+  return outcome;
 }
 
 function step(cpu: RootCpu, instruction: Instruction): Outcome {

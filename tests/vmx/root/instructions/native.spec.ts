@@ -17,6 +17,27 @@ describe('saving extended state', () => {
   ]);
 });
 
+describe('restoring extended state', () => {
+  it.each(['XRSTOR64', 'FXRSTOR64'])('%s that changes a vector register is a finding', (name) => {
+    const findings: string[] = [];
+    const f = fixture({
+      events: {
+        onFinding: ({ message }) => {
+          findings.push(message);
+          return 'continue';
+        },
+      },
+    });
+    f.engine.stepOverNativeResult = { kind: 'limit' };
+    f.engine.vectorsInTurn.push(new Uint8Array(256), new Uint8Array(256));
+    executeInstruction(f.pcpu, instruction(name));
+    expect(findings).toEqual([]);
+    f.engine.vectorsInTurn.push(new Uint8Array(256), new Uint8Array(256).fill(7, 40, 41));
+    executeInstruction(f.pcpu, instruction(name));
+    expect(findings).toEqual([`${name} changed XMM2, which holds the guest's value`]);
+  });
+});
+
 describe('an x87 or vector instruction', () => {
   const MOVAPS = { ...instruction('MOVAPS'), isFpu: true };
   const run = (verdict: 'continue' | 'stop', pre: Registers = {}) => {
