@@ -88,7 +88,7 @@ export const rip: Invariant = {
 function whereItStopped(lane: Lane, ledger: Ledger): void {
   const { pcpu, vcpu, exit } = lane;
   const field = (slot: number): bigint => pcpu.vmcsStore.peek(pcpu.id, vcpu.vmcsRegion, slot);
-  const before = joinHalves(exit.high('GUEST_RIP'), exit.low('GUEST_RIP'));
+  const before = joinHalves(exit.high(AT_EXIT.GUEST_RIP), exit.low(AT_EXIT.GUEST_RIP));
   const info = field(VMCS_SLOT.VM_ENTRY_INTR_INFO_FIELD);
   const faults = (info & VALID_AND_TYPE) === HARD_EXCEPTION;
   const advances =
@@ -96,7 +96,7 @@ function whereItStopped(lane: Lane, ledger: Ledger): void {
     ADVANCES[exit.basic & 127] === 1 &&
     (!faults || exit.wasDeliveringEvent);
   const isLong = (field(VMCS_SLOT.GUEST_CS_AR_BYTES) & BigInt(CS_LONG)) !== 0n;
-  const after = u64(before + BigInt(exit.low('VM_EXIT_INSTRUCTION_LEN')));
+  const after = u64(before + BigInt(exit.low(AT_EXIT.VM_EXIT_INSTRUCTION_LEN)));
   const wanted = advances ? (isLong ? after : after & 0xffff_ffffn) : before;
   const actual = field(VMCS_SLOT.GUEST_RIP);
   ledger.expect(
