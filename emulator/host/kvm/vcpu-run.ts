@@ -223,7 +223,7 @@ function takeOverVmcs(vm: KvmVm, vcpu: KvmVcpu): void {
     ]),
   );
   vmclear(cpu, vcpu.vmcsRegion);
-  const region = vm.kernel.allocate({ pages: 1, label: `vCPU ${vcpu.id} VMCS`, owner: 'vmx' });
+  const region = vm.kernel.allocate({ pages: 1, label: `vCPU ${vcpu.id} vmcs`, owner: 'vmx' });
   if (!region.ok) throw new HarnessBug('no page for a VMCS');
   writeRevision(vm.kernel.memory, region.value, vm.machine.capabilities);
   vmclear(cpu, region.value);

@@ -53,6 +53,7 @@ export interface Refusal {
 export const NOTIFICATION_VECTOR = 0xf2;
 
 export class KvmVm {
+  readonly #vmxonRegions = new Map<number, bigint>();
   readonly kernel: KvmKernel;
   readonly machine: KvmMachine;
   readonly settings: VmSettings;
@@ -254,11 +255,19 @@ export class KvmVm {
   enableCore(id: number): KvmCpu {
     const cpu = this.machine.cpu(id);
     if (cpu.vmx.mode !== 'off') return cpu;
+    vmxon(cpu, this.#vmxonRegion(id));
+    return cpu;
+  }
+
+  /** The per-CPU vmxarea: kept while VMX is off, so that a core that comes back finds it. */
+  #vmxonRegion(id: number): bigint {
+    const known = this.#vmxonRegions.get(id);
+    if (known !== undefined) return known;
     const region = this.kernel.allocate({ pages: 1, label: `VMXON region of CPU ${id}` });
     if (!region.ok) throw new HarnessBug('no page for a VMXON region');
     writeRevision(this.kernel.memory, region.value, this.machine.capabilities);
-    vmxon(cpu, region.value);
-    return cpu;
+    this.#vmxonRegions.set(id, region.value);
+    return region.value;
   }
 
   #programVmcs(vcpu: KvmVcpu): void {
