@@ -1,10 +1,11 @@
 /**
- * The socket: clients come one at a time to the session's thread; who comes meanwhile waits in line.
+ * The socket, or any other stream: clients come one at a time to the session's thread; who comes meanwhile waits in line.
  *
  * Invariant: the bytes of a client are posted before the word that stops the session is set; a client that goes away
  * stops what it had set going.
  */
-import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { createServer, type AddressInfo, type Server } from 'node:net';
+import { Duplex } from 'node:stream';
 import { Worker } from 'node:worker_threads';
 import { MailboxSender } from '../debug/mailbox.js';
 import type { Scenario } from '../machine/scenario/schema.js';
@@ -17,15 +18,16 @@ export interface GdbServerOptions {
   readonly payload: Uint8Array;
   /** The payload's file, as a client may open it. */
   readonly path: string;
-  readonly host: string;
-  /** 0 for any that is free. */
-  readonly port: number;
+  readonly at: ServerPlace;
 }
+
+/** An address to listen at, with a port of 0 for any that is free; or the one client that there will be. */
+export type ServerPlace = { readonly host: string; readonly port: number } | Duplex;
 
 /** A session that clients can connect to. */
 export interface GdbServer {
-  readonly host: string;
-  readonly port: number;
+  /** Where it listens, null when it has its client already. */
+  readonly address: { readonly host: string; readonly port: number } | null;
   /** Settles when the session has ended; with what ended it, null when it was asked to. */
   readonly ended: Promise<SessionFailure | null>;
   /** Ends the session. */
@@ -47,26 +49,35 @@ export async function startGdbServer(
   if (first !== 'ready') {
     return first ?? { code: 'NOTHING_RUNS', message: 'the scenario runs no payload', details: {} };
   }
-  const server = createServer({ noDelay: true }, (socket) => {
-    line.join(socket);
-  });
   const close = (): void => {
     line.post({ kind: 'closed' });
   };
+  const { at } = options;
+  if (at instanceof Duplex) {
+    line.join(at);
+    at.on('close', close);
+    return { address: null, ended, close };
+  }
+  const server = createServer({ noDelay: true }, (socket) => {
+    line.join(socket);
+  });
   void ended.then(() => {
     line.close();
     server.close();
   });
   try {
-    const { address, port } = await listening(server, options);
-    return { host: address, port, ended, close };
+    const { address: host, port } = await listening(server, at);
+    return { address: { host, port }, ended, close };
   } catch (error) {
     close();
     throw error;
   }
 }
 
-function listening(server: Server, { host, port }: GdbServerOptions): Promise<AddressInfo> {
+function listening(
+  server: Server,
+  { host, port }: Exclude<ServerPlace, Duplex>,
+): Promise<AddressInfo> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
     server.listen({ host, port, exclusive: true }, () => {
@@ -124,7 +135,7 @@ class Line {
   readonly mailbox = new MailboxSender<ToSession>();
   /** Set to 1 to stop the session. */
   readonly interrupt = new Int32Array(new SharedArrayBuffer(4));
-  readonly #sockets: Socket[] = [];
+  readonly #sockets: Duplex[] = [];
   #client = 0;
 
   post(message: ToSession): void {
@@ -132,7 +143,7 @@ class Line {
     if (message.kind === 'closed') this.#stop();
   }
 
-  join(socket: Socket): void {
+  join(socket: Duplex): void {
     this.#sockets.push(socket);
     // A connection that breaks is a client that goes.
     socket.on('error', () => socket.destroy());
@@ -155,11 +166,11 @@ class Line {
     this.mailbox.close();
   }
 
-  #serve(socket: Socket): void {
+  #serve(socket: Duplex): void {
     const frames = new FrameReader();
     this.mailbox.post({ kind: 'connected', client: ++this.#client });
     // Until now nobody has read from it.
-    socket.on('data', (bytes) => {
+    socket.on('data', (bytes: Uint8Array) => {
       this.mailbox.post({ kind: 'bytes', bytes: new Uint8Array(bytes) });
       frames.push(bytes);
       for (let frame = frames.next(); frame !== null; frame = frames.next()) {
@@ -168,7 +179,7 @@ class Line {
     });
   }
 
-  #leave(socket: Socket): void {
+  #leave(socket: Duplex): void {
     const place = this.#sockets.indexOf(socket);
     if (place < 0) return;
     this.#sockets.splice(place, 1);

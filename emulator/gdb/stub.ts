@@ -45,6 +45,8 @@ export class GdbStub {
   #moving: GdbRequest | null = null;
   #isInterrupted = false;
   #hangsUp = false;
+  /** No packet of this client has been answered. */
+  #isNew = true;
 
   constructor(target: GdbTarget) {
     this.#target = target;
@@ -70,6 +72,7 @@ export class GdbStub {
     this.#output = [];
     this.#lastReply = null;
     this.#hangsUp = false;
+    this.#isNew = true;
   }
 
   /** The client has gone, with or without a word. */
@@ -153,6 +156,8 @@ export class GdbStub {
       this.#reply(UNSUPPORTED);
       return null;
     }
+    if (this.#isNew && session.isAcknowledged) this.#dropRepeats(frame.body);
+    this.#isNew = false;
     const reply = this.#answer(frame.body);
     this.#print(session.printed);
     session.printed = '';
@@ -161,6 +166,13 @@ export class GdbStub {
     this.#hangsUp = session.hangsUp;
     session.request = null;
     return this.#moving;
+  }
+
+  /** A client that had to wait for a server to come up has said its first word more than once. */
+  #dropRepeats(body: string): void {
+    let frame = this.#nextFrame();
+    while (frame?.kind === 'packet' && frame.body === body) frame = this.#nextFrame();
+    if (frame !== null) this.#waiting.unshift(frame);
   }
 
   /** What the machine refuses with a reason is a reply with that reason. */

@@ -256,6 +256,11 @@ describe('acknowledgements', () => {
     expect(drive.send(raw('+$qC#b4'))).toBe('$QC1#c5');
   });
 
+  it('the first packet, sent again because no answer came in time, is answered once', () => {
+    expect(drive.send(raw('+$qC#b4$qC#b4$qC#b4$T1#85'))).toBe('+$QC1#c5+$OK#9a');
+    expect(drive.send(raw('+$qC#b4$qC#b4'))).toBe('+$QC1#c5+$QC1#c5');
+  });
+
   it('a packet that is too long gets an empty reply', () => {
     expect(drive.send(packetOf('m'.repeat(100_000)))).toBe('+$#00');
   });

@@ -5,6 +5,7 @@
  */
 import { existsSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
+import { Duplex } from 'node:stream';
 import { PayloadImage } from '../../debug/payload-image.js';
 import { PayloadProgram } from '../../debug/source/payload-program.js';
 import { startGdbServer, type GdbServer } from '../../gdb/server.js';
@@ -19,6 +20,8 @@ import { PAYLOAD_ARGUMENT, naming, readPayloadFile, referencePayload } from '../
 
 /** The port that gdb's users know from QEMU. */
 const DEFAULT_ADDRESS = '127.0.0.1:1234';
+/** `--listen stdio`: gdb has started this and talks to it through a pipe. */
+const STDIO = 'stdio';
 /** What stands for every address of the machine is not one to connect to. */
 const ANY_ADDRESS: Readonly<Record<string, string>> = { '0.0.0.0': '127.0.0.1', '::': '::1' };
 
@@ -30,7 +33,7 @@ export const command = defineCommand({
     listen: {
       type: 'string',
       default: DEFAULT_ADDRESS,
-      describe: 'Where to listen, HOST:PORT; port 0 takes one that is free',
+      describe: 'HOST:PORT, where port 0 takes one that is free; or stdio',
     },
     scenario: {
       type: 'string',
@@ -42,30 +45,36 @@ export const command = defineCommand({
     ['caretaker-emu gdbserver', 'and type the line that it prints'],
     ['caretaker-emu gdbserver my.elf --listen 127.0.0.1:0', 'yours, on a port that is free'],
     ['caretaker-emu gdbserver --scenario device-not-paused', 'another course of events'],
+    ["gdb -ex 'target remote | caretaker-emu gdbserver --listen stdio'", 'started by gdb'],
   ],
   run: async (args, terminal) => {
     const file = args.payload ?? referencePayload();
-    const address = parseListenAddress(args.listen);
+    const at = args.listen === STDIO ? standardStreams() : parseListenAddress(args.listen);
     const payload = readPayloadFile(file);
     const image = naming(file, () => new PayloadImage(payload).image);
     const loaded = loadScenario(args.scenario);
     const scenario = args.seed === undefined ? loaded : { ...loaded, seed: args.seed };
     const path = resolve(file);
-    const server = await started({ scenario, payload, path, ...address }, args.listen);
+    const server = await started({ scenario, payload, path, at }, args.listen);
     if (!('ended' in server)) throw refused(file, server);
-    const files = new PayloadProgram(image).ask(({ lines }) => lines.files) ?? [];
-    const words = gdbWords(file, sourceFolder(path, files), server);
-    const listening = { host: server.host, port: server.port };
-    if (args.json) terminal.print(jsonText({ listening, gdb: words }));
-    else {
-      terminal.print(`listening on ${shownAddress(listening)}`);
-      terminal.print(words.map(shellWord).join(' '));
+    if (server.address !== null) {
+      const files = new PayloadProgram(image).ask(({ lines }) => lines.files) ?? [];
+      const words = gdbWords(file, sourceFolder(path, files), server.address);
+      if (args.json) terminal.print(jsonText({ listening: server.address, gdb: words }));
+      else {
+        terminal.print(`listening on ${shownAddress(server.address)}`);
+        terminal.print(words.map(shellWord).join(' '));
+      }
     }
     const failure = await server.ended;
     if (failure !== null) throw refused(file, failure);
     return EXIT.OK;
   },
 });
+
+function standardStreams(): Duplex {
+  return Duplex.from({ readable: process.stdin, writable: process.stdout });
+}
 
 async function started(
   options: Parameters<typeof startGdbServer>[0],
