@@ -5,7 +5,7 @@
  * sets the word posts the bytes first.
  */
 import type { Controller, Resume } from '../debug/resume.js';
-import { SessionTarget, type CommandRunner } from './session-target.js';
+import { SessionTarget, type CommandLine } from './session-target.js';
 import { GdbStub, type StubOutput } from './stub.js';
 import type { GdbRequest } from './target.js';
 
@@ -34,7 +34,7 @@ export interface GdbControllerParts {
   readonly channel: Channel;
   /** The payload's file, as a client may open it. */
   readonly path: string;
-  readonly runCommand: CommandRunner;
+  readonly commands: CommandLine;
   /** The word that stops a session; the same as the session's. */
   readonly interrupt: Int32Array;
   /** Called once, when there is something to be looked at. */
@@ -45,7 +45,7 @@ export interface GdbControllerParts {
 export function gdbController(parts: GdbControllerParts): Controller {
   let served: Serving | null = null;
   return (session, stop) => {
-    const target = served?.target ?? new SessionTarget(session, parts.path, parts.runCommand);
+    const target = served?.target ?? new SessionTarget(session, parts.path, parts.commands);
     const movesOn = target.arrive(stop);
     if (movesOn !== null) return movesOn;
     if (served === null) {

@@ -11,6 +11,8 @@ export interface GdbWorkerData {
   readonly scenario: Scenario;
   readonly payload: Uint8Array;
   readonly path: string;
+  /** The folder that has the sources of the reference payload. */
+  readonly root: string;
   readonly interrupt: Int32Array;
   readonly mailbox: MailboxEnd;
 }

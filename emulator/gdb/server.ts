@@ -18,6 +18,8 @@ export interface GdbServerOptions {
   readonly payload: Uint8Array;
   /** The payload's file, as a client may open it. */
   readonly path: string;
+  /** The folder that has the sources of the reference payload. */
+  readonly root: string;
   readonly at: ServerPlace;
 }
 
@@ -90,7 +92,7 @@ function listening(
 
 /** The session's thread, which talks to whoever is first in line. */
 function startSession(
-  { scenario, payload, path }: GdbServerOptions,
+  { scenario, payload, path, root }: GdbServerOptions,
   line: Line,
 ): { readonly isReady: Promise<'ready'>; readonly ended: Promise<SessionFailure | null> } {
   const { receiver } = line.mailbox;
@@ -98,6 +100,7 @@ function startSession(
     scenario,
     payload,
     path,
+    root,
     interrupt: line.interrupt,
     mailbox: receiver,
   };

@@ -28,11 +28,19 @@ import type {
   GdbThread,
 } from './target.js';
 
-/** Runs one command line of the debugger's own; `resume` when the machine must move for it. */
-export type CommandRunner = (
-  session: DebugSession,
-  line: string,
-) => { readonly output: string; readonly resume: Resume | null };
+/** What a command has printed, and how the machine goes on for it; null when it does not. */
+export interface CommandResult {
+  readonly output: string;
+  readonly resume: Resume | null;
+}
+
+/** The debugger's own command line. */
+export interface CommandLine {
+  /** Does a line, looking at a vCPU. */
+  run(session: DebugSession, vcpu: number | null, line: string): CommandResult;
+  /** What is shown where a line that moved the machine has ended. */
+  arrived(session: DebugSession, stop: Stop): string;
+}
 
 /** What the payload says of itself, in words. */
 const RUN_STATES: ReadonlyMap<number, string> = new Map([
@@ -47,7 +55,7 @@ export class SessionTarget implements GdbTarget {
   readonly registers = GDB_REGISTERS;
   readonly executable: GdbFile;
   readonly #session: DebugSession;
-  readonly #runCommand: CommandRunner;
+  readonly #commands: CommandLine;
   /** Points that the client has set, by the id of their breakpoint. */
   readonly #points = new Map<number, GdbPoint>();
   #stop: GdbStop | null = null;
@@ -57,17 +65,18 @@ export class SessionTarget implements GdbTarget {
   #undoing: GdbStopCause | null = null;
   /** What the last command wants. */
   #commandResume: Resume | null = null;
-  /** What the last command has printed before it moved. */
-  #commandOutput = '';
+  /** What a command has printed before it moved; null when none moves. */
+  #commandOutput: string | null = null;
 
-  constructor(session: DebugSession, path: string, runCommand: CommandRunner) {
+  constructor(session: DebugSession, path: string, commands: CommandLine) {
     this.#session = session;
-    this.#runCommand = runCommand;
+    this.#commands = commands;
     this.executable = { path, bytes: session.image.file };
   }
 
   /** Takes in a stop; a Resume when the machine must move on before a client may hear of it. */
-  arrive({ cause, vcpu }: Stop): Resume | null {
+  arrive(stop: Stop): Resume | null {
+    const { cause, vcpu } = stop;
     const pointOf = (id: number): GdbPoint | undefined => this.#points.get(id);
     this.#session.pilot.onlyVcpu = null;
     if (this.#isBackwards && isBehindWatched(cause, pointOf)) {
@@ -78,10 +87,13 @@ export class SessionTarget implements GdbTarget {
     this.#stop = {
       thread: this.#threadOf(vcpu),
       cause: this.#undoing ?? gdbCauseOf(cause, pointOf),
-      message: this.#commandOutput + messageOf(cause),
+      message:
+        this.#commandOutput === null
+          ? messageOf(cause)
+          : this.#commandOutput + this.#commands.arrived(this.#session, stop),
     };
     this.#undoing = null;
-    this.#commandOutput = '';
+    this.#commandOutput = null;
     return null;
   }
 
@@ -180,10 +192,11 @@ export class SessionTarget implements GdbTarget {
     return false;
   }
 
-  runCommand(line: string): GdbCommandResult {
-    const { output, resume } = this.#runCommand(this.#session, line);
+  runCommand(thread: number, line: string): GdbCommandResult {
+    const vcpu = this.#session.machine.laneOn(thread)?.id ?? null;
+    const { output, resume } = this.#commands.run(this.#session, vcpu, line);
     this.#commandResume = resume;
-    if (resume !== null) this.#commandOutput = output;
+    this.#commandOutput = resume === null ? null : output;
     return { output, moves: resume !== null };
   }
 

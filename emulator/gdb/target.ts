@@ -123,5 +123,6 @@ export interface GdbTarget {
   memoryRanges(): readonly { readonly base: bigint; readonly sizeBytes: number }[];
   setPoint(point: GdbPoint): boolean;
   clearPoint(point: GdbPoint): boolean;
-  runCommand(line: string): GdbCommandResult;
+  /** Does a line of the debugger's own, looking at a thread. */
+  runCommand(thread: number, line: string): GdbCommandResult;
 }

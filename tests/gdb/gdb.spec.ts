@@ -178,6 +178,27 @@ describe.skipIf(!HAS_GDB)(GDB, () => {
     expect(text).toMatch(/hit Hardware read watchpoint 2[^]*^Value = \d+$/m);
   });
 
+  it("runs the debugger's own commands after monitor, also those that move", () => {
+    const text = run(
+      'monitor help',
+      'monitor vmcs HOST_RIP',
+      'monitor stpe',
+      'monitor seek 3:5',
+      'maintenance flush register-cache',
+      'print/x $pc',
+      'monitor print $rip',
+      'kill',
+    );
+    expect(text).toMatch(/^.*reverse/m);
+    expect(text).toMatch(/HOST_RIP/);
+    expect(text).toMatch(/did you mean/i);
+    expect(text).toMatch(/3:5/);
+    expect(text).toContain('maintenance flush register-cache');
+    const [, pc] = /^\$1 = 0x(\w+)$/m.exec(text) ?? [];
+    expect(pc).toBeDefined();
+    expect(text).toMatch(new RegExp(`^.*0x0*${pc!}.*$`, 'm'));
+  });
+
   it('reads physical memory when it asks to', () => {
     const text = run(
       'maintenance packet qqemu.PhyMemMode',

@@ -93,7 +93,7 @@ export class ToyTarget implements GdbTarget {
     return this.points.delete(keyOf(point));
   }
 
-  runCommand(line: string): GdbCommandResult {
+  runCommand(_thread: number, line: string): GdbCommandResult {
     if (line === 'go') return { output: '', moves: true };
     return { output: line === 'nothing' ? '' : `${line}: 1 µs\n`, moves: false };
   }

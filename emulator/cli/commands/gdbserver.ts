@@ -10,6 +10,7 @@ import { PayloadImage } from '../../debug/payload-image.js';
 import { PayloadProgram } from '../../debug/source/payload-program.js';
 import { startGdbServer, type GdbServer } from '../../gdb/server.js';
 import type { SessionFailure } from '../../gdb/messages.js';
+import { packageRoot } from '../../machine/package-root.js';
 import { loadScenario } from '../../machine/scenario/load.js';
 import { defineCommand } from '../command.js';
 import { CliUsageError, RefusedFileError, systemReason } from '../errors.js';
@@ -55,7 +56,7 @@ export const command = defineCommand({
     const loaded = loadScenario(args.scenario);
     const scenario = args.seed === undefined ? loaded : { ...loaded, seed: args.seed };
     const path = resolve(file);
-    const server = await started({ scenario, payload, path, at }, args.listen);
+    const server = await started({ scenario, payload, path, root: packageRoot(), at }, args.listen);
     if (!('ended' in server)) throw refused(file, server);
     if (server.address !== null) {
       const files = new PayloadProgram(image).ask(({ lines }) => lines.files) ?? [];

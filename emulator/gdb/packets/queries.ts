@@ -103,7 +103,7 @@ export function setPhysicalMode(session: GdbSession, text: string): Reply {
 export function monitor(session: GdbSession, text: string): Reply {
   const line = stringOfHex(text);
   if (line === null) return MALFORMED;
-  const { output, moves } = session.target.runCommand(line);
+  const { output, moves } = session.target.runCommand(session.thread, line);
   if (moves) {
     session.request = { kind: 'command' };
     return null;
