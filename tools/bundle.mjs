@@ -13,8 +13,9 @@ const LEFT_ALONE = [/^yargs/, 'capstone-wasm', 'cli-table3', 'elfy'];
 const bundle = await rolldown({
   input: {
     main: 'dist/emulator/cli/main.js',
-    // Started by its path, as a worker.
+    // Started by their paths, as workers.
     'session-worker': 'dist/emulator/gdb/session-worker.js',
+    'dap-worker': 'dist/emulator/dap/dap-worker.js',
   },
   platform: 'node',
   external: LEFT_ALONE,

@@ -165,7 +165,7 @@ export class Adapter {
     if (!isConsole || this.#runCommand === null) {
       return done(evaluateExpression(this.#state, args));
     }
-    const ran = this.#runCommand(this.#state, text(args, 'expression'));
+    const ran = this.#runCommand(text(args, 'expression'));
     if (ran === null) return done(evaluateExpression(this.#state, args));
     const body = { result: ran.output.trimEnd(), variablesReference: 0 };
     this.#reason = 'step';

@@ -9,6 +9,7 @@ import type { Controller, Resume, Stop } from '../debug/resume.js';
 import type { DebugSession } from '../debug/session.js';
 import type { SourceLevel } from '../debug/source/source-level.js';
 import { Adapter } from './adapter.js';
+import { replRunner } from './console.js';
 import type { FromSession, ToSession } from './messages.js';
 import { AdapterState } from './state.js';
 
@@ -54,7 +55,8 @@ class Serving {
 
   constructor(parts: DapControllerParts, session: DebugSession) {
     this.#parts = parts;
-    this.#adapter = new Adapter(new AdapterState(session, parts.level), null);
+    const state = new AdapterState(session, parts.level);
+    this.#adapter = new Adapter(state, replRunner(state));
   }
 
   /** From one stop to the wish that ends it. */

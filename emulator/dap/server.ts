@@ -134,7 +134,7 @@ class DapServer extends ProtocolSession {
     const launch = this.#readLaunch(record(request.arguments));
     const { receiver } = this.#mailbox;
     const data: DapWorkerData = { ...launch, words: this.#words, mailbox: receiver };
-    const worker = new Worker(new URL('./session-worker.js', import.meta.url), {
+    const worker = new Worker(new URL('./dap-worker.js', import.meta.url), {
       workerData: data,
       transferList: [receiver.port],
     });

@@ -404,6 +404,22 @@ describe('the state of a stop', () => {
     expect(bad.message).toContain('"here" is no address');
   });
 
+  it("has a console that runs the debugger's own commands, and expressions", async () => {
+    const client = await stopped();
+    const typed = async (expression: string): Promise<string> =>
+      (await client.body<{ result: string }>('evaluate', { expression, context: 'repl' })).result;
+    expect(await typed('vmcs HOST_RIP')).toContain('caretaker_vmexit');
+    expect(await typed('1 + 2')).toBe('3');
+    await typed('break caretaker_dispatch');
+    await typed('continue');
+    await client.event('stopped');
+    expect((await frames(client))[0]!.name).toContain('caretaker_dispatch');
+    expect(
+      (await client.request('evaluate', { expression: 'break nowhere_at_all', context: 'repl' }))
+        .success,
+    ).toBe(false);
+  });
+
   it('completes names and shows mistakes with a caret', async () => {
     const client = await stopped();
     const { targets } = await client.body<{ targets: { label: string }[] }>('completions', {
