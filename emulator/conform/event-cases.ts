@@ -13,7 +13,7 @@ import * as exits from '../guest/exits.js';
 import type { VmExit } from '../vmx/vm-exit.js';
 import type { VmcsDescription } from '../vmx/description.js';
 import { GUEST, GUEST_SELECTOR } from './guest-area.js';
-import type { ExitCase } from './exit-cases.js';
+import type { ExitCase } from './exit-case.js';
 
 const R = EXIT_REASON;
 const EVERY_EXCEPTION: VmcsDescription = { EXCEPTION_BITMAP: 0xffff_ffffn };

@@ -15,7 +15,7 @@ import type { GuestExit } from '../../guest/guest.js';
 import type { VmcsDescription } from '../../vmx/description.js';
 import type { VmExit } from '../../vmx/vm-exit.js';
 import { EXIT_CASES, bytesOf } from '../exits.js';
-import type { ExitCase } from '../exit-cases.js';
+import type { ExitCase } from '../exit-case.js';
 import type { GeneralRegisters } from '../program.js';
 
 /** Behind the start of the guest's code: what every gate of its IDT leads to. */

@@ -11,7 +11,7 @@ CC := gcc
 LD := ld
 O ?= build
 
-C_SOURCES := monitor.c
+C_SOURCES := monitor.c print.c state.c vmx.c
 ASM_SOURCES := boot.S entry.S other.S
 HEADERS := layout.h monitor.h
 OBJECTS := $(ASM_SOURCES:%.S=$(O)/%.o) $(C_SOURCES:%.c=$(O)/%.o)

@@ -45,6 +45,41 @@ enum {
 	ENTER_REPORTS_HOST = 2,
 };
 
+#define MSR_S_CET 0x6a2
+
+/* 0 success, 1 VMfailInvalid, 2 VMfailValid, 3 an exception. */
+#define VMX_INSTRUCTION(text, constraints...)                               \
+	({                                                                  \
+		u32 result_;                                                \
+		asm volatile("movq $1f, fixup_rip\n\tmovl $3, %0\n\t" text  \
+			     "\n\tmovl $1, %0\n\tjc 1f\n\tmovl $2, %0\n\t"  \
+			     "jz 1f\n\tmovl $0, %0\n1:\tmovq $0, fixup_rip" \
+			     : "=&r"(result_)                               \
+			     : constraints                                  \
+			     : "memory", "cc");                             \
+		result_;                                                    \
+	})
+
+void put(char c);
+void print(const char *text);
+void hex(u64 value);
+void hex_byte(u8 value);
+void __attribute__((noreturn)) shut_down(const char *last);
+
+/* Whether there was no exception. */
+int read_msr(u32 index, u64 *value);
+int write_msr(u32 index, u64 value);
+u64 msr_or_zero(u32 index);
+u32 vmwrite(u64 field, u64 value);
+u64 vmread(u64 field);
+u32 vmclear(u64 address);
+u32 vmptrld(u64 address);
+u32 vmxon(u64 address);
+
+void load_idt(void);
+void take_baseline(void);
+void report_host(void);
+
 int enter_guest(const struct registers *guest, int how);
 void exit_stub(void);
 void monitor(const u32 *program);

@@ -1,0 +1,57 @@
+/**
+ * One exit that guest code makes for real, and how rows of them are written.
+ *
+ * Source: SDM, "Information for VM Exits Due to Instruction Execution".
+ * Invariant: `exit` leaves out what the architecture leaves undefined, and then it is not compared.
+ */
+import { EXIT_REASON } from '../../abi/exit-reasons.js';
+import type { FieldName } from '../../abi/vmcs-fields.js';
+import type { VmExit } from '../vmx/vm-exit.js';
+import type { VmcsDescription } from '../vmx/description.js';
+import type { GeneralRegisters } from './program.js';
+
+/** One exit to provoke. */
+export interface ExitCase {
+  readonly title: string;
+  /** The guest's code as hexadecimal bytes. */
+  readonly code: string;
+  readonly exit: VmExit;
+  readonly registers?: GeneralRegisters;
+  /** Fields of the VMCS besides; controls to add are in `controls`. */
+  readonly fields?: VmcsDescription;
+  /** Control bits to set. */
+  readonly controls?: Readonly<Partial<Record<FieldName, number>>>;
+  /** Control bits to clear. */
+  readonly without?: Readonly<Partial<Record<FieldName, number>>>;
+  /** How far GUEST_RIP is from the start of the code at the exit; default 0. */
+  readonly rip?: number;
+  /** Guest-state fields that differ at the exit from what VM entry loaded. */
+  readonly after?: VmcsDescription;
+  /** General registers that differ at the exit. */
+  readonly registersAfter?: GeneralRegisters;
+  /** MSRs to write on the host before entry. */
+  readonly msrs?: readonly (readonly [index: number, value: bigint])[];
+  /** The exit leaves NMIs blocked, which is tried on the host. */
+  readonly blocksNmi?: boolean;
+  /** Bits of a field that the architecture defines here; the others are not compared. */
+  readonly defined?: VmcsDescription;
+  /** It leaves something pending or blocked, so that it gets a boot of its own. */
+  readonly isolated?: true;
+}
+
+/** An exit of an instruction, by the name of its reason. */
+export function instruction(
+  name: keyof typeof EXIT_REASON,
+  length: number,
+  rest: Partial<VmExit> = {},
+): VmExit {
+  return { basic: EXIT_REASON[name], qualification: 0n, instructionLength: length, ...rest };
+}
+/** Primary processor-based controls to set. */
+export const primary = (...bits: number[]) => ({
+  CPU_BASED_VM_EXEC_CONTROL: bits.reduce((all, bit) => all | bit, 0),
+});
+/** Secondary processor-based controls to set. */
+export const secondary = (...bits: number[]) => ({
+  SECONDARY_VM_EXEC_CONTROL: bits.reduce((all, bit) => all | bit, 0),
+});
