@@ -68,6 +68,9 @@ function run(file: Uint8Array): string {
     // A payload that does not come back makes a host call time out: that is an answer too.
     if (!(error instanceof ConductorError)) throw error;
     return error.code;
+  } finally {
+    // Hundreds of engines would wait for the garbage collector, which does not know what they hold.
+    for (const { engine } of conductor.machine.cores) engine.dispose();
   }
   return conductor.machine.ledger.clean ? 'clean' : 'finding';
 }
