@@ -1,7 +1,7 @@
 /** Changing the stopped machine: registers, memory, VMCS fields, MSRs; what comes from outside. */
 import { didYouMean } from '../../../../abi/did-you-mean.js';
 import { EXIT_REASON, printExitReason } from '../../../../abi/exit-reasons.js';
-import { low32, toIndex } from '../../../../abi/uint.js';
+import { hex, low32, toIndex } from '../../../../abi/uint.js';
 import { VMCS_FIELDS, type FieldName } from '../../../../abi/vmcs-fields.js';
 import { REG, type RegisterName } from '../../../cpu/registers.js';
 import * as exits from '../../../guest/exits.js';
@@ -24,7 +24,7 @@ export function sessionEdit(repl: Repl, edit: PlaceEdit): Edit {
       return { kind: 'msr', vcpu, index: edit.index, value: edit.value };
     case 'memory': {
       const address = repl.core.physical(edit.address);
-      if (address === null) return bad(`${edit.address.toString(16)} is not mapped`);
+      if (address === null) return bad(`${hex(edit.address)} is not mapped`);
       return { kind: 'memory', address, bytes: [...edit.bytes] };
     }
   }
@@ -180,7 +180,7 @@ export const CHANGING: readonly ReplCommand[] = [
 ];
 
 function shown(value: unknown): string {
-  if (typeof value === 'bigint') return `0x${value.toString(16)}`;
+  if (typeof value === 'bigint') return hex(value);
   return typeof value === 'object'
     ? JSON.stringify(value, (_key, one: unknown) => (typeof one === 'bigint' ? `${one}` : one))
     : `${value as string | number}`;
