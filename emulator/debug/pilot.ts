@@ -13,6 +13,7 @@ import type { Machine } from '../machine/machine.js';
 import type { StopReason, WatchedAccess } from '../vmx/stop-reason.js';
 import { ArmedBreakpoints } from './armed.js';
 import type { Breakpoint, BreakpointTable, Change } from './breakpoints.js';
+import { Checkpoints, type Checkpoint } from './checkpoints.js';
 import { CallTrace } from './call-trace.js';
 import type { Tape, TapeEntry } from './edits.js';
 import {
@@ -38,6 +39,9 @@ import { WatchedValues } from './watched-values.js';
 export class Rewind extends Error {}
 /** Thrown through the machine to end the session. */
 export class Quit extends Error {}
+
+/** Thrown up to atBoundary() to pause the handler: the way back begins at a checkpoint. */
+class Jump extends Error {}
 
 /** What the machine is doing for the session. */
 type Mode =
@@ -102,6 +106,9 @@ export class Pilot implements DebugHook {
     origin: 0,
     cause: { kind: 'start' },
   };
+  readonly #checkpoints = new Checkpoints();
+  /** What to do at the pause that was asked for. */
+  #atPause: 'take' | Checkpoint | null = null;
   /** Where the run was last told to go on. */
   #resumedAt = -1;
   #findingsSeen = 0;
@@ -130,6 +137,8 @@ export class Pilot implements DebugHook {
     this.#isStale = false;
     this.#armed.restart();
     this.#values.forget();
+    this.#checkpoints.clear();
+    this.#atPause = null;
     this.#lastLane = null;
   }
 
@@ -155,14 +164,52 @@ export class Pilot implements DebugHook {
     this.now = time;
     const { tape } = this.#parts;
     if (tape.nextTime <= time) tape.play(this.#machine!, time);
-    for (;;) {
-      const cause = this.#causeAt(lane, time);
-      if (cause === null) break;
-      this.#stop(cause, lane, time);
+    if (this.#checkpoints.isDue(time) && this.log.mark() !== null) {
+      this.#atPause = 'take';
+      return 0;
+    }
+    try {
+      for (;;) {
+        const cause = this.#causeAt(lane, time);
+        if (cause === null) break;
+        this.#stop(cause, lane, time);
+      }
+    } catch (error) {
+      if (error instanceof Jump) return 0;
+      throw error;
     }
     const budget = this.#budget(lane, time);
     this.#armed.tell(lane);
     return Math.max(1, Math.min(budget, tape.nextTime - time));
+  }
+
+  /** The handler is paused: here snapshots are taken and restored. */
+  paused(): void {
+    const what = this.#atPause;
+    this.#atPause = null;
+    const machine = this.#machine!;
+    if (what === null) return;
+    if (what === 'take') {
+      const { applied } = this.#parts.tape;
+      const mark = this.log.mark()!;
+      const snapshot = machine.snapshot();
+      this.#checkpoints.add({ time: this.now, snapshot, mark, applied });
+      return;
+    }
+    machine.restore(what.snapshot);
+    this.log.restore(what.mark, machine.paused!);
+    this.#parts.tape.applied = what.applied;
+    this.#values.forget();
+  }
+
+  /** Takes the way back: from a checkpoint where one can be restored, else from the start. @throws always. */
+  #rewind(): never {
+    const mode = this.#mode;
+    const target = mode.kind === 'replay' ? mode.target : mode.kind === 'scan' ? mode.scan.from : 0;
+    const found = this.#isStale ? null : this.#checkpoints.before(target, this.#machine!);
+    if (found === null) throw new Rewind();
+    this.#atPause = found;
+    throw new Jump();
   }
 
   /** The scenario is over; whether the run is to be taken again. */
@@ -210,10 +257,11 @@ export class Pilot implements DebugHook {
   /** Something was changed at a time: what was known of later times is void. */
   changed(time: number): void {
     this.log.forget(time);
+    this.#checkpoints.forget(time);
   }
 
   #stop(cause: Cause, lane: Lane, time: number): void {
-    if (this.#ask(cause, lane, time)) throw new Rewind();
+    if (this.#ask(cause, lane, time)) this.#rewind();
   }
 
   /** Asks the controller; whether its wish needs the run taken again. @throws Quit */
@@ -324,18 +372,18 @@ export class Pilot implements DebugHook {
     if (isWanted) return { kind: 'interrupted' };
     const why = `exit ${position.exit} has fewer instructions`;
     const failed: Cause = { kind: 'not-reached', position, why };
-    if (this.#go({ kind: 'replay', target: origin, cause: failed }, time)) throw new Rewind();
+    if (this.#go({ kind: 'replay', target: origin, cause: failed }, time)) this.#rewind();
     return failed;
   }
 
   #scanCause(scan: Scan, lane: Lane, time: number): Cause | null {
     if (this.#parts.takeInterrupt()) {
       const back: Mode = { kind: 'replay', target: scan.origin, cause: { kind: 'interrupted' } };
-      if (this.#go(back, time)) throw new Rewind();
+      if (this.#go(back, time)) this.#rewind();
       return null;
     }
     if (time >= scan.until) {
-      if (this.#go(scan.then(), time)) throw new Rewind();
+      if (this.#go(scan.then(), time)) this.#rewind();
       return this.#causeAt(lane, time);
     }
     if (time >= scan.from) scan.look(lane, time);
@@ -483,11 +531,15 @@ export class Pilot implements DebugHook {
     addresses: readonly bigint[],
     isHit: (lane: Lane) => boolean,
     undoes = false,
+    end: number | null = null,
   ): Mode {
     let last: { readonly time: number; readonly cause: Cause } | null = null;
+    const until = end ?? (undoes ? time + 1 : time);
+    // A segment at a time, from the last checkpoint on; what changes at its first boundary is seen by the one before.
+    const start = this.#checkpoints.before(until - 2, this.#machine!)?.time ?? 0;
     const scan: Scan = {
-      from: 0,
-      until: undoes ? time + 1 : time,
+      from: start,
+      until,
       each: null,
       addresses,
       origin: time,
@@ -498,8 +550,10 @@ export class Pilot implements DebugHook {
           last = { time: at, cause: { kind: 'breakpoint', ...hits } };
         else if (at < time && isHit(lane)) last = { time: at, cause: { kind: 'done' } };
       },
-      then: () =>
-        last === null ? begin(0) : { kind: 'replay', target: last.time, cause: last.cause },
+      then: () => {
+        if (last !== null) return { kind: 'replay', target: last.time, cause: last.cause };
+        return start === 0 ? begin(0) : this.#lastHit(time, addresses, isHit, undoes, start + 1);
+      },
     };
     return { kind: 'scan', scan };
   }
