@@ -11,6 +11,9 @@ import type { GdbPoint, GdbRequest, GdbStopCause } from './target.js';
 /** SIGABRT: the machine found a fault of the payload's. */
 const FINDING_SIGNAL = 6;
 
+/** The saved state that a restart goes back to; no user can give a state this name. */
+export const FIRST_STOP = '(first stop)';
+
 /** The point that each breakpoint of the session stands for. */
 export type PointOfBreakpoint = (id: number) => GdbPoint | undefined;
 
@@ -26,7 +29,7 @@ export function resumeOf(request: GdbRequest): Resume | null {
     case 'range':
       return { kind: 'step-range', ranges: [{ start: request.begin, end: request.end }] };
     case 'restart':
-      return { kind: 'seek', position: { exit: 1, instruction: 0 } };
+      return { kind: 'restore', name: FIRST_STOP };
     case 'command':
       return null;
     default:

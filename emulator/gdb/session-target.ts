@@ -15,7 +15,7 @@ import type { Lane } from '../machine/lane.js';
 import { GDB_REGISTERS } from './registers.js';
 import { placesOf, readBytes, rootOf } from './session-memory.js';
 import { readCoreRegister, registerEdit } from './session-registers.js';
-import { gdbCauseOf, isBehindWatched, messageOf, resumeOf } from './session-stops.js';
+import { FIRST_STOP, gdbCauseOf, isBehindWatched, messageOf, resumeOf } from './session-stops.js';
 import type {
   AddressKind,
   GdbCommandResult,
@@ -72,6 +72,8 @@ export class SessionTarget implements GdbTarget {
     this.#session = session;
     this.#commands = commands;
     this.executable = { path, bytes: session.image.file };
+    // Starting over is going back to before every change, not only to the first position.
+    session.save(FIRST_STOP);
   }
 
   /** Takes in a stop; a Resume when the machine must move on before a client may hear of it. */

@@ -235,6 +235,16 @@ describe.skipIf(!HAS_GDB)(GDB, () => {
     expect(run('kill')).toMatch(/^caretaker_vmexit \(\) at \.\/entry\.S/m);
   });
 
+  it('forgets with a kill what a client has changed, also at the first stop', () => {
+    run('set $rbx = 0x1234', 'tbreak caretaker_cpuid', 'continue', 'set $rbp = 0x5678', 'kill');
+    const text = run('print/x $rbx', 'tbreak caretaker_cpuid', 'continue', 'print/x $rbp', 'kill');
+    expect(text).toMatch(/^\$1 = 0x\w+$/m);
+    expect(text).not.toContain('= 0x1234');
+    expect(text).not.toContain('= 0x5678');
+    run('set $rbx = 0x1234', 'kill');
+    expect(run('print/x $rbx', 'kill')).not.toContain('= 0x1234');
+  });
+
   it('may be killed in the middle of a run, and the next client is served', async () => {
     // A condition that never holds is gdb's to judge: the machine stops and goes on all the time.
     const words = ['shell echo away', 'break caretaker_dispatch if 0', 'continue'];
