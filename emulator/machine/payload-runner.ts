@@ -5,7 +5,7 @@
  * Invariant: an exit's first outcome is set here, once: fastpath at VM entry, routed at the handler, blocked at the first
  * poll while KVM_DETACHED.
  */
-import { CARETAKER_NO_EXIT, CARETAKER_RUN_STATE } from '../../abi/ccb.js';
+import { CARETAKER_NO_EXIT, CARETAKER_REQUEST, CARETAKER_RUN_STATE } from '../../abi/ccb.js';
 import { unreachable } from '../../abi/errors.js';
 import { printExitReason } from '../../abi/exit-reasons.js';
 import { INTR_TYPE } from '../../abi/interruption.js';
@@ -259,7 +259,8 @@ export class PayloadRunner {
     if (isStopped && lane.inExit) this.#stopped(lane);
     if (lane.inExit && lane.exit.outcome === null) {
       this.#settle(lane, 'blocked');
-      lane.exit.hasWaited = true;
+      // A poll on the way to a stop that was asked for is judged when the payload says `serialized`.
+      lane.exit.hasWaited = lane.vcpu.ccbView.number('request') === CARETAKER_REQUEST.NONE;
       lane.waitBeganTsc = lane.pcpu.now();
       const what = printExitReason(lane.exit.basic);
       this.#machine.timeline.add(

@@ -60,7 +60,7 @@ export function noLostExit(): Invariant {
       if (lane.exit.outcome === 'routed') specified(lane, ledger, REACHED.routed);
     },
     atBlock(lane: Lane, ledger: Ledger): void {
-      specified(lane, ledger, REACHED.blocked);
+      if (lane.exit.hasWaited) specified(lane, ledger, REACHED.blocked);
     },
     atStop(lane: Lane, ledger: Ledger): void {
       if (lane.exit.hasWaited) return;
