@@ -38,6 +38,8 @@ export class GdbStub {
   #frames = new FrameReader();
   /** Packets that came while the machine moved. */
   #waiting: Frame[] = [];
+  /** A frame that was looked at and comes before all others, whether the machine moves or not. */
+  #ahead: Frame | null = null;
   #output: Uint8Array[] = [];
   /** For a client that asks for it again. */
   #lastReply: Uint8Array | null = null;
@@ -69,6 +71,7 @@ export class GdbStub {
     this.#session = newSession(this.#target);
     this.#frames = new FrameReader();
     this.#waiting = [];
+    this.#ahead = null;
     this.#output = [];
     this.#lastReply = null;
     this.#hangsUp = false;
@@ -121,6 +124,9 @@ export class GdbStub {
   }
 
   #nextFrame(): Frame | null {
+    const ahead = this.#ahead;
+    this.#ahead = null;
+    if (ahead !== null) return ahead;
     const waiting = this.#moving === null ? this.#waiting.shift() : undefined;
     return waiting ?? this.#frames.next();
   }
@@ -172,7 +178,7 @@ export class GdbStub {
   #dropRepeats(body: string): void {
     let frame = this.#nextFrame();
     while (frame?.kind === 'packet' && frame.body === body) frame = this.#nextFrame();
-    if (frame !== null) this.#waiting.unshift(frame);
+    this.#ahead = frame;
   }
 
   /** What the machine refuses with a reason is a reply with that reason. */

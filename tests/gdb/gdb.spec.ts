@@ -301,10 +301,7 @@ describe('the socket', () => {
 
   it('an interrupt stops a run with SIGINT', async () => {
     const client = new RawClient(server);
-    client.send(packetOf('c'));
-    // As gdb does: first the acknowledgement, then Ctrl-C.
-    await client.until(/^\+/);
-    client.send('\x03');
+    client.send(packetOf('c'), '\x03');
     await client.until(/\$T02thread/);
     client.send('+', packetOf('k'));
     client.destroy();

@@ -281,6 +281,11 @@ describe('while the machine moves', () => {
     expect(replies.slice(1)).toEqual(['QC1', 'OK']);
   });
 
+  it('an interrupt right behind the first packet of a client counts too', () => {
+    drive.stub.receive(Uint8Array.from([...packetOf('c'), 3]));
+    expect(drive.stub.isInterrupted).toBe(true);
+  });
+
   it('an interrupt of a machine that stands still is dropped', () => {
     expect(drive.send(raw('\x03'))).toBe('');
     expect(drive.stub.isInterrupted).toBe(false);
