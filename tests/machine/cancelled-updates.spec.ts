@@ -53,9 +53,9 @@ interface Holdings {
 }
 
 function holdingsOf(conductor: Conductor, phase: PhaseName): Holdings {
-  const { kernel, machine } = conductor;
+  const { kernels, machine } = conductor;
   const preserved = new Set(
-    kernel.khoOut
+    kernels.kernel.khoOut
       .preservedFrames()
       .flatMap(({ start, count }) => Array.from({ length: count }, (_, n) => start + n)),
   );
@@ -74,7 +74,7 @@ function holdingsOf(conductor: Conductor, phase: PhaseName): Holdings {
   return {
     phase,
     preserved,
-    freePages: kernel.allocator.freePages(),
+    freePages: kernels.kernel.allocator.freePages(),
     labels: machine.memory
       .regions()
       .map(({ label }) => label)

@@ -120,10 +120,12 @@ const STEPS = {
   stop: z.strictObject({ vcpu: count(MAX_VCPUS - 1) }),
   migrate: z.strictObject({ vcpu: count(MAX_VCPUS - 1), pcpu: count(2 * MAX_VCPUS) }),
 };
-type StepName = keyof typeof STEPS;
+export type StepName = keyof typeof STEPS;
+/** What a step of that name says. */
+export type StepOf<Name extends StepName> = z.infer<(typeof STEPS)[Name]>;
 /** One step of the conductor: an object with one key. */
 export type Step = {
-  [Name in StepName]: Readonly<Record<Name, z.infer<(typeof STEPS)[Name]>>>;
+  [Name in StepName]: Readonly<Record<Name, StepOf<Name>>>;
 }[StepName];
 
 const oneKey = z.record(z.string(), z.unknown(), 'a step is a map with one key');

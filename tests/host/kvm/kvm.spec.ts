@@ -35,7 +35,7 @@ beforeEach(() => {
       deviceVectors: [0xef],
     });
   kvm = conductor.machine.kvm!;
-  vmm = conductor.kernel.spawn('vmm');
+  vmm = conductor.kernels.kernel.spawn('vmm');
 });
 
 const must = <T>(result: { ok: true; value: T } | { ok: false; errno: string }): T => {
@@ -80,12 +80,12 @@ describe('KVM_SET_CARETAKER', () => {
 
   it("of a file that the loader refuses is ENOEXEC, with the loader's code, and nothing is allocated", () => {
     const { vcpu } = vmWithVcpu();
-    const free = conductor.kernel.allocator.freePages();
+    const free = conductor.kernels.kernel.allocator.freePages();
     const file = referencePayload().slice();
     file[18] = 3; // e_machine
     expect(refusal(kvm.setCaretaker(vmm, vcpu, file))).toBe('ENOEXEC');
     expect(kvm.vms[0]?.lastRefusal?.error?.code).toBe('ELF_BAD_MACHINE');
-    expect(conductor.kernel.allocator.freePages()).toBe(free);
+    expect(conductor.kernels.kernel.allocator.freePages()).toBe(free);
   });
 
   it('on a descriptor of something else is EBADF', () => {
@@ -125,7 +125,7 @@ describe('KVM_RUN', () => {
     const ccb = kvm.findVcpu(0)!.vcpu.ccbView;
     expect(ccb.number('attach_state')).toBe(CARETAKER_ATTACH_STATE.KVM_ATTACHED);
     expect(ccb.get('epoch')).toBe(1n);
-    expect(ccb.get('routing_handler')).toBe(conductor.kernel.image.address('kvm_vmexit'));
+    expect(ccb.get('routing_handler')).toBe(conductor.kernels.kernel.image.address('kvm_vmexit'));
   });
 });
 
@@ -154,11 +154,11 @@ describe('LIVEUPDATE_SESSION_PRESERVE_FD', () => {
     must(preserveFd(vmm, fd, vcpu, 2n));
     const found = kvm.findVcpu(0)!.vcpu;
     expect(found.isAttached).toBe(false);
-    expect(conductor.kernel.hotplug.stateOf(found.pcpu)).toBe('workload');
+    expect(conductor.kernels.kernel.hotplug.stateOf(found.pcpu)).toBe('workload');
     expect(conductor.machine.lane(0).phase).toBe('guest');
     must(vmm.close(fd));
     expect(found.isAttached).toBe(true);
     expect(found.state).toBe('running');
-    expect(conductor.kernel.hotplug.stateOf(found.pcpu)).toBe('online');
+    expect(conductor.kernels.kernel.hotplug.stateOf(found.pcpu)).toBe('online');
   });
 });

@@ -1,0 +1,167 @@
+/**
+ * What each step of a scenario does.
+ *
+ * Happy path of a live update: pause emulated devices; create a session and preserve guest memory, vmfd, vcpufds and the
+ * device; the VMM exits; kexec; the next kernel boots and skips the preserved cores; a new VMM retrieves everything in
+ * the same order; finish.
+ * Unhappy path: a call that is refused ends the scenario with the errno, unless the step says that it expects it.
+ *
+ * Source: the RFC, "Preservation of the vCPU"; Linux tools/testing/selftests/liveupdate for the agent's calls.
+ */
+import type { Conductor } from '../conductor.js';
+import type { Step, StepName, StepOf } from '../scenario/schema.js';
+import { must, outOfOrder, unfulfilled } from './refusal.js';
+import { IncomingSession, OutgoingSession } from './update-session.js';
+import { Vmm } from './vmm.js';
+
+/** How long a run by exits may take. */
+const RUN_LIMIT_SECONDS = 3600;
+
+type Steps = { readonly [Name in StepName]: (host: Conductor, step: StepOf<Name>) => void };
+
+const STEPS: Steps = {
+  run: (host, step) => {
+    if (step.exits === undefined && step.seconds === undefined) {
+      throw outOfOrder('run', 'says neither exits nor seconds, so it would not end');
+    }
+    const { machine } = host;
+    host.load.follow(step);
+    host.schedule(step.script);
+    const target = host.exits() + (step.exits ?? Infinity);
+    const limit = machine.now() + host.ticks(step.seconds ?? RUN_LIMIT_SECONDS);
+    machine.runUntil(() => host.exits() >= target, limit);
+  },
+
+  'pause-devices': (host) => {
+    host.vmm.pauseDevice();
+    host.say('the VMM pauses emulated devices; the passed-through device is quiesced', 2);
+  },
+
+  preserve: (host, step) => {
+    host.load.follow(step);
+    const { machine } = host;
+    const begun = machine.now();
+    host.outgoing = new OutgoingSession(host.agent(), host.vmm);
+    const { name, result } = host.outgoing.preserve();
+    if (!result.ok && result.errno === step.expect) {
+      host.say(`preserve ${name} is refused with -${result.errno}, as expected`, 3);
+      return;
+    }
+    must(result, `LIVEUPDATE_SESSION_PRESERVE_FD ${name}`);
+    unfulfilled('preserve', step.expect);
+    machine.gapBegins();
+    host.gap = { tscStart: begun, tscEnd: begun };
+    host.enter('detached');
+    host.say('all vCPUs preserved: KVM_DETACHED, their cores run alone', 3);
+  },
+
+  'close-session': (host) => {
+    const { outgoing } = host;
+    if (outgoing === null) throw outOfOrder('close-session', 'no session was created');
+    outgoing.close();
+    host.outgoing = null;
+    if (host.gap !== null) host.gap.tscEnd = host.machine.now();
+    host.enter('attached');
+    host.say('session closed: the update is cancelled, KVM_ATTACHED in the same kernel', 3);
+    if (!host.vmm.process.exited) return;
+    host.vmm = new Vmm(host.kernels);
+    outgoing.giveTo(host.vmm);
+    host.say('a new VMM has the files again', 2);
+  },
+
+  'vmm-exit': (host) => {
+    host.vmm.process.exit();
+    host.say('the VMM exits; LUO holds its files', 2);
+  },
+
+  kexec: (host, step) => {
+    const { machine } = host;
+    if (host.outgoing === null || host.gap === null) {
+      throw outOfOrder('kexec', 'vCPUs that are not preserved would be lost; preserve comes first');
+    }
+    host.load.follow(step);
+    host.schedule(step.script);
+    const begun = machine.now();
+    const end = begun + host.ticks(step.seconds);
+    const gone = host.kernels.reboot();
+    if (!gone.ok && gone.errno === step.expect) {
+      host.say(`kexec is refused with -${gone.errno}, as expected`, 3);
+      return;
+    }
+    const bootNext = must(gone, 'reboot(LINUX_REBOOT_CMD_KEXEC)');
+    unfulfilled('kexec', step.expect);
+    host.enter('no-kernel');
+    host.say('the old kernel is gone: its memory is overwritten', 3);
+    // A third of the gap passes before the next kernel's first instruction; the rest is its boot and userspace.
+    machine.runFor(Math.floor((end - begun) / 3));
+    bootNext();
+    host.outgoing = null;
+    host.forgetAgent();
+    host.vmm = new Vmm(host.kernels);
+    host.enter('next-kernel');
+    const { banner } = host.kernels.kernel.image;
+    host.say(`${banner} is up; smp_init() skipped the preserved cores`, 3);
+    machine.runFor(Math.max(0, end - machine.now()));
+  },
+
+  gap: (host, step) => {
+    host.load.follow(step);
+    host.schedule(step.script);
+    host.machine.runFor(host.ticks(step.seconds));
+  },
+
+  retrieve: (host) => {
+    const { machine, vmm } = host;
+    host.incoming = new IncomingSession(vmm.process);
+    vmm.take(host.incoming.retrieve(host.scenario.vcpus));
+    host.enter('attached');
+    const adopted = machine.runUntil(
+      () => machine.lanes.every((lane) => lane.vcpu.state !== 'adopting'),
+      machine.now() + host.ticks(1),
+    );
+    if (host.gap !== null) host.gap.tscEnd = machine.now();
+    host.say(
+      adopted
+        ? 'all vCPUs adopted: KVM_ATTACHED, new routing pointers'
+        : 'a vCPU did not come back',
+      3,
+    );
+  },
+
+  finish: (host) => {
+    if (host.incoming === null) throw outOfOrder('finish', 'no session was retrieved');
+    host.incoming.finish();
+    host.incoming = null;
+    host.vmm.resumeDevice();
+    host.load.follow(host.scenario);
+    host.say('session finished', 2);
+  },
+
+  /** "Stop all your work, serialize your state", as the review put it; then the vCPU goes on. */
+  stop: (host, { vcpu }) => {
+    must(host.kernels.kvm.stopAndResume(vcpu), 'stop and serialize');
+    const isAlone = host.machine.lane(vcpu).vcpu.state === 'detached';
+    host.say(`vCPU ${vcpu} was stopped and serialized${isAlone ? '' : ', and goes on'}`, 3);
+  },
+
+  /** The scheduler moves the vCPU's thread: it leaves its core with VMCLEAR and goes on elsewhere. */
+  migrate: (host, { vcpu, pcpu }) => {
+    const { machine } = host;
+    if (pcpu === 0) throw outOfOrder('migrate', "core 0 is the host's own");
+    if (pcpu >= machine.cores.length) {
+      throw outOfOrder('migrate', `there are cores 0 to ${machine.cores.length - 1}`);
+    }
+    if (machine.laneOn(pcpu) !== undefined && machine.lane(vcpu).pcpu.id !== pcpu) {
+      throw outOfOrder('migrate', `core ${pcpu} runs another vCPU`);
+    }
+    must(host.kernels.kvm.migrate(vcpu, pcpu), 'migration');
+    machine.count('migrations');
+    host.say(`vCPU ${vcpu} moves to core ${pcpu}`, 3);
+  },
+};
+
+/** Takes one step. @throws ConductorError. */
+export function take(host: Conductor, step: Step): void {
+  const [name, value] = Object.entries(step)[0] as [StepName, never];
+  STEPS[name](host, value);
+}

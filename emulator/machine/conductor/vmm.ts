@@ -1,0 +1,109 @@
+/**
+ * The VMM: the process that has made the VM, or has it again after an update.
+ *
+ * Source: the RFC, "API Design & Caretaker Installation"; Linux Documentation/virt/kvm/api.rst.
+ * Invariant: every call goes through its descriptors, as a process would make it.
+ */
+import type { Process } from '../../host/process.js';
+import type { Scenario } from '../scenario/schema.js';
+import type { Kernels } from './kernels.js';
+import { ConductorError, must } from './refusal.js';
+
+const GUEST_MEMORY_BYTES = 64 * 4096;
+/** A device of the guest's, passed through: its vector on the host and in the guest. */
+export const DEVICE = { id: 1, hostVector: 0x41, guestVector: 0x51, vcpuId: 0 } as const;
+const TSC_OFFSET = 0x1_0000_0000n;
+
+/** The files of one VM in one process. */
+export interface VmFds {
+  readonly memory: number;
+  readonly vm: number;
+  readonly device: number;
+  readonly vcpus: readonly number[];
+}
+
+export class Vmm {
+  readonly #kernels: Kernels;
+  readonly process: Process;
+  #fds: VmFds | null = null;
+
+  constructor(kernels: Kernels) {
+    this.#kernels = kernels;
+    this.process = kernels.kernel.spawn('vmm');
+  }
+
+  get fds(): VmFds {
+    return this.#fds!;
+  }
+
+  /** Creates the VM with a Caretaker on each vcpufd. @throws ConductorError. */
+  createVm(scenario: Scenario, payload: Uint8Array): void {
+    const { process } = this;
+    const { kvm, memfd, vfio } = this.#kernels.modules;
+    const memory = must(memfd.create(process, 'guest-memory', GUEST_MEMORY_BYTES), 'memfd_create');
+    const device = must(vfio.open(process, DEVICE.id), 'VFIO_GROUP_GET_DEVICE_FD');
+    const vm = must(
+      kvm.createVm(process, {
+        lifecycle: scenario.lifecycle,
+        cr3: scenario.cr3,
+        hltPolicy: scenario.hlt,
+        tscOffset: TSC_OFFSET,
+      }),
+      'KVM_CREATE_VM',
+    );
+    const vcpus = Array.from({ length: scenario.vcpus }, (_, id) => {
+      const fd = must(kvm.createVcpu(process, vm, id), 'KVM_CREATE_VCPU');
+      this.#setCaretaker(fd, payload);
+      return fd;
+    });
+    this.#fds = { memory, vm, device, vcpus };
+  }
+
+  /** KVM_RUN on each vCPU's thread. @throws ConductorError. */
+  run(): void {
+    for (const fd of this.fds.vcpus) must(this.#kernels.kvm.run(this.process, fd), 'KVM_RUN');
+  }
+
+  /** Takes files that another process holds, or that were retrieved. */
+  take(fds: VmFds): void {
+    this.#fds = fds;
+  }
+
+  /** SCM_RIGHTS: another process gets descriptors of the same files. @throws ConductorError. */
+  shareWith(other: Process): VmFds {
+    return passFds(this.process, this.fds, other);
+  }
+
+  pauseDevice(): void {
+    const file = this.process.file(this.fds.device)!;
+    must(this.#kernels.modules.vfio.pause(file), 'VFIO pause');
+  }
+
+  resumeDevice(): void {
+    const file = this.process.file(this.fds.device)!;
+    must(this.#kernels.modules.vfio.resume(file), 'VFIO resume');
+  }
+
+  #setCaretaker(fd: number, payload: Uint8Array): void {
+    const { kvm } = this.#kernels;
+    const set = kvm.setCaretaker(this.process, fd, payload);
+    if (set.ok) return;
+    const refusal = kvm.vms[0]?.lastRefusal;
+    throw new ConductorError(
+      'PAYLOAD_REFUSED',
+      `KVM_SET_CARETAKER: -${set.errno}: ${refusal?.message ?? 'refused'}`,
+      { errno: set.errno, code: refusal?.error?.code ?? 'INIT_FAILED', ...refusal?.error?.details },
+    );
+  }
+}
+
+/** SCM_RIGHTS over a VM's files. @throws ConductorError. */
+export function passFds(from: Process, fds: VmFds, to: Process): VmFds {
+  const pass = (fd: number): number => must(to.installFile(from.file(fd)!), 'SCM_RIGHTS');
+  return {
+    memory: pass(fds.memory),
+    vm: pass(fds.vm),
+    device: pass(fds.device),
+    vcpus: fds.vcpus.map(pass),
+  };
+}
