@@ -10,8 +10,10 @@ import { VMCS_FIELDS, VMCS_SLOT, type FieldName } from '../../../abi/vmcs-fields
 import { hex, toIndex } from '../../../abi/uint.js';
 import { REG } from '../../cpu/registers.js';
 import type { Lane } from '../lane.js';
-import type { Ledger } from '../ledger.js';
+import { rowOf, type Ledger } from '../ledger.js';
 import type { Invariant } from './invariant.js';
+
+const ROW = rowOf('isolation');
 
 /** Fields that hold an address which the processor or the payload follows, and the bits that are no address. */
 const POINTERS: readonly (readonly [FieldName, bigint])[] = [
@@ -41,7 +43,7 @@ const isolation: Invariant = {
     'while detached, no access leaves the registered list, and never a byte of the old kernel after kexec',
   atResume: (lane, ledger) => {
     if (lane.exit.wasAttached || lane.vcpu.isAttached) return;
-    ledger.count('isolation');
+    ledger.count(ROW);
     const { words } = lane.pcpu.registers;
     if (words[2 * REG.CR3] === lane.memory.offset(lane.vcpu.isolatedCr3)) return;
     ledger.fail(

@@ -12,9 +12,11 @@ import { REG, type RegisterName } from '../../cpu/registers.js';
 import { wrongCpuidOutput } from './cpuid-outputs.js';
 import { GENERAL_WORDS } from '../exit-record.js';
 import type { Lane } from '../lane.js';
-import type { Ledger } from '../ledger.js';
+import { rowOf, type Ledger } from '../ledger.js';
 import { valuesAreTheGuests } from './answers.js';
 import type { Invariant } from './invariant.js';
+
+const ROW = rowOf('guest-registers');
 
 const CCB = offsetsOf<'registers' | 'registers_valid'>(CARETAKER_CCB);
 
@@ -68,7 +70,7 @@ export const guestRegisters: Invariant = {
 
   atResume(lane: Lane, ledger: Ledger): void {
     if (lane.exit.outcome !== 'fastpath') return;
-    ledger.count('guest-registers');
+    ledger.count(ROW);
     const before = lane.exit.registers;
     const after = lane.pcpu.registers.words;
     const free = OUTPUTS[lane.exit.basic & 127]! | RSP_BIT;
@@ -102,7 +104,7 @@ export const guestRegisters: Invariant = {
 
 /** The save area has every register as it was at the exit, but for the outputs of an answer. */
 function savedAsTheyWere(lane: Lane, ledger: Ledger, outputs: number, how: string): void {
-  ledger.count('guest-registers');
+  ledger.count(ROW);
   const save = (lane.ccb + CCB.registers) >>> 2;
   const { words } = lane.memory;
   if (words[(lane.ccb + CCB.registers_valid) >>> 2] !== 1) {

@@ -9,8 +9,11 @@
 import { MSR } from '../../../abi/msrs.js';
 import { hex } from '../../../abi/uint.js';
 import type { Lane } from '../lane.js';
-import type { Ledger } from '../ledger.js';
+import { rowOf, type Ledger } from '../ledger.js';
 import type { Invariant } from './invariant.js';
+
+const HOST_STATE_ROW = rowOf('host-state');
+const BOUNDED_ROW = rowOf('bounded');
 
 export const hostState: Invariant = {
   id: 'host-state',
@@ -24,7 +27,7 @@ export const hostState: Invariant = {
 };
 
 function unchanged(lane: Lane, ledger: Ledger): void {
-  ledger.count('host-state');
+  ledger.count(HOST_STATE_ROW);
   // The handler of a machine check clears MCIP; the nmi invariant sees to that.
   const ownMsr = lane.exit.machineChecks > 0 ? MSR.IA32_MCG_STATUS : null;
   for (const change of lane.host.changes(lane.pcpu, ownMsr)) {
@@ -47,7 +50,7 @@ function withinBound(lane: Lane, ledger: Ledger): void {
   const used =
     lane.pcpu.engine.counters.instructions - lane.exit.instructions - lane.exit.waitedInstructions;
   const bound = INSTRUCTIONS_BASE + INSTRUCTIONS_PER_VCPU * lane.vcpuCount;
-  ledger.count('bounded');
+  ledger.count(BOUNDED_ROW);
   if (used <= bound) return;
   ledger.fail(
     'bounded',

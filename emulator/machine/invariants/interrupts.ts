@@ -15,10 +15,11 @@ import { VMCS_SLOT } from '../../../abi/vmcs-fields.js';
 import { X2APIC } from '../../../abi/x2apic.js';
 import { REG } from '../../cpu/registers.js';
 import type { Lane } from '../lane.js';
-import type { Ledger } from '../ledger.js';
+import { rowOf, type Ledger } from '../ledger.js';
 import type { Invariant } from './invariant.js';
 
 const ID = 'interrupts';
+const ROW = rowOf(ID);
 const FIRST_VECTOR = 32;
 const ISR_WORDS = 8;
 const ISR = offsetsOf<'isr'>(CARETAKER_SOFT_STATE).isr;
@@ -44,7 +45,7 @@ export function interrupts(): Invariant {
 
     atResume(lane: Lane, ledger: Ledger): void {
       if (lane.exit.outcome !== 'fastpath') return;
-      ledger.count(ID);
+      ledger.count(ROW);
       const inService = lane.pcpu.apic.highestInService;
       const fail = (message: string): void =>
         ledger.fail(ID, lane.rip, `${lane.describeExit()}: ${message}`);
@@ -91,7 +92,7 @@ export function interrupts(): Invariant {
 
 /** The vectors that this vCPU was told of are delivered or wait somewhere. */
 function nothingLost(lane: Lane, ledger: Ledger): void {
-  ledger.count(ID);
+  ledger.count(ROW);
   for (const { vector, sinceTsc } of lane.undelivered()) {
     ledger.fail(
       ID,

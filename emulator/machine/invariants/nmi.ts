@@ -11,10 +11,11 @@ import { MCG_STATUS, MSR } from '../../../abi/msrs.js';
 import { CARETAKER_TELEMETRY } from '../../../abi/telemetry.js';
 import { VECTOR } from '../../../abi/interruption.js';
 import type { Lane } from '../lane.js';
-import type { Ledger } from '../ledger.js';
+import { rowOf, type Ledger } from '../ledger.js';
 import type { Invariant } from './invariant.js';
 
 const ID = 'nmi';
+const ROW = rowOf(ID);
 const AT = offsetsOf<'nmis' | 'machine_checks' | 'park_valid' | 'park_vector'>(CARETAKER_TELEMETRY);
 
 export const nmi: Invariant = {
@@ -69,7 +70,7 @@ function handledByNow(lane: Lane, ledger: Ledger): void {
  */
 function handled(lane: Lane, ledger: Ledger): void {
   const { exit } = lane;
-  ledger.count(ID);
+  ledger.count(ROW);
   const fail = (message: string): void =>
     ledger.fail(ID, lane.rip, `${lane.describeExit()}: ${message}`);
   if (exit.lostFrame) fail("a handler's frame on its interrupt stack was overwritten");

@@ -7,15 +7,16 @@
  */
 import { hex } from '../../../abi/uint.js';
 import type { Lane } from '../lane.js';
-import type { Ledger } from '../ledger.js';
+import { rowOf, type Ledger } from '../ledger.js';
 import { answeredState, REACHED, specificationDifference } from '../next-state.js';
 import type { Invariant } from './invariant.js';
 
 const ID = 'no-lost-exit';
+const ROW = rowOf(ID);
 
 /** The first outcome is among those that the executable specification has for the exit. */
 function specified(lane: Lane, ledger: Ledger, reached: number): void {
-  ledger.count(ID);
+  ledger.count(ROW);
   const difference = specificationDifference(lane, reached);
   if (difference === null) return;
   const why = reached === REACHED.parked ? `${parkedBy(lane)}: ` : '';
@@ -35,7 +36,7 @@ export function noLostExit(): Invariant {
       'every exit has exactly one first outcome, and a blocked one is later routed, serialized or terminated',
 
     atExit(lane: Lane, ledger: Ledger): void {
-      ledger.count(ID);
+      ledger.count(ROW);
       if (!lane.inExit) return;
       ledger.fail(
         ID,
@@ -45,7 +46,7 @@ export function noLostExit(): Invariant {
     },
 
     atResume(lane: Lane, ledger: Ledger): void {
-      ledger.count(ID);
+      ledger.count(ROW);
       if (lane.exit.outcome === 'blocked') {
         ledger.fail(
           ID,

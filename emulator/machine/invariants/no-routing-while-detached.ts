@@ -9,7 +9,7 @@ import { CARETAKER_ATTACH_STATE, CARETAKER_CCB } from '../../../abi/ccb.js';
 import { offsetsOf } from '../../../abi/layout.js';
 import { hex, toIndex } from '../../../abi/uint.js';
 import type { Lane } from '../lane.js';
-import type { Ledger } from '../ledger.js';
+import { rowOf, type Ledger } from '../ledger.js';
 import type { Invariant } from './invariant.js';
 
 type Name =
@@ -22,6 +22,7 @@ type Name =
   | 'reserved_routing';
 const AT = offsetsOf<Name>(CARETAKER_CCB);
 const ID = 'no-routing-while-detached';
+const ROW = rowOf(ID);
 
 export const noRoutingWhileDetached: Invariant = {
   id: ID,
@@ -33,7 +34,7 @@ export const noRoutingWhileDetached: Invariant = {
 };
 
 function judge(lane: Lane, ledger: Ledger): void {
-  ledger.count(ID);
+  ledger.count(ROW);
   const fail = (message: string): void =>
     ledger.fail(ID, lane.rip, `${lane.describeExit()}: ${message}`);
   const { words } = lane.memory;

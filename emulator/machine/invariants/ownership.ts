@@ -8,8 +8,10 @@
 import { CARETAKER_CCB } from '../../../abi/ccb.js';
 import { toIndex, hex } from '../../../abi/uint.js';
 import type { Lane } from '../lane.js';
-import type { Ledger } from '../ledger.js';
+import { rowOf, type Ledger } from '../ledger.js';
 import type { Invariant } from './invariant.js';
+
+const ROW = rowOf('ownership');
 
 export const ownership: Invariant = {
   id: 'ownership',
@@ -20,7 +22,7 @@ export const ownership: Invariant = {
 };
 
 function check(lane: Lane, ledger: Ledger): void {
-  ledger.count('ownership');
+  ledger.count(ROW);
   for (const store of lane.foreignStores()) {
     const offset = toIndex(store.address) - lane.ccb;
     const field = CARETAKER_CCB.fields.findLast((f) => f.offset <= offset);

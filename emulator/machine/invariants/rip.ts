@@ -9,9 +9,11 @@ import { hex, joinHalves, u64 } from '../../../abi/uint.js';
 import { VMCS_SLOT } from '../../../abi/vmcs-fields.js';
 import { AT_EXIT } from '../exit-record.js';
 import type { Lane } from '../lane.js';
-import type { Ledger } from '../ledger.js';
+import { rowOf, type Ledger } from '../ledger.js';
 import { activityIsTheGuests, blockingIsTheGuests, faultIsLegal } from './answers.js';
 import type { Invariant } from './invariant.js';
+
+const ROW = rowOf('rip');
 
 /** Reasons of instructions that complete when a payload answers them. */
 const ADVANCES = new Uint8Array(128);
@@ -47,7 +49,7 @@ export const rip: Invariant = {
     if (lane.exit.outcome !== 'fastpath') return;
     const { words } = lane.vmcs;
     const advances = ADVANCES[lane.exit.basic & 127] === 1 && !lane.injectsFault();
-    ledger.count('rip');
+    ledger.count(ROW);
     const length = advances ? lane.exit.low(AT_EXIT.VM_EXIT_INSTRUCTION_LEN) : 0;
     const sum = lane.exit.low(AT_EXIT.GUEST_RIP) + length;
     const carry = sum > 0xffff_ffff ? 1 : 0;
@@ -122,7 +124,7 @@ function singleStep(lane: Lane, ledger: Ledger): void {
 
 function unmoved(lane: Lane, ledger: Ledger): void {
   const { words } = lane.vmcs;
-  ledger.count('rip');
+  ledger.count(ROW);
   if (
     words[RIP] !== lane.exit.low(AT_EXIT.GUEST_RIP) ||
     words[RIP + 1] !== lane.exit.high(AT_EXIT.GUEST_RIP)

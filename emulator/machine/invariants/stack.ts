@@ -12,10 +12,11 @@ import { STACK_PATTERN } from '../../host/kvm/vcpu.js';
 import { REG } from '../../cpu/registers.js';
 import { hex } from '../../../abi/uint.js';
 import type { Lane } from '../lane.js';
-import type { Ledger } from '../ledger.js';
+import { rowOf, type Ledger } from '../ledger.js';
 import type { Invariant } from './invariant.js';
 
 const ID = 'stack';
+const ROW = rowOf(ID);
 
 export function stack(): Invariant {
   return {
@@ -24,7 +25,7 @@ export function stack(): Invariant {
       'RSP stays inside its stack, the deepest use is known, and the stack is balanced where control leaves the payload',
 
     atResume(lane: Lane, ledger: Ledger): void {
-      ledger.count(ID);
+      ledger.count(ROW);
       const rsp = lane.pcpu.registers.words[2 * REG.RSP]!;
       const base = lane.stack;
       if (rsp <= base || rsp > base + STACK_BYTES) {

@@ -16,8 +16,10 @@ import { printExitReason } from '../../../abi/exit-reasons.js';
 import { AT_EXIT, type Outcome } from '../exit-record.js';
 import { OUTCOMES } from '../ground-truth.js';
 import type { Lane } from '../lane.js';
-import type { Ledger } from '../ledger.js';
+import { rowOf, type Ledger } from '../ledger.js';
 import type { Invariant } from './invariant.js';
+
+const ROW = rowOf('telemetry');
 
 type Name =
   | 'total'
@@ -87,7 +89,7 @@ export const telemetry: Invariant = {
 function countersMoved(lane: Lane, ledger: Ledger): void {
   const { exit } = lane;
   if (exit.outcome === null) return;
-  ledger.count('telemetry');
+  ledger.count(ROW);
   if (exit.failedVmentry) return;
   const actual = counter(lane, reasonOffset(exit.basic, exit.outcome));
   const expected = lane.truth.count(exit.basic, exit.outcome);

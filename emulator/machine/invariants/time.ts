@@ -14,10 +14,11 @@ import { VMCS_SLOT } from '../../../abi/vmcs-fields.js';
 import { REG } from '../../cpu/registers.js';
 import { joinHalves } from '../../../abi/uint.js';
 import type { Lane } from '../lane.js';
-import type { Ledger } from '../ledger.js';
+import { rowOf, type Ledger } from '../ledger.js';
 import type { Invariant } from './invariant.js';
 
 const ID = 'time';
+const ROW = rowOf(ID);
 const SOFT = offsetsOf<'irr' | 'lvt_timer'>(CARETAKER_SOFT_STATE);
 const LVT_MASKED = 1 << 16;
 const FIRST_LEGAL_VECTOR = 16;
@@ -66,7 +67,7 @@ export function time(): Invariant {
       if (deadline !== wanted) deadlineMoved(lane, ledger, wanted, deadline);
       if (deadline === null) return;
       const expiry = lane.timerAtEntry();
-      ledger.count(ID);
+      ledger.count(ROW);
       if (expiry <= deadline + lane.timerGranularity) return;
       ledger.fail(
         ID,
@@ -115,7 +116,7 @@ function deadlineMoved(
     say(`the guest's deadline at TSC ${wanted} was dropped before it was due`);
     return;
   }
-  ledger.count(ID);
+  ledger.count(ROW);
   const { words } = lane.memory;
   const lvt = words[(lane.softState + SOFT.lvt_timer) >>> 2]!;
   const vector = lvt & 0xff;

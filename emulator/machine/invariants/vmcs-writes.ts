@@ -10,8 +10,10 @@ import { EXIT_REASON } from '../../../abi/exit-reasons.js';
 import { REG } from '../../cpu/registers.js';
 import { AT_EXIT } from '../exit-record.js';
 import type { Lane } from '../lane.js';
-import type { Ledger } from '../ledger.js';
+import { rowOf, type Ledger } from '../ledger.js';
 import type { Invariant } from './invariant.js';
+
+const ROW = rowOf('vmcs-writes');
 
 /** Allowed at every exit. */
 const ALLOWED: readonly FieldName[] = [
@@ -48,7 +50,7 @@ export const vmcsWrites: Invariant = {
 };
 
 function check(lane: Lane, ledger: Ledger): void {
-  ledger.count('vmcs-writes');
+  ledger.count(ROW);
   const { written, writtenCount, words } = lane.vmcs;
   for (let i = 0; i < writtenCount[0]!; i++) {
     const slot = written[i]!;
