@@ -9,85 +9,62 @@
 import { EXIT_REASON } from '../../abi/exit-reasons.js';
 import { encodeInterruption, VECTOR } from '../../abi/interruption.js';
 import { high32, low32 } from '../../abi/uint.js';
-import type { GuestExit } from './guest.js';
+import { guestExit, type GuestExit } from './guest.js';
 
 /** CPUID with EAX = leaf and ECX = subleaf. */
 export function cpuid(leaf: number, subleaf = 0): GuestExit {
-  return {
-    basic: EXIT_REASON.EXIT_REASON_CPUID,
-    qualification: 0n,
-    instructionLength: 2,
-    registers: { RAX: BigInt(leaf), RCX: BigInt(subleaf) },
-  };
+  const registers = { RAX: BigInt(leaf), RCX: BigInt(subleaf) };
+  return guestExit(EXIT_REASON.EXIT_REASON_CPUID, 0n, 2, registers);
 }
 
 /** HLT. */
 export function hlt(): GuestExit {
-  return { basic: EXIT_REASON.EXIT_REASON_HLT, qualification: 0n, instructionLength: 1 };
+  return guestExit(EXIT_REASON.EXIT_REASON_HLT, 0n, 1);
 }
 
 /** PAUSE, with PAUSE exiting. */
 export function pause(): GuestExit {
-  return {
-    basic: EXIT_REASON.EXIT_REASON_PAUSE_INSTRUCTION,
-    qualification: 0n,
-    instructionLength: 2,
-  };
+  return guestExit(EXIT_REASON.EXIT_REASON_PAUSE_INSTRUCTION, 0n, 2);
 }
 
 /** RDTSC, with RDTSC exiting. */
 export function rdtsc(): GuestExit {
-  return { basic: EXIT_REASON.EXIT_REASON_RDTSC, qualification: 0n, instructionLength: 2 };
+  return guestExit(EXIT_REASON.EXIT_REASON_RDTSC, 0n, 2);
 }
 
 /** RDMSR with ECX = index. */
 export function rdmsr(index: number): GuestExit {
-  return {
-    basic: EXIT_REASON.EXIT_REASON_MSR_READ,
-    qualification: 0n,
-    instructionLength: 2,
-    registers: { RCX: BigInt(index >>> 0) },
-  };
+  return guestExit(EXIT_REASON.EXIT_REASON_MSR_READ, 0n, 2, { RCX: BigInt(index >>> 0) });
 }
 
-/** WRMSR with ECX = index and EDX:EAX = value. */
-export function wrmsr(index: number, value: bigint): GuestExit {
-  return {
-    basic: EXIT_REASON.EXIT_REASON_MSR_WRITE,
-    qualification: 0n,
-    instructionLength: 2,
-    registers: { RCX: BigInt(index >>> 0), RAX: BigInt(low32(value)), RDX: BigInt(high32(value)) },
+/** WRMSR with ECX = index and EDX:EAX = value; a value that is a number is a time or a bit mask below 2^53. */
+export function wrmsr(index: number, value: bigint | number): GuestExit {
+  const isNumber = typeof value === 'number';
+  const registers = {
+    RCX: BigInt(index >>> 0),
+    RAX: BigInt(isNumber ? value >>> 0 : low32(value)),
+    RDX: BigInt(isNumber ? Math.floor(value / 0x1_0000_0000) : high32(value)),
   };
+  return guestExit(EXIT_REASON.EXIT_REASON_MSR_WRITE, 0n, 2, registers);
 }
 
 /** OUT to an immediate or DX port; `sizeBytes` is 1, 2 or 4. */
 export function out(port: number, sizeBytes: 1 | 2 | 4 = 1): GuestExit {
-  return {
-    basic: EXIT_REASON.EXIT_REASON_IO_INSTRUCTION,
-    qualification: BigInt((sizeBytes - 1) | (port << 16)) & 0xffff_ffffn,
-    instructionLength: 1,
-    registers: { RDX: BigInt(port) },
-  };
+  const qualification = BigInt((sizeBytes - 1) | (port << 16)) & 0xffff_ffffn;
+  const registers = { RDX: BigInt(port) };
+  return guestExit(EXIT_REASON.EXIT_REASON_IO_INSTRUCTION, qualification, 1, registers);
 }
 
 /** A store to a device's doorbell, whose EPT entry is misconfigured on purpose, as KVM does it for MMIO. */
 export function doorbell(guestPhysicalAddress: bigint): GuestExit {
-  return {
-    basic: EXIT_REASON.EXIT_REASON_EPT_MISCONFIG,
-    // Not architectural; KVM relies on it all the same (vmx.c: skip_emulated_instruction()).
-    instructionLength: 3,
-    guestPhysicalAddress,
-  };
+  // The length is not architectural; KVM relies on it all the same (vmx.c: skip_emulated_instruction()).
+  const exit = guestExit(EXIT_REASON.EXIT_REASON_EPT_MISCONFIG, undefined, 3);
+  exit.guestPhysicalAddress = guestPhysicalAddress;
+  return exit;
 }
 
 /** Access kinds of an EPT violation: bits 0 to 2 of the qualification. */
 export const EPT_ACCESS = { read: 1n, write: 2n, fetch: 4n } as const;
-
-/** The guest was pushing the frame of a #PF when its stack's page was found missing. */
-const DELIVERING_PAGE_FAULT = {
-  idtVectoringInfo: encodeInterruption('HARD_EXCEPTION', VECTOR.PF, { deliverCode: true }),
-  idtVectoringErrorCode: 2,
-} as const;
 
 /** An access to a page that EPT does not map; the length is undefined. */
 export function eptViolation(
@@ -97,31 +74,30 @@ export function eptViolation(
   delivering: 'nothing' | 'page-fault' = 'nothing',
 ): GuestExit {
   const linearValidAndTranslated = 0x180n;
-  return {
-    ...(delivering === 'page-fault' ? DELIVERING_PAGE_FAULT : {}),
-    basic: EXIT_REASON.EXIT_REASON_EPT_VIOLATION,
-    qualification: EPT_ACCESS[access] | linearValidAndTranslated,
-    guestPhysicalAddress,
-    guestLinearAddress,
-  };
+  const qualification = EPT_ACCESS[access] | linearValidAndTranslated;
+  const exit = guestExit(EXIT_REASON.EXIT_REASON_EPT_VIOLATION, qualification);
+  exit.guestPhysicalAddress = guestPhysicalAddress;
+  exit.guestLinearAddress = guestLinearAddress;
+  if (delivering === 'page-fault') {
+    // The guest was pushing the frame of a #PF when its stack's page was found missing.
+    exit.idtVectoringInfo = encodeInterruption('HARD_EXCEPTION', VECTOR.PF, { deliverCode: true });
+    exit.idtVectoringErrorCode = 2;
+  }
+  return exit;
 }
 
 /** VMCALL. */
 export function vmcall(): GuestExit {
-  return { basic: EXIT_REASON.EXIT_REASON_VMCALL, qualification: 0n, instructionLength: 3 };
+  return guestExit(EXIT_REASON.EXIT_REASON_VMCALL, 0n, 3);
 }
 
 /** XSETBV with ECX = 0. */
 export function xsetbv(value: bigint): GuestExit {
-  return {
-    basic: EXIT_REASON.EXIT_REASON_XSETBV,
-    qualification: 0n,
-    instructionLength: 3,
-    registers: { RCX: 0n, RAX: BigInt(low32(value)), RDX: BigInt(high32(value)) },
-  };
+  const registers = { RCX: 0n, RAX: BigInt(low32(value)), RDX: BigInt(high32(value)) };
+  return guestExit(EXIT_REASON.EXIT_REASON_XSETBV, 0n, 3, registers);
 }
 
 /** A virtualized EOI for a level-triggered vector: trap-like, without a length. */
 export function eoiInduced(vector: number): GuestExit {
-  return { basic: EXIT_REASON.EXIT_REASON_EOI_INDUCED, qualification: BigInt(vector) };
+  return guestExit(EXIT_REASON.EXIT_REASON_EOI_INDUCED, BigInt(vector));
 }

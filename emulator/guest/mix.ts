@@ -7,6 +7,7 @@
  * Not modelled: the guest's code; between two exits its general registers hold random values, so that a register
  * which a payload does not restore is seen at once.
  */
+import { EXIT_REASON } from '../../abi/exit-reasons.js';
 import { MSR } from '../../abi/msrs.js';
 import { X2APIC } from '../../abi/x2apic.js';
 import { Random, type RandomState } from '../clock/random.js';
@@ -198,12 +199,12 @@ export class MixGuest implements Guest {
   #msrWrite(view: GuestView): GuestExit {
     if (this.#owedEois > 0) {
       this.#owedEois--;
-      return exits.wrmsr(X2APIC.EOI, 0n);
+      return exits.wrmsr(X2APIC.EOI, 0);
     }
     const { otherApicIds } = this.#settings;
     if (otherApicIds.length > 0 && this.#random.below(IPI_EVERY) === 0) {
-      const destination = BigInt(this.#pick(otherApicIds)) << 32n;
-      return exits.wrmsr(X2APIC.ICR, destination | BigInt(RESCHEDULE_VECTOR));
+      const destination = this.#pick(otherApicIds) * 0x1_0000_0000;
+      return exits.wrmsr(X2APIC.ICR, destination + RESCHEDULE_VECTOR);
     }
     return this.#armDeadline(view);
   }
@@ -211,13 +212,15 @@ export class MixGuest implements Guest {
   #armDeadline(view: GuestView): GuestExit {
     const { meanTicks } = this.#settings;
     const ticks = 1 + this.#random.below(DEADLINE_SPAN) * meanTicks + this.#random.below(meanTicks);
-    return exits.wrmsr(MSR.IA32_TSC_DEADLINE, BigInt(view.tsc + ticks));
+    return exits.wrmsr(MSR.IA32_TSC_DEADLINE, view.tsc + ticks);
   }
 
   /** A guest runs with interrupts off now and then, for one exit; the window opens with the next. HLT is after STI. */
   #withFlags(exit: GuestExit): GuestExit {
     const off =
-      this.#interruptible && exit.basic !== exits.hlt().basic && this.#random.below(64) === 0;
+      this.#interruptible &&
+      exit.basic !== EXIT_REASON.EXIT_REASON_HLT &&
+      this.#random.below(64) === 0;
     if (off === !this.#interruptible) return exit;
     this.#interruptible = !off;
     return { ...exit, fields: { ...exit.fields, GUEST_RFLAGS: off ? 0x2n : 0x202n } };
@@ -225,7 +228,9 @@ export class MixGuest implements Guest {
 
   #draw(): MixReason {
     const drawn = this.#random.below(this.#thresholds.at(-1) ?? 1);
-    return this.#reasons[this.#thresholds.findIndex((threshold) => drawn < threshold)]!;
+    let row = 0;
+    while (drawn >= this.#thresholds[row]!) row++;
+    return this.#reasons[row]!;
   }
 
   /** Between a half and one and a half of the mean. */

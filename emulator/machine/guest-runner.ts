@@ -8,7 +8,6 @@ import { EXIT_REASON } from '../../abi/exit-reasons.js';
 import { ACTIVITY } from '../../abi/interruption.js';
 import { MSR } from '../../abi/msrs.js';
 import { X2APIC } from '../../abi/x2apic.js';
-import { joinHalves } from '../../abi/uint.js';
 import { VMCS_SLOT, type FieldName } from '../../abi/vmcs-fields.js';
 import { REG, type RegisterName } from '../cpu/registers.js';
 import { Random, type RandomState } from '../clock/random.js';
@@ -231,12 +230,10 @@ export class GuestRunner {
   #noteIntent(lane: Lane, exit: GuestExit): void {
     if (exit.basic !== EXIT_REASON.EXIT_REASON_MSR_WRITE) return;
     const { words } = lane.pcpu.registers;
-    const value = joinHalves(words[2 * REG.RDX]!, words[2 * REG.RAX]!);
     switch (words[2 * REG.RCX]!) {
       case MSR.IA32_TSC_DEADLINE:
-        lane.isTimerDisarmed = value === 0n;
-        if (value !== 0n)
-          lane.interrupts.assert(lane.vcpu.softState.number('lvt_timer') & 0xff, lane.pcpu.now());
+        lane.isTimerDisarmed = words[2 * REG.RDX] === 0 && words[2 * REG.RAX] === 0;
+        if (!lane.isTimerDisarmed) lane.interrupts.assert(lane.timerVector, lane.pcpu.now());
         return;
       case X2APIC.SELF_IPI:
         lane.interrupts.assert(words[2 * REG.RAX]! & 0xff, lane.pcpu.now());
@@ -244,7 +241,7 @@ export class GuestRunner {
       case X2APIC.ICR:
         this.#machine.count('ipisSent');
         for (const target of this.#machine.lanes) {
-          if (BigInt(target.vcpu.apicId) === value >> 32n)
+          if (target.vcpu.apicId === words[2 * REG.RDX])
             target.interrupts.assert(words[2 * REG.RAX]! & 0xff, lane.pcpu.now());
         }
         return;

@@ -249,8 +249,7 @@ export class Lane {
     const bit = 1n << BigInt(vector & 63);
     if ((soft.get(`irr[${vector >> 6}]`) & bit) !== 0n) return true;
     if ((soft.get(`posted[${vector >> 6}]`) & bit) !== 0n) return true;
-    const timer = soft.number('lvt_timer') & 0xff;
-    if (vector === timer) return soft.get('tsc_deadline') !== 0n || this.isTimerDisarmed;
+    if (vector === this.timerVector) return soft.get('tsc_deadline') !== 0n || this.isTimerDisarmed;
     const injected = this.pcpu.vmx.current?.low(VMCS_SLOT.VM_ENTRY_INTR_INFO_FIELD) ?? 0;
     return injected >>> 31 === 1 && (injected & 0xff) === vector;
   }
@@ -261,6 +260,11 @@ export class Lane {
     const at = (this.softState + POSTED) >>> 2;
     for (let word = 0; word < POSTED_WORDS; word++) if (words[at + word] !== 0) return true;
     return false;
+  }
+
+  /** The vector that the guest's timer raises. */
+  get timerVector(): number {
+    return this.memory.words[(this.softState + LVT_TIMER) >>> 2]! & 0xff;
   }
 
   /** Host TSC of the guest's armed deadline, or null. */
@@ -362,9 +366,11 @@ export class Lane {
   }
 }
 
-const { tsc_deadline: TSC_DEADLINE, posted: POSTED } = offsetsOf<'tsc_deadline' | 'posted'>(
-  CARETAKER_SOFT_STATE,
-);
+const {
+  tsc_deadline: TSC_DEADLINE,
+  posted: POSTED,
+  lvt_timer: LVT_TIMER,
+} = offsetsOf<'tsc_deadline' | 'posted' | 'lvt_timer'>(CARETAKER_SOFT_STATE);
 /** posted[4] and posted_nmi behind it. */
 const POSTED_WORDS = 9;
 /** A payload computes the timer's value before it restores the guest's registers. */

@@ -52,7 +52,7 @@ export function pendingEvents({ pcpu, timerTsc }: Lane): PendingEvents {
     init: pcpu.pendingInit,
     nmi: pcpu.pendingNmi,
     timerExpired: pcpu.now() >= timerTsc,
-    ...(vector >= 0 ? { externalInterrupt: vector } : {}),
+    externalInterrupt: vector >= 0 ? vector : undefined,
   };
 }
 

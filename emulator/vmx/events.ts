@@ -39,7 +39,7 @@ export interface PendingEvents {
   readonly timerExpired?: boolean;
   readonly nmi?: boolean;
   /** The highest-priority vector that the local APIC has ready. */
-  readonly externalInterrupt?: number;
+  readonly externalInterrupt?: number | undefined;
 }
 
 /** What happens at this instruction boundary. */
@@ -55,8 +55,16 @@ export type NextEvent =
 
 const NONE: NextEvent = { kind: 'none' };
 
-function exitOf(basic: number, more: Partial<VmExit> = {}): NextEvent {
-  return { kind: 'exit', exit: { basic, ...more }, acknowledged: null };
+function exitOf(basic: number): NextEvent {
+  return { kind: 'exit', exit: { basic }, acknowledged: null };
+}
+
+function interruptionExit(
+  basic: number,
+  interruptionInfo: number,
+  acknowledged: number | null,
+): NextEvent {
+  return { kind: 'exit', exit: { basic, interruptionInfo }, acknowledged };
 }
 
 /** Whether an interrupt-window exit would occur now, were interrupt-window exiting 1. */
@@ -81,9 +89,10 @@ export function nmiWindowIsOpen(vmcs: Vmcs): boolean {
 /** The event of highest priority that occurs now in VMX non-root operation. */
 export function nextEvent(vmcs: Vmcs, pending: PendingEvents): NextEvent {
   if (vmcs.low(GUEST_ACTIVITY_STATE) === ACTIVITY.WAIT_SIPI) {
-    return pending.sipi === undefined
-      ? NONE
-      : exitOf(EXIT_REASON.EXIT_REASON_SIPI_SIGNAL, { qualification: BigInt(pending.sipi & 0xff) });
+    if (pending.sipi === undefined) return NONE;
+    const qualification = BigInt(pending.sipi & 0xff);
+    const exit = { basic: EXIT_REASON.EXIT_REASON_SIPI_SIGNAL, qualification };
+    return { kind: 'exit', exit, acknowledged: null };
   }
   if (pending.machineCheck === true) return machineCheck(vmcs);
   if (pending.init === true) return exitOf(EXIT_REASON.EXIT_REASON_INIT_SIGNAL);
@@ -131,18 +140,16 @@ function machineCheck(vmcs: Vmcs): NextEvent {
   if ((vmcs.low(EXCEPTION_BITMAP) & (1 << VECTOR.MC)) === 0) {
     return { kind: 'delivered', vector: VECTOR.MC, source: 'machine-check' };
   }
-  return exitOf(EXIT_REASON.EXIT_REASON_EXCEPTION_NMI, {
-    interruptionInfo: encodeInterruption('HARD_EXCEPTION', VECTOR.MC),
-  });
+  const info = encodeInterruption('HARD_EXCEPTION', VECTOR.MC);
+  return interruptionExit(EXIT_REASON.EXIT_REASON_EXCEPTION_NMI, info, null);
 }
 
 function nmi(pin: number): NextEvent {
   if ((pin & PIN.NMI_EXITING) === 0) {
     return { kind: 'delivered', vector: VECTOR.NMI, source: 'nmi' };
   }
-  return exitOf(EXIT_REASON.EXIT_REASON_EXCEPTION_NMI, {
-    interruptionInfo: encodeInterruption('NMI_INTR', VECTOR.NMI),
-  });
+  const info = encodeInterruption('NMI_INTR', VECTOR.NMI);
+  return interruptionExit(EXIT_REASON.EXIT_REASON_EXCEPTION_NMI, info, null);
 }
 
 function externalInterrupt(vmcs: Vmcs, vector: number): NextEvent {
@@ -154,9 +161,5 @@ function externalInterrupt(vmcs: Vmcs, vector: number): NextEvent {
   }
   const basic = EXIT_REASON.EXIT_REASON_EXTERNAL_INTERRUPT;
   if ((vmcs.low(VM_EXIT_CONTROLS) & EXIT_CONTROL.ACK_INTR_ON_EXIT) === 0) return exitOf(basic);
-  return {
-    kind: 'exit',
-    exit: { basic, interruptionInfo: encodeInterruption('EXT_INTR', vector) },
-    acknowledged: vector,
-  };
+  return interruptionExit(basic, encodeInterruption('EXT_INTR', vector), vector);
 }

@@ -55,16 +55,16 @@ export interface VmExit {
   /** Basic exit reason. */
   readonly basic: number;
   /** Bits of EXIT_REASON_WORD to set besides. */
-  readonly reasonBits?: number;
-  readonly qualification?: bigint;
-  readonly instructionLength?: number;
-  readonly interruptionInfo?: number;
-  readonly interruptionErrorCode?: number;
-  readonly idtVectoringInfo?: number;
-  readonly idtVectoringErrorCode?: number;
-  readonly guestLinearAddress?: bigint;
-  readonly guestPhysicalAddress?: bigint;
-  readonly instructionInfo?: number;
+  readonly reasonBits?: number | undefined;
+  readonly qualification?: bigint | undefined;
+  readonly instructionLength?: number | undefined;
+  readonly interruptionInfo?: number | undefined;
+  readonly interruptionErrorCode?: number | undefined;
+  readonly idtVectoringInfo?: number | undefined;
+  readonly idtVectoringErrorCode?: number | undefined;
+  readonly guestLinearAddress?: bigint | undefined;
+  readonly guestPhysicalAddress?: bigint | undefined;
+  readonly instructionInfo?: number | undefined;
 }
 
 /** How a VM exit ended: at HOST_RIP, or in a VMX abort whose number is in the VMCS region. */
@@ -121,7 +121,8 @@ export function abort(
 
 function recordExit(vmcs: Vmcs, exit: VmExit): void {
   vmcs.record(VM_EXIT_REASON, (exit.basic & EXIT_REASON_WORD.BASIC_MASK) | (exit.reasonBits ?? 0));
-  recordWide(vmcs, EXIT_QUALIFICATION, exit.qualification ?? 0n);
+  if (exit.qualification === undefined) vmcs.record(EXIT_QUALIFICATION, 0);
+  else recordWide(vmcs, EXIT_QUALIFICATION, exit.qualification);
   vmcs.record(VM_EXIT_INTR_INFO, exit.interruptionInfo ?? 0);
   vmcs.record(IDT_VECTORING_INFO_FIELD, exit.idtVectoringInfo ?? 0);
   recordOrPoison(vmcs, VM_EXIT_INTR_ERROR_CODE, exit.interruptionErrorCode);

@@ -149,7 +149,8 @@ export class Kvm {
 
   /** The vCPU with that id and its VM. */
   findVcpu(id: number): { readonly vm: KvmVm; readonly vcpu: KvmVcpu } | undefined {
-    return [...this.#vcpus.values()].find(({ vcpu }) => vcpu.id === id);
+    for (const found of this.#vcpus.values()) if (found.vcpu.id === id) return found;
+    return undefined;
   }
 
   /** The retrieved VM with that record. */

@@ -47,12 +47,13 @@ export function interrupts(): Invariant {
       if (lane.exit.outcome !== 'fastpath') return;
       ledger.count(ROW);
       const inService = lane.pcpu.apic.highestInService;
-      const fail = (message: string): void =>
-        ledger.fail(ID, lane.rip, `${lane.describeExit()}: ${message}`);
-      if (inService >= 0) fail(`physical vector ${inService} is still in service at VM entry`);
-      if (lane.exit.strayEois > 0) fail('a physical EOI was written with nothing in service');
+      if (inService >= 0)
+        fail(lane, ledger, `physical vector ${inService} is still in service at VM entry`);
+      if (lane.exit.strayEois > 0)
+        fail(lane, ledger, 'a physical EOI was written with nothing in service');
       targetsAreKicked(lane, ledger);
-      expected.set(inServiceAtExit.get(lane.id)!);
+      const before = inServiceAtExit.get(lane.id)!;
+      for (let i = 0; i < ISR_WORDS; i++) expected[i] = before[i]!;
       expectedInService(lane, expected);
       const at = (lane.softState + ISR) >>> 2;
       for (let i = 0; i < ISR_WORDS; i++) {
@@ -60,7 +61,7 @@ export function interrupts(): Invariant {
         if (actual === expected[i]) continue;
         const wrong = 31 - Math.clz32((actual ^ expected[i]!) >>> 0) + 32 * i;
         const is = (actual & ~expected[i]!) !== 0 ? 'is' : 'is not';
-        fail(`virtual vector ${hex(wrong)} ${is} in service at VM entry`);
+        fail(lane, ledger, `virtual vector ${hex(wrong)} ${is} in service at VM entry`);
         return;
       }
     },
@@ -88,6 +89,10 @@ export function interrupts(): Invariant {
     atTakeOver: nothingLost,
     atEnd: nothingLost,
   };
+}
+
+function fail(lane: Lane, ledger: Ledger, message: string): void {
+  ledger.fail(ID, lane.rip, `${lane.describeExit()}: ${message}`);
 }
 
 /** The vectors that this vCPU was told of are delivered or wait somewhere. */
