@@ -1,6 +1,7 @@
 // The N-API face of the engine. Batched: one call a run, everything else through shared buffers.
 #include <napi.h>
 
+#include <stdexcept>
 #include <string>
 
 #include "engine.h"
@@ -45,8 +46,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
  public:
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "NativeEngine",
-                       {InstanceMethod<&NativeEngine::run>("run"),
-                        InstanceMethod<&NativeEngine::step_native>("stepNative"),
+                       {InstanceMethod<&NativeEngine::step_native>("stepNative"),
                         InstanceMethod<&NativeEngine::create_space>("createSpace"),
                         InstanceMethod<&NativeEngine::activate_space>("activateSpace"),
                         InstanceMethod<&NativeEngine::dispose_space>("disposeSpace"),
@@ -80,6 +80,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     buffers.coverage = shared<uint8_t>(info[4], kCoverageBytes);
     buffers.trace = shared<uint64_t>(info[5], kTraceEntries);
     engine_ = guard([&] { return std::make_unique<Engine>(memory->memory(), buffers); });
+    info.This().As<Napi::Object>().Set("run", run_function());
   }
 
  private:
@@ -110,11 +111,33 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     return static_cast<T*>(buffer.Data());
   }
 
-  Napi::Value run(const Napi::CallbackInfo& info) {
-    const double limit = info[0].As<Napi::Number>().DoubleValue();
-    return guard([&] {
-      return Napi::Number::New(Env(), static_cast<int>(engine().run(limit)));
-    });
+  // run(limit), several times an exit: a function that knows its engine, where a method would look `this` up by a
+  // private property and wrap every value. Only the object itself holds it.
+  Napi::Value run_function() {
+    napi_value function = nullptr;
+    if (napi_create_function(Env(), "run", NAPI_AUTO_LENGTH, run, this, &function) != napi_ok) {
+      throw Napi::Error::New(Env(), "the engine's run() cannot be made");
+    }
+    return Napi::Value(Env(), function);
+  }
+  static napi_value run(napi_env env, napi_callback_info info) {
+    size_t count = 1;
+    napi_value limit_value = nullptr, result = nullptr;
+    void* self = nullptr;
+    double limit = 0;
+    if (napi_get_cb_info(env, info, &count, &limit_value, nullptr, &self) != napi_ok ||
+        napi_get_value_double(env, limit_value, &limit) != napi_ok) {
+      napi_throw_type_error(env, nullptr, "run() takes a number");
+      return nullptr;
+    }
+    const std::unique_ptr<Engine>& engine = static_cast<NativeEngine*>(self)->engine_;
+    try {
+      if (engine == nullptr) throw std::runtime_error("the engine was disposed");
+      napi_create_int32(env, static_cast<int32_t>(engine->run(limit)), &result);
+    } catch (const std::exception& error) {
+      napi_throw_error(env, nullptr, error.what());
+    }
+    return result;
   }
   Napi::Value step_native(const Napi::CallbackInfo&) {
     return guard([&] {

@@ -53,6 +53,9 @@ class CodeRange {
   const ByteInfo& at(uint64_t offset) const { return info_[offset]; }
   ByteInfo& at(uint64_t offset) { return info_[offset]; }
   const CodeSite* site(uint64_t offset) const;
+  // The place of the site at an offset, -1 for none.
+  int32_t site_index(uint64_t offset) const { return info_[offset].site; }
+  const CodeSite& site_of(int32_t index) const { return sites_[static_cast<size_t>(index)]; }
   // The bytes that run at a boundary without regard to breakpoints.
   void write_running(uint64_t offset, uint32_t length, const uint8_t* true_bytes);
   // The first boundary above `offset`.

@@ -49,25 +49,38 @@ void Engine::halt(Pending why, uint64_t address) {
 const Engine::KnownBlock* Engine::learn_block(KnownBlock& known, uint64_t address, uint32_t size) {
   CodeRange* range = code_at(address);
   if (range == nullptr) return nullptr;
-  known.address = address;
-  known.size = size;
+  const uint64_t offset = address - range->base;
+  const uint64_t end = offset + size < range->size ? offset + size : range->size;
+  const bool is_filler =
+      end < range->size && (range->at(end).flags & (kResume | kBoundary)) == kResume;
+  const ByteInfo& first = range->at(offset);
+  const uint32_t mixed = static_cast<uint32_t>(offset) + range->ordinal * 0x10001u;
+  known.address = static_cast<uint32_t>(address);
+  known.size = static_cast<uint16_t>(size);
+  known.size_in_range = static_cast<uint16_t>(end - offset);
   known.range = range;
-  known.offset = address - range->base;
-  known.end = known.offset + size < range->size ? known.offset + size : range->size;
-  const bool is_filler = known.end < range->size &&
-                         (range->at(known.end).flags & (kResume | kBoundary)) == kResume;
-  known.resume = is_filler ? range->next_boundary(known.end) : known.end;
-  const ByteInfo& first = range->at(known.offset);
-  known.instructions = range->at(known.end).instructions - first.instructions;
-  known.stores = range->at(known.end).stores - first.stores;
-  known.flags = first.flags;
-  const uint32_t mixed = static_cast<uint32_t>(known.offset) + range->ordinal * 0x10001u;
+  known.instructions = static_cast<uint16_t>(range->at(end).instructions - first.instructions);
+  known.stores = static_cast<uint16_t>(range->at(end).stores - first.stores);
   known.location = static_cast<uint16_t>((mixed * 0x9e3779b1u) >> 16);
+  known.flags = first.flags;
+  known.filler = is_filler ? static_cast<uint8_t>(range->next_boundary(end) - end) : 0;
+  known.site = end - offset >= 2 ? range->site_index(end - 2) : -1;
   return &known;
 }
 
 void Engine::forget_blocks() {
-  for (KnownBlock& known : known_blocks_) known.address = UINT64_MAX;
+  for (KnownBlock& known : known_blocks_) known.address = KnownBlock::kNone;
+  executable_page_ = kNoPage;
+}
+
+// Whether the active address space may execute the page of a block.
+inline bool Engine::may_execute(const KnownBlock& known) {
+  const uint64_t page = known.address & ~kPageMask;
+  if (page == executable_page_) return true;
+  const CodeRange& range = *known.range;
+  if (range.allowed[(known.address - range.base) / kPageSize] == 0) return false;
+  executable_page_ = page;
+  return true;
 }
 
 // The program enters a block, some seventy times an exit: what it costs is felt in every run.
@@ -83,7 +96,7 @@ inline void Engine::on_block(uint64_t address, uint32_t size) {
     if (known != nullptr && (known->flags & kRepeat) != 0 && continues_repetition(*known)) return;
     retire_block();
   }
-  if (known == nullptr || known->range->allowed[known->offset / kPageSize] == 0) {
+  if (known == nullptr || !may_execute(*known)) {
     halt(Pending::kNotExecutable, address);
     return;
   }
@@ -95,30 +108,31 @@ inline void Engine::on_block(uint64_t address, uint32_t size) {
     halt(Pending::kNear, address);
     return;
   }
+  const uint64_t offset = address - known->range->base;
   // A block that begins after a site or where Unicorn split one is no new block of the program.
-  const bool is_continuation =
-      known->range == previous_range_ && (known->flags & kAfterBranch) == 0 &&
-      (known->offset == previous_end_ || known->offset == previous_resume_);
+  const bool is_continuation = known->range == previous_range_ &&
+                               (known->flags & kAfterBranch) == 0 &&
+                               (offset == previous_end_ || offset == previous_resume_);
   block_.range = known->range;
-  block_.start = known->offset;
-  block_.end = known->end;
-  block_.resume = known->resume;
+  block_.start = offset;
+  block_.end = offset + known->size_in_range;
+  block_.resume = block_.end + known->filler;
   block_.instructions = known->instructions;
   block_.stores = known->stores;
+  block_.site = known->site;
   if (!is_continuation) cover(*known);
 }
 
 // Another iteration of a repeated string instruction: the instruction has not ended yet.
 bool Engine::continues_repetition(const KnownBlock& known) {
   const CodeRange& range = *known.range;
-  if (known.range != block_.range || known.offset < block_.start || known.offset >= block_.end) {
-    return false;
-  }
-  const ByteInfo& first = range.at(known.offset);
+  const uint64_t offset = known.address - range.base;
+  if (known.range != block_.range || offset < block_.start || offset >= block_.end) return false;
+  const ByteInfo& first = range.at(offset);
   if (range.at(block_.end).instructions != first.instructions + 1) return false;
   executed_ += first.instructions - range.at(block_.start).instructions;
   stores_ += first.stores - range.at(block_.start).stores;
-  block_.start = known.offset;
+  block_.start = offset;
   block_.instructions = range.at(block_.end).instructions - first.instructions;
   block_.stores = range.at(block_.end).stores - first.stores;
   return true;
@@ -146,15 +160,15 @@ inline void Engine::cover(const KnownBlock& block) {
 // SYSCALL ends its block, so that the site is the last two bytes of the current one.
 void Engine::on_inline_site() {
   const uint64_t offset = block_.end - 2;
-  const CodeSite* site = block_.range->site(offset);
   bool is_answered = false;
-  if (site != nullptr) {
-    switch (site->how) {
+  if (block_.site >= 0) {
+    const CodeSite& site = block_.range->site_of(block_.site);
+    switch (site.how) {
       case Inline::kVmread:
-        is_answered = inline_vmread(*site);
+        is_answered = inline_vmread(site);
         break;
       case Inline::kVmwrite:
-        is_answered = inline_vmwrite(*site);
+        is_answered = inline_vmwrite(site);
         break;
       case Inline::kRdtsc:
         inline_rdtsc();
@@ -181,17 +195,17 @@ static uint16_t slot_for(uint64_t encoding, const uint16_t* table, const BoundVm
   return slot < vmcs.slots ? slot : kNoField;
 }
 
-// What VMREAD and VMWRITE read of the registers, in one call.
-Engine::Operands Engine::operands_of(const CodeSite& site) {
+// What VMREAD and VMWRITE read of the registers, in one call: a read does not look at where it delivers.
+Engine::Operands Engine::operands_of(const CodeSite& site, bool is_write) {
   Operands operands{0, 0, 0};
-  int ids[] = {kRegisterIds[site.reg], kRegisterIds[site.rm], UC_X86_REG_EFLAGS};
-  void* values[] = {&operands.encoding, &operands.value, &operands.rflags};
-  check(uc_reg_read_batch(uc_, ids, values, 3), "uc_reg_read_batch");
+  int ids[] = {kRegisterIds[site.reg], UC_X86_REG_EFLAGS, kRegisterIds[site.rm]};
+  void* values[] = {&operands.encoding, &operands.rflags, &operands.value};
+  check(uc_reg_read_batch(uc_, ids, values, is_write ? 3 : 2), "uc_reg_read_batch");
   return operands;
 }
 
 bool Engine::inline_vmread(const CodeSite& site) {
-  Operands operands = operands_of(site);
+  Operands operands = operands_of(site, false);
   const uint16_t slot = slot_for(operands.encoding, slot_of_, vmcs_);
   if (slot == kNoField) return false;
   const uint8_t flags = vmcs_.flags[slot];
@@ -206,7 +220,7 @@ bool Engine::inline_vmread(const CodeSite& site) {
 }
 
 bool Engine::inline_vmwrite(const CodeSite& site) {
-  const Operands operands = operands_of(site);
+  const Operands operands = operands_of(site, true);
   const uint16_t slot = slot_for(operands.encoding, slot_of_, vmcs_);
   if (slot == kNoField) return false;
   uint8_t& flags = vmcs_.flags[slot];

@@ -477,6 +477,7 @@ void Engine::activate_space(uint32_t id) {
   const auto found = spaces_.find(id);
   PageTables* tables = found == spaces_.end() ? empty_.get() : found->second.get();
   active_ = tables;
+  executable_page_ = kNoPage;
   for (const auto& range : ranges_) {
     range->allowed = tables->executable_pages(range->ordinal, range->base, range->size);
   }

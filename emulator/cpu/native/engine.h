@@ -120,20 +120,26 @@ class Engine {
  private:
   enum class Pending { kNone, kNear, kInlineRefused, kMisaligned, kNotExecutable, kInterrupt, kWatch };
   enum class Outcome { kStopped, kStepped, kNear };
-  // What the sweep says of a whole block of Unicorn's, so that an entry of one touches one cache line.
-  struct alignas(64) KnownBlock {
-    uint64_t address = UINT64_MAX;
+  // What the sweep says of a whole block of Unicorn's, two a cache line: a run enters some eighty blocks an exit.
+  struct alignas(32) KnownBlock {
+    static constexpr uint32_t kNone = UINT32_MAX;
+    uint32_t address = kNone;
+    // Bytes of Unicorn's block, and those of it that lie in the range.
+    uint16_t size = 0, size_in_range = 0;
     CodeRange* range = nullptr;
-    // Where a run goes on that ends with the block: at its end, or behind the filler of an in-line site.
-    uint64_t offset = 0, end = 0, resume = 0;
-    uint32_t size = 0, instructions = 0, stores = 0;
+    uint16_t instructions = 0, stores = 0;
     uint16_t location = 0;
     uint8_t flags = 0;
+    // Where a run goes on that ends with the block: so far behind its end, behind the filler of an in-line site.
+    uint8_t filler = 0;
+    // Of the in-line site that ends the block, among the range's; -1 for none.
+    int32_t site = -1;
   };
   // Registers of a VMREAD or VMWRITE: `encoding` in reg, `value` in rm.
   struct Operands {
     uint64_t encoding, value, rflags;
   };
+  static constexpr uint64_t kNoPage = UINT64_MAX;
   struct WatchedPage {
     Engine* engine;
     uint64_t base;
@@ -185,10 +191,11 @@ class Engine {
   const KnownBlock* learn_block(KnownBlock& known, uint64_t address, uint32_t size);
   bool continues_repetition(const KnownBlock& known);
   void retire_block();
+  bool may_execute(const KnownBlock& known);
   void forget_blocks();
   void cover(const KnownBlock& block);
   void on_inline_site();
-  Operands operands_of(const CodeSite& site);
+  Operands operands_of(const CodeSite& site, bool is_write);
   bool inline_vmread(const CodeSite& site);
   bool inline_vmwrite(const CodeSite& site);
   void inline_rdtsc();
@@ -245,7 +252,10 @@ class Engine {
     CodeRange* range = nullptr;
     uint64_t start = 0, end = 0, resume = 0;
     uint32_t instructions = 0, stores = 0;
+    int32_t site = -1;
   } block_;
+  // The page of the last block, which the active address space may execute.
+  uint64_t executable_page_ = kNoPage;
   static constexpr size_t kKnownBlocks = 2048;
   std::vector<KnownBlock> known_blocks_{kKnownBlocks};
   CodeRange* previous_range_ = nullptr;
