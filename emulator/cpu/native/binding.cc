@@ -38,6 +38,10 @@ class Memory : public Napi::ObjectWrap<Memory> {
   Napi::Reference<Napi::ArrayBuffer> buffer_;
 };
 
+// What an engine commits beside model memory, roughly: translated code, tables, Unicorn's own. The collector of garbage
+// sees a small object and must be told, or a process that makes many machines keeps all of them.
+constexpr int64_t kEngineBytes = 24 << 20;
+
 uint64_t address(const Napi::Value& value) {
   return static_cast<uint64_t>(value.As<Napi::Number>().Int64Value());
 }
@@ -81,7 +85,9 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     buffers.trace = shared<uint64_t>(info[5], kTraceEntries);
     engine_ = guard([&] { return std::make_unique<Engine>(memory->memory(), buffers); });
     info.This().As<Napi::Object>().Set("run", run_function());
+    Napi::MemoryManagement::AdjustExternalMemory(Env(), kEngineBytes);
   }
+  ~NativeEngine() override { forget(); }
 
  private:
   // Translates C++ failures; the engine must not have been disposed.
@@ -281,8 +287,13 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     if (bytes.ElementLength() != 256) throw Napi::RangeError::New(Env(), "not 256 bytes");
     guard([&] { engine().write_vectors(bytes.Data()); });
   }
-  void dispose(const Napi::CallbackInfo&) {
+  void forget() {
+    if (engine_ == nullptr) return;
     engine_.reset();
+    Napi::MemoryManagement::AdjustExternalMemory(Env(), -kEngineBytes);
+  }
+  void dispose(const Napi::CallbackInfo&) {
+    forget();
     kept_.clear();
     vmcs_kept_.clear();
   }
