@@ -9,7 +9,7 @@ import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { decode, encode } from '../fuzz/codec.js';
-import type { FuzzInput } from '../fuzz/input.js';
+import type { FuzzInput } from '../stage/input.js';
 import type { FindingReport } from '../fuzz/report.js';
 import { CliUsageError, shownName, systemReason } from './errors.js';
 import { jsonText } from './output/json.js';

@@ -17,7 +17,7 @@ import { Arena } from './arena.js';
 import { encode } from './codec.js';
 import { CoverageMap } from './coverage-map.js';
 import { REASONS } from './dictionary.js';
-import type { FuzzInput, Op } from './input.js';
+import type { FuzzInput, Op } from '../stage/input.js';
 import { minimise } from './minimise.js';
 import { generate, mutate, type Mix } from './mutate.js';
 import { SourceLines } from './source-lines.js';

@@ -11,7 +11,7 @@
  * Invariant: every byte string decodes; what is cut off reads as 0. decode(encode(x)) is x.
  */
 import { unreachable } from '../../abi/errors.js';
-import { MAX_EXPONENT, MAX_OPS, type ExitOp, type FuzzInput, type Op } from './input.js';
+import { MAX_EXPONENT, MAX_OPS, type ExitOp, type FuzzInput, type Op } from '../stage/input.js';
 
 const SHAPE = {
   QUALIFICATION: 1,

@@ -5,7 +5,7 @@
  * simplifications of an exit after it.
  * Invariant: what is returned shows the finding; every single removal or simplification that is left would lose it.
  */
-import type { ExitOp, FuzzInput, Op } from './input.js';
+import type { ExitOp, FuzzInput, Op } from '../stage/input.js';
 
 /** Whether an input shows the finding. */
 export type Shows = (input: FuzzInput) => boolean;

@@ -8,7 +8,7 @@ import { EXIT_REASON } from '../../abi/exit-reasons.js';
 import type { Random } from '../clock/random.js';
 import { decode, encode } from './codec.js';
 import { EDGES, INTERRUPTIONS, LEAVES, MSR_INDICES, REASONS, RIPS, VECTORS } from './dictionary.js';
-import { MAX_EXPONENT, MAX_OPS, type ExitOp, type FuzzInput, type Op } from './input.js';
+import { MAX_EXPONENT, MAX_OPS, type ExitOp, type FuzzInput, type Op } from '../stage/input.js';
 
 const pick = <T>(random: Random, from: readonly T[]): T => from[random.below(from.length)]!;
 const oneIn = (random: Random, n: number): boolean => random.below(n) === 0;

@@ -8,8 +8,8 @@ import { printExitReason } from '../../abi/exit-reasons.js';
 import { unreachable } from '../../abi/errors.js';
 import { hex } from '../../abi/uint.js';
 import type { GuestExit } from '../guest/guest.js';
-import type { ExitOp, FuzzInput, Op } from './input.js';
-import { legalExit } from './legal.js';
+import type { ExitOp, FuzzInput, Op } from '../stage/input.js';
+import { legalExit } from '../stage/legal.js';
 
 /** What a story tells of. */
 export interface StoryParts {

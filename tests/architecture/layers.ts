@@ -17,6 +17,7 @@ const ROWS: readonly (readonly string[])[] = [
   ['emulator/vmx'],
   ['emulator/host', 'emulator/guest', 'emulator/spec'],
   ['emulator/machine'],
+  ['emulator/stage'],
   ['emulator/debug', 'emulator/gdb', 'emulator/dap', 'emulator/fuzz', 'emulator/explore', 'emulator/report',
    'emulator/conform', 'emulator/bench'],
   ['emulator/cli'],

@@ -6,7 +6,7 @@ import { EXIT_REASON } from '../../abi/exit-reasons.js';
 import { Arena } from '../../emulator/fuzz/arena.js';
 import { Campaign } from '../../emulator/fuzz/campaign.js';
 import { encode } from '../../emulator/fuzz/codec.js';
-import type { ExitOp, FuzzInput, Op } from '../../emulator/fuzz/input.js';
+import type { ExitOp, FuzzInput, Op } from '../../emulator/stage/input.js';
 import { minimise } from '../../emulator/fuzz/minimise.js';
 import { campaignReport } from '../../emulator/fuzz/report.js';
 import { MutantTree } from '../mutants/mutant-tree.js';
