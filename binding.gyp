@@ -8,6 +8,7 @@
         "emulator/cpu/native/code-map.cc",
         "emulator/cpu/native/context-layout.cc",
         "emulator/cpu/native/engine.cc",
+        "emulator/cpu/native/engine-cet.cc",
         "emulator/cpu/native/engine-hooks.cc",
         "emulator/cpu/native/engine-snapshot.cc",
         "emulator/cpu/native/engine-watch.cc",

@@ -21,7 +21,12 @@ import { KNOWN_INSTRUCTION_DIFFERENCES } from './known-instruction-differences.j
 import { comparePayload, type PayloadResult } from './payload/payload.js';
 import { holdPeers, type PeerReport, type PeerTally } from './peers/hold-peers.js';
 import type { SecondMachine } from './second-machine.js';
-import { randomSequences, systematicSequences } from './sequences.js';
+import {
+  ON_SHADOW_STACKS,
+  enforcedSequences,
+  randomSequences,
+  systematicSequences,
+} from './sequences.js';
 
 /** Something on which the machines do not agree. */
 export interface ReportedDifference {
@@ -83,6 +88,7 @@ export interface ConformanceOptions {
 
 const MIXTURES = 200;
 const SEQUENCES = 150;
+const ENFORCED_SEQUENCES = 60;
 const LONGEST = 12;
 
 /** Holds the models against a second machine. @throws ConformError */
@@ -114,6 +120,8 @@ export function conformance(
     compareSequences(machine, [
       ...systematicSequences(1, random),
       ...randomSequences(SEQUENCES, LONGEST, random),
+      ...enforcedSequences(random),
+      ...randomSequences(ENFORCED_SEQUENCES, LONGEST, random, ON_SHADOW_STACKS),
     ]),
     differences,
   );
@@ -125,7 +133,10 @@ export function conformance(
     onProgress(`${instructions.tried} instruction sequences, ${variants.tried} VMCSs`);
     const attempts = mixedAttempts(capabilities, MIXTURES, random);
     add(variants, tally(compareEntries(machine, attempts), differences));
-    const sequences = randomSequences(4 * SEQUENCES, LONGEST, random);
+    const sequences = [
+      ...randomSequences(3 * SEQUENCES, LONGEST, random),
+      ...randomSequences(SEQUENCES, LONGEST, random, ON_SHADOW_STACKS),
+    ];
     add(instructions, sequenceTally(compareSequences(machine, sequences), differences));
   }
   return {

@@ -3,8 +3,9 @@
  *
  * Source: SDM, "4-Level Paging", "64-Bit Mode Task Management", "IDT Gate Descriptors in 64-bit mode".
  * Invariant: everything is an identity; only CODE and HANDLERS can be executed, as the payload's tables have it. A handler
- * halts, which ends a sequence; that of RETURNING returns.
+ * begins with ENDBR64 and halts, which ends a sequence; that of RETURNING returns.
  */
+import { IST_GATE, RETURNING_THROUGH_IST, SHADOW, WITHOUT_ENDBRANCH } from './enforcement-area.js';
 import type { VmcsDescription } from '../vmx/description.js';
 import { GUEST, GUEST_SELECTOR } from './guest-area.js';
 
@@ -30,8 +31,14 @@ const NO_EXECUTE = 1n << 63n;
 const HANDLER_SIZE = 16n;
 /** A software interrupt whose handler is an IRET. */
 export const RETURNING = 0x30;
-/** Gates that switch to the first interrupt stack. */
-const IST_VECTORS: ReadonlySet<number> = new Set([2, 8, 13]);
+/** Interrupt stacks of gates; all are the first one in memory, and differ in their shadow stacks. */
+const IST_OF: ReadonlyMap<number, number> = new Map([
+  [2, 1],
+  [8, 1],
+  [13, 1],
+  [RETURNING_THROUGH_IST, 1],
+  ...[1, 2, 3, 4, 5, 6, 7].map((ist) => [IST_GATE(ist), ist] as const),
+]);
 /** Software interrupts whose gates are not right, or not interrupt gates. */
 export const ODD_GATE = {
   NOT_PRESENT: 0x40,
@@ -59,6 +66,7 @@ export const AREA_SELECTOR = {
 } as const;
 const GDT_BYTES = 0xc0;
 const GATES = 256;
+const ENDBR64 = [0xf3, 0x0f, 0x1e, 0xfa] as const;
 const HLT = 0xf4;
 const IRETQ = [0x48, 0xcf] as const;
 const TSS_IST1_OFFSET = 0x24n;
@@ -79,10 +87,12 @@ export function layOutArea(to: Writer): void {
   for (let vector = 0; vector < GATES; vector++) {
     const handler = AREA.HANDLERS + BigInt(vector) * HANDLER_SIZE;
     to.values(GUEST.IDT + BigInt(vector) * HANDLER_SIZE, ...gateOf(vector, handler));
-    const code = vector === RETURNING ? IRETQ : [HLT];
-    to.memory(handler, Uint8Array.from(code));
+    const returns = vector === RETURNING || vector === RETURNING_THROUGH_IST;
+    const start = vector === WITHOUT_ENDBRANCH ? [] : ENDBR64;
+    to.memory(handler, Uint8Array.from([...start, ...(returns ? IRETQ : [HLT])]));
   }
-  to.memory(GUEST.TSS + TSS_IST1_OFFSET, new Uint8Array(BigUint64Array.of(AREA.IST1).buffer));
+  const stacks = new Uint8Array(BigUint64Array.from({ length: 7 }, () => AREA.IST1).buffer);
+  to.memory(GUEST.TSS + TSS_IST1_OFFSET, stacks);
 }
 
 /** Writes what sequences may change: the descriptor table, whose task descriptors LTR marks, and the task itself. */
@@ -119,7 +129,7 @@ const ODD_TYPE: Readonly<Record<number, bigint>> = {
 function gateOf(vector: number, handler: bigint): [low: bigint, high: bigint] {
   const selector = BigInt(ODD_SELECTOR[vector] ?? GUEST_SELECTOR.CODE);
   const type = ODD_TYPE[vector] ?? PRESENT_INTERRUPT_GATE;
-  const ist = IST_VECTORS.has(vector) ? 1n : 0n;
+  const ist = BigInt(IST_OF.get(vector) ?? 0);
   const low = (handler & 0xffffn) | (selector << 16n) | (ist << 32n) | (type << 40n);
   const high = vector === ODD_GATE.NON_CANONICAL ? 0x8000n : handler >> 32n;
   return [low | ((handler >> 16n) << 48n), high];
@@ -135,8 +145,10 @@ export function handlerAddresses(): bigint[] {
 
 function entryOf(page: bigint): bigint {
   const isCode = page === GUEST.CODE || page === AREA.HANDLERS;
-  const isReadOnly = isCode || page === AREA.READ_ONLY;
-  return page | (isReadOnly ? 1n : 3n) | (isCode ? 0n : NO_EXECUTE) | 0x60n; // accessed and dirty
+  const isReadOnly =
+    isCode || page === AREA.READ_ONLY || page === SHADOW.PAGE || page === SHADOW.CLEAN;
+  const used = page === SHADOW.CLEAN ? 0x20n : 0x60n; // accessed; and dirty
+  return page | (isReadOnly ? 1n : 3n) | (isCode ? 0n : NO_EXECUTE) | used;
 }
 
 /** What a sequence's VMCS has besides guestVmcs(). */

@@ -6,20 +6,23 @@
  * Invariant: general registers, RIP, RFLAGS but its undefined bits, CR2, segment selectors, table registers, control
  * registers, the data page and the stacks are compared after each sequence.
  */
+import { MSR } from '../../abi/msrs.js';
 import { hex, toIndex, u64 } from '../../abi/uint.js';
 import type { FieldName } from '../../abi/vmcs-fields.js';
+import { ENTRY_CONTROL, EXIT_CONTROL } from '../../abi/vmx-controls.js';
 import { Random } from '../clock/random.js';
 import { Engine, EngineMemory } from '../cpu/engine.js';
-import { GENERAL_REGISTERS, RFLAGS, type RegisterName } from '../cpu/registers.js';
+import { GENERAL_REGISTERS, REG, RFLAGS, type RegisterName } from '../cpu/registers.js';
 import { CoreAddressSpaces } from '../machine/core.js';
 import { PhysicalMemory } from '../memory/physical-memory.js';
 import type { VmxCapabilities } from '../vmx/capabilities.js';
 import { NO_PCPU_EVENTS, Pcpu } from '../vmx/pcpu.js';
 import { IpiBus } from '../vmx/root/ipi-bus.js';
-import { SHADOW_STACK_OFF } from '../vmx/root/shadow-stack-off.js';
 import type { StopReason } from '../vmx/stop-reason.js';
+import type { VmcsDescription } from '../vmx/description.js';
 import { VmcsStore } from '../vmx/vmcs-store.js';
 import type { Answer } from './answers.js';
+import { SHADOW, SHADOW_BYTES, layOutShadowStacks } from './enforcement-area.js';
 import { GUEST, guestVmcs, layOutGuest, type ValueWriter } from './guest-area.js';
 import {
   AREA,
@@ -47,9 +50,13 @@ const STATE: readonly (readonly [FieldName, RegisterName])[] = [
   ['GUEST_ES_SELECTOR', 'ES'], ['GUEST_FS_SELECTOR', 'FS'], ['GUEST_GS_SELECTOR', 'GS'],
   ['GUEST_TR_SELECTOR', 'TR'], ['GUEST_FS_BASE', 'FS_BASE'], ['GUEST_GS_BASE', 'GS_BASE'],
   ['GUEST_GDTR_BASE', 'GDTR_BASE'], ['GUEST_GDTR_LIMIT', 'GDTR_LIMIT'],
-  ['GUEST_IDTR_BASE', 'IDTR_BASE'], ['GUEST_IDTR_LIMIT', 'IDTR_LIMIT'],
+  ['GUEST_IDTR_BASE', 'IDTR_BASE'], ['GUEST_IDTR_LIMIT', 'IDTR_LIMIT'], ['GUEST_SSP', 'SSP'],
 ];
-const FIELDS: readonly FieldName[] = ['VM_EXIT_REASON', ...STATE.map(([field]) => field)];
+const FIELDS: readonly FieldName[] = [
+  'VM_EXIT_REASON',
+  'GUEST_S_CET',
+  ...STATE.map(([field]) => field),
+];
 const HLT_REASON = 12n;
 const TRIPLE_FAULT_REASON = 2n;
 
@@ -59,11 +66,13 @@ const DUMPS: readonly (readonly [what: string, address: bigint, length: number])
   ['stack', GUEST.STACK - 0x80n, 0x80],
   ['interrupt stack', AREA.IST1 - 0x40n, 0x40],
   ['descriptors', AREA.GDT, 0xc0],
+  ['shadow stacks', SHADOW.BASE, SHADOW_BYTES],
 ];
 const LIMIT = 2000;
 /** Room for a sequence; behind it lies nothing but HLT. */
 const CODE_BYTES = 0x200;
 const HLT = 0xf4;
+const CR4_CET = 1n << 23n;
 const START_RSP = GUEST.STACK - 0x20n;
 
 /** One value that differs. */
@@ -95,6 +104,7 @@ export function compareSequences(
     (program, index) => {
       const sequence = sequences[index]!;
       program.region();
+      if (sequence.cet !== null) program.vmwrite(enforcement(capabilities, sequence));
       prepare(program, sequence);
       program
         .registers(generalRegisters(sequence))
@@ -121,6 +131,22 @@ export function compareSequences(
 const vmcsOf = (capabilities: VmxCapabilities) =>
   guestVmcs(capabilities, { ...AREA_VMCS, GUEST_RSP: START_RSP });
 
+/** What of a sequence's VMCS turns control-flow enforcement on in the guest, and off again behind it. */
+function enforcement(capabilities: VmxCapabilities, { cet, ssp }: Sequence): VmcsDescription {
+  const base = vmcsOf(capabilities);
+  return {
+    VM_ENTRY_CONTROLS: base.VM_ENTRY_CONTROLS! | u64(ENTRY_CONTROL.LOAD_CET_STATE),
+    VM_EXIT_CONTROLS: base.VM_EXIT_CONTROLS! | u64(EXIT_CONTROL.LOAD_CET_STATE),
+    GUEST_CR4: base.GUEST_CR4! | CR4_CET,
+    GUEST_S_CET: cet!,
+    GUEST_SSP: ssp,
+    GUEST_INTR_SSP_TABLE: SHADOW.TABLE,
+    HOST_S_CET: 0n,
+    HOST_SSP: 0n,
+    HOST_INTR_SSP_TABLE: 0n,
+  };
+}
+
 function generalRegisters({ start }: Sequence): GeneralRegisters {
   const free = GENERAL_REGISTERS.filter((name) => name !== 'RDI' && name !== 'RSI');
   return {
@@ -137,6 +163,7 @@ function prepare(to: Writer, { code, seed }: Sequence): void {
     Uint8Array.from({ length: CODE_BYTES }, (_, i) => code[i] ?? HLT),
   );
   layOutDescriptors(to);
+  layOutShadowStacks(to);
   const random = new Random(seed);
   const data = Array.from({ length: 0x100 / 8 }, () => random.nextU64());
   to.values(GUEST.DATA, ...data);
@@ -154,6 +181,7 @@ function secondSnapshot(answers: readonly Answer[]): Snapshot {
   }
   const values = new Map<string, string>([['end', 'halted']]);
   for (const [field, name] of STATE) values.set(name, hex(entry.fields.get(field)!));
+  values.set('S_CET', hex(entry.fields.get('GUEST_S_CET')!));
   const registers = answers.find((one) => one.kind === 'registers')!.values;
   GENERAL_REGISTERS.forEach((name, i) => values.set(name, hex(registers[i]!)));
   const host = answers.find((one) => one.kind === 'host')!.values;
@@ -217,7 +245,6 @@ class InstructionModel {
         cpuid: { execute: () => ({ eax: 0, ebx: 0, ecx: 0, edx: 0 }) },
         portIo: { read: () => undefined, write: () => false },
         vmx: { execute: () => ({ kind: 'succeed' }) },
-        shadowStack: SHADOW_STACK_OFF,
       },
       NO_PCPU_EVENTS,
     );
@@ -233,6 +260,11 @@ class InstructionModel {
     for (const [name, value] of Object.entries(generalRegisters(sequence))) {
       pcpu.registers.set(name as RegisterName, value);
     }
+    const { file } = pcpu.msrs;
+    file.load(MSR.IA32_S_CET, sequence.cet ?? 0n);
+    file.load(MSR.IA32_INTERRUPT_SSP_TABLE_ADDR, sequence.cet === null ? 0n : SHADOW.TABLE);
+    pcpu.registers.set('SSP', sequence.ssp);
+    if (sequence.cet !== null) pcpu.registers.values[REG.CR4]! |= CR4_CET;
     pcpu.activity = 'active';
     pcpu.blocking.sti = false;
     pcpu.blocking.movSs = false;
@@ -248,6 +280,7 @@ class InstructionModel {
     for (const [, name] of STATE) values.set(name, hex(registers.get(name)));
     for (const name of GENERAL_REGISTERS) values.set(name, hex(registers.get(name)));
     values.set('CR2', hex(registers.get('CR2')));
+    values.set('S_CET', hex(this.#pcpu.msrs.file.read(MSR.IA32_S_CET)!));
     for (const [what, address, length] of DUMPS) {
       values.set(what, Buffer.from(this.#memory.read(address, length)).toString('hex'));
     }

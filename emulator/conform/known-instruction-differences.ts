@@ -4,6 +4,7 @@
  * Source: each row names the SDM's rule; Unicorn 2.0.1 and 2.1.4, Bochs 2.7.
  * Invariant: a row explains the values that it names and no other; the README lists those whose `engine` is the culprit.
  */
+import { ENFORCEMENT_DIFFERENCES } from './known-enforcement-differences.js';
 import type { InstructionDifference } from './instructions.js';
 import type { Sequence } from './sequences.js';
 
@@ -36,7 +37,7 @@ export const KNOWN_INSTRUCTION_DIFFERENCES: readonly KnownInstructionDifference[
   {
     id: 'unmodelled-instruction',
     culprit: 'engine',
-    sdm: 'LAR, LSL, LFS, LGS, LSS, far JMP and CALL, LLDT of an LDT, SYSRET, ADCX, ADOX, returns to compatibility mode, RFLAGS.TF and undefined opcodes but UD0, UD1 and UD2 have effects or raise exceptions',
+    sdm: 'LAR, LSL, LFS, LGS, LSS, far JMP and CALL, LLDT of an LDT, SYSRET, ADCX, ADOX, returns to compatibility mode, RFLAGS.TF, the legacy treatment of indirect branch tracking and undefined opcodes but UD0, UD1 and UD2 have effects or raise exceptions',
     instead: 'the run stops before the instruction',
     detection: 'the stop reason is `unmodelled` and names the instruction and its address',
     explains: (_sequence, differences) => endsUnmodelled(differences),
@@ -61,6 +62,7 @@ export const KNOWN_INSTRUCTION_DIFFERENCES: readonly KnownInstructionDifference[
       differences.length === 1 &&
       differences[0]!.what === 'stack',
   },
+  ...ENFORCEMENT_DIFFERENCES,
 ];
 
 /** The known difference that covers all that differs in a sequence, or null. */

@@ -3,7 +3,10 @@
  *
  * Invariant: a sequence ends with HLT; what is known to end unmodelled is in no mixture.
  */
+import { hex } from '../../abi/uint.js';
 import type { Random } from '../clock/random.js';
+import { SHADOW } from './enforcement-area.js';
+import { ENFORCED } from './enforcement-fragments.js';
 import { COMPARE_RAX_RBX, FAULTS, FRAGMENTS, PROBES } from './fragments.js';
 
 /** General registers at the start; RDI, RSI and RSP are given. */
@@ -17,6 +20,9 @@ export interface Sequence {
   /** Values of RAX, RCX, RDX, RBX, RBP, R8 to R15. */
   readonly start: StartValues;
   readonly seed: number;
+  /** IA32_S_CET, null where CR4.CET is off; and SSP. */
+  readonly cet: bigint | null;
+  readonly ssp: bigint;
 }
 
 // prettier-ignore
@@ -34,6 +40,24 @@ function startValues(random: Random): StartValues {
 const bytesOf = (code: string): number[] => code.split(' ').map((byte) => parseInt(byte, 16));
 const HLT = 0xf4;
 
+type Enforcement = Pick<Sequence, 'cet' | 'ssp'>;
+const UNENFORCED: Enforcement = { cet: null, ssp: 0n };
+/** Supervisor shadow stacks, with WRSS. */
+export const ON_SHADOW_STACKS: Enforcement = { cet: 3n, ssp: SHADOW.TOP };
+
+/** Each fragment under control-flow enforcement. */
+export function enforcedSequences(random: Random): Sequence[] {
+  return ENFORCED.map(({ name, code, cet, ssp }) => ({
+    title: `${name}, S_CET ${hex(cet)}`,
+    code: Uint8Array.from([...bytesOf(code), HLT]),
+    undefinedFlags: 0n,
+    start: startValues(random),
+    seed: random.nextU32(),
+    cet,
+    ssp,
+  }));
+}
+
 /** Each fragment, fault and probe on its own, `times` times with different registers. */
 export function systematicSequences(times: number, random: Random): Sequence[] {
   return [...FRAGMENTS, ...FAULTS, ...PROBES].flatMap(({ name, code, undefinedFlags }) =>
@@ -43,12 +67,18 @@ export function systematicSequences(times: number, random: Random): Sequence[] {
       undefinedFlags: undefinedFlags ?? 0n,
       start: startValues(random),
       seed: random.nextU32(),
+      ...UNENFORCED,
     })),
   );
 }
 
 /** Random sequences of up to `length` fragments, one in four ended by a fault. */
-export function randomSequences(count: number, length: number, random: Random): Sequence[] {
+export function randomSequences(
+  count: number,
+  length: number,
+  random: Random,
+  enforcement: Enforcement = UNENFORCED,
+): Sequence[] {
   return Array.from({ length: count }, () => {
     const fragments = Array.from(
       { length: 2 + random.below(length - 1) },
@@ -67,6 +97,7 @@ export function randomSequences(count: number, length: number, random: Random): 
       undefinedFlags: last?.undefinedFlags ?? 0n,
       start: startValues(random),
       seed: random.nextU32(),
+      ...enforcement,
     };
   });
 }

@@ -73,11 +73,14 @@ export function checkMappings(mappings: readonly Mapping[], memoryBytes: number)
   }
 }
 
-/** Rows of [base, size, writable | executable << 1], as the binding takes them. */
+/** Rows of [base, size, writable | executable << 1 | shadow stack << 2], as the binding takes them. */
 export function mappingRows(mappings: readonly Mapping[]): Float64Array {
   const rows = new Float64Array(mappings.length * 3);
   mappings.forEach((mapping, index) => {
-    const permissions = (mapping.writable ? 1 : 0) | (mapping.executable ? 2 : 0);
+    const permissions =
+      (mapping.writable ? 1 : 0) |
+      (mapping.executable ? 2 : 0) |
+      (mapping.shadowStack === true ? 4 : 0);
     rows.set([toIndex(mapping.linear), mapping.sizeBytes, permissions], index * 3);
   });
   return rows;

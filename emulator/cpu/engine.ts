@@ -13,6 +13,7 @@ import { EngineError } from './engine-error.js';
 import { accessAt, nonCanonicalAccess, readsToWrite } from './faulting-access.js';
 import { refusedBranch } from './refused-branch.js';
 import {
+  CET_ON,
   COUNTER,
   COUNTER_WORDS,
   COVERAGE_BYTES,
@@ -27,6 +28,7 @@ import {
   type NativeMemory,
 } from './native-binding.js';
 import type {
+  CetState,
   EngineCounters,
   EngineStop,
   InlineVmcs,
@@ -204,6 +206,22 @@ export class Engine {
   }
   set tscBase(value: number) {
     this.#words[COUNTER.TSC_BASE] = value;
+  }
+
+  /** Whether an indirect branch waits for its ENDBR64; where tracking is off, never. */
+  get isWaitingForEndbranch(): boolean {
+    return this.#words[COUNTER.TRACKER] !== 0;
+  }
+
+  /** What later runs enforce of near branches. SSP is a register; null for nothing. */
+  setCet(cet: CetState | null): void {
+    this.#words[COUNTER.CET] =
+      cet === null
+        ? 0
+        : (cet.shadowStacks ? CET_ON.SHADOW_STACKS : 0) |
+          (cet.endbranch ? CET_ON.ENDBRANCH : 0) |
+          (cet.noTrack ? CET_ON.NO_TRACK : 0);
+    this.#words[COUNTER.TRACKER] = cet?.endbranch === true && cet.isWaiting ? 1 : 0;
   }
 
   /**
@@ -489,6 +507,14 @@ export class Engine {
           access: ACCESSES[toIndex(this.#info[INFO.ACCESS]!)] === 'write' ? 'write' : 'read',
           address: this.#info[INFO.ADDRESS]!,
           sizeBytes: toIndex(this.#info[INFO.SIZE]!),
+        };
+      case NATIVE_STOP.CONTROL_PROTECTION:
+        return { kind: 'control-protection', errorCode: toIndex(this.#info[INFO.ERROR_CODE]!) };
+      case NATIVE_STOP.SHADOW_STACK:
+        return {
+          kind: 'shadow-stack',
+          access: ACCESSES[toIndex(this.#info[INFO.ACCESS]!)] === 'write' ? 'write' : 'read',
+          address: this.#info[INFO.ADDRESS]!,
         };
       default:
         return INVALID;

@@ -20,6 +20,8 @@ export const NATIVE_STOP = {
   LIMIT: 5,
   WRITTEN_CODE: 6,
   WATCH: 7,
+  CONTROL_PROTECTION: 8,
+  SHADOW_STACK: 9,
 } as const;
 
 /** Words of the stop information; native/engine.h: slot::Info. */
@@ -48,8 +50,15 @@ export const COUNTER = {
   ACCESSES: 8,
   /** Writes among the accesses logged since all were forgotten. */
   LOGGED_WRITES: 9,
+  /** What of control-flow enforcement is on: CET_ON, added. */
+  CET: 10,
+  /** 1 while an indirect branch waits for its ENDBR64. */
+  TRACKER: 11,
 } as const;
-export const COUNTER_WORDS = 10;
+export const COUNTER_WORDS = 12;
+
+/** Bits of COUNTER.CET; native/engine.h: Cet. */
+export const CET_ON = { SHADOW_STACKS: 1, ENDBRANCH: 2, NO_TRACK: 4 } as const;
 
 /** Sizes of what a snapshot takes of the native side; native/engine.h: kFlowWords, kExtendedBytes. */
 export const FLOW_WORDS = 9;

@@ -35,6 +35,14 @@ export type EngineStop =
       readonly address: bigint;
       readonly sizeBytes: number;
     }
+  /** RIP is at a near RET that the shadow stack contradicts, or at a target of an indirect branch without ENDBR64. */
+  | { readonly kind: 'control-protection'; readonly errorCode: number }
+  /** RIP is at a near CALL or RET whose shadow stack, at a linear address, is not there. */
+  | {
+      readonly kind: 'shadow-stack';
+      readonly access: 'read' | 'write';
+      readonly address: bigint;
+    }
   /** The limit given to run() was reached, exactly. */
   | { readonly kind: 'limit' };
 
@@ -57,6 +65,18 @@ export interface Mapping {
   readonly sizeBytes: number;
   readonly writable: boolean;
   readonly executable: boolean;
+  /** For shadow stacks alone to write: CALL while they are on. */
+  readonly shadowStack?: boolean;
+}
+
+/** What of control-flow enforcement is on for the supervisor. */
+export interface CetState {
+  readonly shadowStacks: boolean;
+  /** Indirect branch tracking, and whether the no-track prefix counts. */
+  readonly endbranch: boolean;
+  readonly noTrack: boolean;
+  /** An indirect branch waits for its ENDBR64. */
+  readonly isWaiting: boolean;
 }
 
 /** A watched access that the payload made; `value` is what was read or stored. */

@@ -10,7 +10,7 @@ import type { AddressSpace } from '../cpu/address-space.js';
 import type { Mapping } from '../cpu/port.js';
 import { leafMappings, tablePages, type LeafMapping } from '../memory/page-tables.js';
 import type { Owner, PhysicalMemory } from '../memory/physical-memory.js';
-import type { AccessKind, AccessRefusal, AddressSpacePort } from '../vmx/root/linear-memory.js';
+import type { AccessRefusal, AddressSpacePort, CheckedAccess } from '../vmx/root/linear-memory.js';
 
 /** Owners of what a payload may touch under its own tables. */
 const REGISTERED: ReadonlySet<Owner> = new Set<Owner>(['payload', 'shared-metadata']);
@@ -71,7 +71,8 @@ export class CoreAddressSpaces implements AddressSpacePort {
   /** What the engine of this core may write from now on. */
   *writable(): Generator<Mapping> {
     for (const { space } of this.#spaces.values())
-      for (const mapping of space.mappings) if (mapping.writable) yield mapping;
+      for (const mapping of space.mappings)
+        if (mapping.writable || mapping.shadowStack === true) yield mapping;
   }
 
   activate(cr3: bigint): string | null {
@@ -92,17 +93,13 @@ export class CoreAddressSpaces implements AddressSpacePort {
     return null;
   }
 
-  check(linear: bigint, sizeBytes: number, access: AccessKind): AccessRefusal | null {
+  check(linear: bigint, sizeBytes: number, access: CheckedAccess): AccessRefusal | null {
     const last = linear + BigInt(sizeBytes) - 1n;
     for (const address of linear >> 12n === last >> 12n ? [linear] : [linear, last & ~0xfffn]) {
       const mapping = this.#active.find(
         (m) => address >= m.linear && address < m.linear + BigInt(m.sizeBytes),
       );
-      const refused =
-        mapping === undefined ||
-        (access === 'write' && !mapping.writable) ||
-        (access === 'fetch' && !mapping.executable);
-      if (refused)
+      if (mapping === undefined || !allows(mapping, access))
         return {
           kind: 'page-fault',
           errorCode: pageFaultCode(mapping !== undefined, access),
@@ -124,8 +121,8 @@ export class CoreAddressSpaces implements AddressSpacePort {
     if (odd !== undefined)
       return `${hex(odd.linear)} is mapped to ${hex(odd.physical)}; only identity is modelled`;
     const mappings = this.#isIsolated(cr3) ? all.flatMap((m) => this.#registeredParts(m)) : all;
-    for (const { physical, sizeBytes, writable } of mappings)
-      if (writable) this.#memory.aboutToWrite(toIndex(physical), sizeBytes);
+    for (const { physical, sizeBytes, writable, shadowStack } of mappings)
+      if (writable || shadowStack) this.#memory.aboutToWrite(toIndex(physical), sizeBytes);
     return {
       space: this.#engine.createAddressSpace(mappings),
       mappings: all,
@@ -156,9 +153,32 @@ export class CoreAddressSpaces implements AddressSpacePort {
   }
 }
 
-/** The error code of a supervisor page fault (SDM, "Page-Fault Exceptions"). */
-function pageFaultCode(isPresent: boolean, access: AccessKind): number {
-  return (isPresent ? 1 : 0) | (access === 'write' ? 2 : 0) | (access === 'fetch' ? 16 : 0);
+/** Whether a page allows a supervisor access (SDM, "Access Rights"). */
+function allows(mapping: LeafMapping, access: CheckedAccess): boolean {
+  switch (access) {
+    case 'read':
+      return true;
+    case 'write':
+      return mapping.writable;
+    case 'fetch':
+      return mapping.executable;
+    case 'shadow-stack-read':
+    case 'shadow-stack-write':
+      return mapping.shadowStack;
+  }
+}
+
+/** What an access puts into the error code of a supervisor page fault (SDM, "Page-Fault Exceptions"). */
+const PAGE_FAULT_CODE = {
+  read: 0,
+  write: 2,
+  fetch: 16,
+  'shadow-stack-read': 0x40,
+  'shadow-stack-write': 0x42,
+} as const satisfies Record<CheckedAccess, number>;
+
+function pageFaultCode(isPresent: boolean, access: CheckedAccess): number {
+  return (isPresent ? 1 : 0) | PAGE_FAULT_CODE[access];
 }
 
 function isExecutable(mappings: readonly LeafMapping[], address: bigint): boolean {

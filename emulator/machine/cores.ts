@@ -83,11 +83,6 @@ export function makeCore({ id, machine, engineMemory, bus, seed }: CoreParts): C
           return result;
         },
       },
-      shadowStack: {
-        onDelivery: () => null,
-        onInterruptReturn: () => null,
-        onFarReturn: () => null,
-      },
     },
     { ...NO_PCPU_EVENTS, ...machine.coreEvents(id) },
   );

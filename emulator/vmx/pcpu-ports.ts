@@ -21,7 +21,6 @@ export type {
   PortIoPort,
   RootFeatures,
   RootPorts,
-  ShadowStackPort,
   VmxInstructionPort,
 } from './root/root-cpu.js';
 

@@ -5,7 +5,7 @@
  * "VMX Operation" for INIT; what a site does is in root/instructions, what is taken when in root/pending-events.ts.
  * Invariant: events land on instruction boundaries; VMLAUNCH and VMRESUME stop before they execute, everything else
  * that a model executes takes one tick.
- * Not modelled: SMIs, single stepping and breakpoints by DR7, what INIT and SIPI do to registers; shadow stacks end the run.
+ * Not modelled: SMIs, single stepping and breakpoints by DR7, what INIT and SIPI do to registers.
  */
 import { VECTOR } from '../../abi/interruption.js';
 import { hex, u64 } from '../../abi/uint.js';
@@ -18,9 +18,9 @@ import type { VmxCapabilities } from './capabilities.js';
 import type { PcpuConfig, PcpuEvents, PcpuPorts } from './pcpu-ports.js';
 import type { Blocking, VmxOperation } from './ports.js';
 import { ActiveAddressSpace } from './root/active-address-space.js';
+import { enforcedBy, isCetOn, setTracker } from './root/control-flow.js';
 import { deliver, type DeliveryEvent } from './root/idt-delivery.js';
 import { executeInstruction } from './root/instructions/index.js';
-import { isShadowStackOn } from './root/instructions/shadow-stack.js';
 import { LinearMemory } from './root/linear-memory.js';
 import { LocalApic, type LocalApicState } from './root/local-apic.js';
 import { MsrFile, type MsrFileState } from './root/msr-file.js';
@@ -90,6 +90,8 @@ export class Pcpu implements RootCpu {
   readonly #events: PcpuEvents;
   readonly #now: () => number;
   #requestedStop: StopReason | null = null;
+  /** The engine holds near branches to something. */
+  #isEnforcing = false;
   /** Exceptions since the last instruction that completed, and the count of instructions then. */
   #exceptionsInARow = 0;
   #exceptionsSince = -1;
@@ -113,7 +115,6 @@ export class Pcpu implements RootCpu {
       cpuid: ports.cpuid,
       portIo: ports.portIo,
       vmx: ports.vmx,
-      shadowStack: ports.shadowStack,
     };
     const rip = (): bigint => this.registers.values[REG.RIP]!;
     this.linear = new LinearMemory(ports.memory, this.#space, events, rip);
@@ -182,17 +183,33 @@ export class Pcpu implements RootCpu {
       if (left <= 0) return { kind: 'instruction-limit', address: this.#rip() };
       const stopped = this.#atBoundary();
       if (stopped !== null) return stopped;
-      if (isShadowStackOn(this)) {
-        return unmodelled('CALL and RET', this.#rip(), 'shadow stacks are on').reason;
-      }
       const before = counters.instructions;
-      const stop = this.engine.run(this.#budget(left));
+      const stop =
+        this.#isEnforcing || isCetOn(this)
+          ? this.#runEnforced(left)
+          : this.engine.run(this.#budget(left));
+      if (stop.kind === 'unmodelled') return stop;
       if (counters.instructions !== before) this.#endShadow();
       // The engine may stop at a site with nothing left of the limit: it is not this run's to execute.
       if (stop.kind === 'site' && counters.instructions >= end) continue;
       const reason = this.#handle(stop);
       if (reason !== null) return reason;
     }
+  }
+
+  /** Runs the engine under control-flow enforcement. */
+  #runEnforced(left: number): EngineStop | Extract<StopReason, { kind: 'unmodelled' }> {
+    const cet = enforcedBy(this);
+    if (typeof cet === 'string') {
+      return { kind: 'unmodelled', name: 'indirect branch', address: this.#rip(), detail: cet };
+    }
+    this.engine.setCet(cet);
+    this.#isEnforcing = cet !== null;
+    const stop = this.engine.run(this.#budget(left));
+    if (cet?.endbranch === true && this.engine.isWaitingForEndbranch !== cet.isWaiting) {
+      setTracker(this, !cet.isWaiting);
+    }
+    return stop;
   }
 
   /** Delivers an exception that the machine raises at this boundary, as hardware would have; null when it went through. */
@@ -367,6 +384,13 @@ export class Pcpu implements RootCpu {
       }
       case 'exception':
         return this.#onEngineException(stop.vector);
+      case 'control-protection':
+        return this.raise(fault(VECTOR.CP, stop.errorCode));
+      case 'shadow-stack':
+        return this.#fail(
+          this.linear.explainShadowStack(stop.address, 8, stop.access) ??
+            this.linear.outside(stop.address, 8, `shadow-stack-${stop.access}`),
+        );
       case 'memory':
         return this.#fail(
           this.linear.explain(stop.address, stop.sizeBytes, stop.access) ??

@@ -157,7 +157,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     for (size_t at = 0; at + 2 < rows.ElementLength(); at += 3) {
       const int permissions = static_cast<int>(rows[at + 2]);
       ranges.push_back({static_cast<uint64_t>(rows[at]), static_cast<uint64_t>(rows[at + 1]),
-                        (permissions & 1) != 0, (permissions & 2) != 0});
+                        (permissions & 1) != 0, (permissions & 2) != 0, (permissions & 4) != 0});
     }
     return guard([&] { return Napi::Number::New(Env(), engine().create_space(ranges)); });
   }

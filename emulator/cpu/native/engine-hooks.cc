@@ -95,6 +95,10 @@ inline void Engine::on_block(uint64_t address, uint32_t size) {
   if (block_.range != nullptr) {
     if (known != nullptr && (known->flags & kRepeat) != 0 && continues_repetition(*known)) return;
     retire_block();
+    if (cet_ != 0 && !follow_branch(address)) {
+      halt(Pending::kBranch, address);
+      return;
+    }
   }
   if (known == nullptr || !may_execute(*known)) {
     halt(Pending::kNotExecutable, address);
@@ -106,6 +110,10 @@ inline void Engine::on_block(uint64_t address, uint32_t size) {
   }
   if (executed_ + known->instructions > limit_) {
     halt(Pending::kNear, address);
+    return;
+  }
+  if (is_waiting_ && !accepts_target(address)) {
+    halt(Pending::kBranch, address);
     return;
   }
   const uint64_t offset = address - known->range->base;

@@ -102,6 +102,8 @@ Stop Engine::run(double limit) {
   stores_ = static_cast<uint64_t>(shared_.counters[slot::kStores]);
   trace_head_ = static_cast<uint32_t>(shared_.counters[slot::kTraceHead]) % kTraceEntries;
   limit_ = limit >= 9e15 ? UINT64_MAX : executed_ + static_cast<uint64_t>(limit);
+  cet_ = static_cast<uint8_t>(shared_.counters[slot::kCet]);
+  is_waiting_ = shared_.counters[slot::kTracker] != 0;
   // Once the limit lies in the block that comes next, the rest goes one by one.
   bool is_near = false;
   for (;;) {
@@ -117,6 +119,7 @@ Stop Engine::run(double limit) {
       skipped_at_count_ = executed_;
       return finish(Stop::kBreakpoint);
     }
+    if (is_waiting_ && is_breakpoint && !accepts_target(rip)) return finish((branch_stop(), stop_));
     const Outcome outcome = is_breakpoint ? step_over_breakpoint() : go(is_near);
     if (outcome == Outcome::kStopped) return finish(stop_);
     if (outcome == Outcome::kNear) is_near = true;
@@ -139,6 +142,8 @@ Stop Engine::step_native() {
   blocks_ = static_cast<uint64_t>(shared_.counters[slot::kBlocks]);
   stores_ = static_cast<uint64_t>(shared_.counters[slot::kStores]);
   limit_ = UINT64_MAX;
+  cet_ = 0;
+  is_waiting_ = false;
   const uint64_t rip = shared_.registers[slot::kRip];
   CodeRange* range = code_at(rip);
   if (range == nullptr) {
@@ -176,6 +181,7 @@ Stop Engine::finish(Stop stop) {
   shared_.counters[slot::kBlocks] = static_cast<double>(blocks_);
   shared_.counters[slot::kStores] = static_cast<double>(stores_);
   shared_.counters[slot::kTraceHead] = trace_head_;
+  shared_.counters[slot::kTracker] = is_waiting_ ? 1 : 0;
   return stop;
 }
 
@@ -236,19 +242,22 @@ Engine::Outcome Engine::go(bool step) {
       return on_interrupt_stop(step, own_trap_flag);
     case Pending::kWatch:
       return on_watch_stop();
+    case Pending::kBranch:
+      rip = pending_address_;
+      return branch_stop();
     case Pending::kNone:
       break;
   }
   if (error == UC_ERR_INSN_INVALID) return on_stop_byte();
   if (refused_.is_set) {
     if (refused_.access == kFetch) rip = refused_.address;
-    retire_current(rip, refused_.access == kFetch);
+    if (!retire_current(rip, refused_.access == kFetch)) return branch_stop();
     return memory_stop(refused_.access,
                        is_canonical(refused_.address) ? refused_.reason : kNonCanonical,
                        refused_.address, refused_.size);
   }
   if (error == UC_ERR_OK && rip == 0) {
-    retire_current(rip, true);
+    if (!retire_current(rip, true)) return branch_stop();
     return memory_stop(kFetch, kUnmapped, 0, 1);
   }
   throw UnicornError("uc_emu_start", error);
@@ -258,7 +267,7 @@ Engine::Outcome Engine::on_interrupt_stop(bool step, bool own_trap_flag) {
   uint64_t& rip = shared_.registers[slot::kRip];
   if (pending_vector_ == 14) return on_page_fault();
   if (pending_vector_ != 1 || !step) {
-    retire_current(rip, pending_vector_ == 1);
+    if (!retire_current(rip, pending_vector_ == 1 || !is_canonical(rip))) return branch_stop();
     shared_.info[slot::kVector] = pending_vector_;
     return stopped(Stop::kException);
   }
@@ -271,7 +280,7 @@ Engine::Outcome Engine::on_interrupt_stop(bool step, bool own_trap_flag) {
     if (is_unfinished) {
       retire_current(rip, false);
     } else {
-      retire_current(rip, true);
+      if (!retire_current(rip, true)) return branch_stop();
       const uint64_t next = rip - range->base;
       if (range->contains(rip) && (range->at(next).flags & (kResume | kBoundary)) == kResume) {
         rip = range->base + range->next_boundary(next);
@@ -305,7 +314,7 @@ Engine::Outcome Engine::on_page_fault() {
     retire_current(rip, false);
     return store_to_code(address);
   }
-  retire_current(rip, is_fetch);
+  if (!retire_current(rip, is_fetch)) return branch_stop();
   const Access access = is_fetch ? kFetch : (code & kErrorWrite) != 0 ? kWrite : kRead;
   return memory_stop(access, (code & kErrorProtection) != 0 ? kProtection : kUnmapped, address, 0);
 }
@@ -398,9 +407,9 @@ Engine::Outcome Engine::memory_stop(Access access, Reason reason, uint64_t addre
 }
 
 // Counts what the current block executed: all of it, or the instructions below RIP.
-void Engine::retire_current(uint64_t rip, bool is_whole) {
+bool Engine::retire_current(uint64_t rip, bool is_whole) {
   CodeRange* range = block_.range;
-  if (range == nullptr) return;
+  if (range == nullptr) return true;
   uint64_t end = block_.end;
   if (!is_whole && rip - range->base >= block_.start && rip - range->base < end) {
     end = rip - range->base;
@@ -417,6 +426,7 @@ void Engine::retire_current(uint64_t rip, bool is_whole) {
   // The model may execute the instruction at RIP itself and go on behind it.
   previous_resume_ = end < block_.end ? range->next_boundary(end) : block_.resume;
   block_.range = nullptr;
+  return !is_whole || cet_ == 0 || follow_branch(rip);
 }
 
 // ---- registers --------------------------------------------------------------------------------------------------
@@ -478,6 +488,8 @@ void Engine::activate_space(uint32_t id) {
   PageTables* tables = found == spaces_.end() ? empty_.get() : found->second.get();
   active_ = tables;
   executable_page_ = kNoPage;
+  shadow_range_ = nullptr;
+  marked_page_ = UINT64_MAX;
   for (const auto& range : ranges_) {
     range->allowed = tables->executable_pages(range->ordinal, range->base, range->size);
   }
@@ -521,6 +533,7 @@ void Engine::drop_translations(uint64_t base, uint64_t size) {
 void Engine::take_dirty(uint8_t* page_flags) {
   for (const uint64_t page : written_elsewhere_) page_flags[page / kPageSize] = 1;
   written_elsewhere_.clear();
+  marked_page_ = UINT64_MAX;
   bool any = false;
   for (const auto& [id, tables] : spaces_) {
     any |= tables->take_dirty([&](uint64_t page) { page_flags[page / kPageSize] = 1; });

@@ -30,13 +30,15 @@ enum class Stop : int {
   kLimit = 5,
   kWatch = 7,        // behind an instruction that made an access to stop at
   kWrittenCode = 6,  // the code was written by itself: JavaScript sweeps again and goes on
+  kControlProtection = 8,  // at a RET whose shadow stack says otherwise, or where ENDBR64 is missing
+  kShadowStack = 9,        // at a CALL or RET whose shadow stack cannot be accessed
 };
 
 // Slots of the shared buffers; native-binding.ts has the same numbers.
 namespace slot {
-enum Register { kRsp = 4, kRip = 16, kRflags = 17, kFsBase = 18, kGsBase = 19, kHeld = 18 };
+enum Register { kRsp = 4, kRip = 16, kRflags = 17, kFsBase = 18, kGsBase = 19, kHeld = 18, kSsp = 28 };
 enum Counter { kInstructions, kBlocks, kStores, kVmreads, kVmwrites, kRdtscs, kTraceHead, kTscBase,
-               kAccesses, kLoggedWrites };
+               kAccesses, kLoggedWrites, kCet, kTracker };
 enum Info { kAddress, kAccess, kSize, kVector, kReason, kSite, kErrorCode };
 }  // namespace slot
 
@@ -54,6 +56,19 @@ struct SharedBuffers {
   uint64_t* info;
   uint8_t* coverage;
   uint64_t* trace;
+};
+
+// What of control-flow enforcement is on; engine.ts has the same numbers.
+enum Cet : uint8_t { kShadowStacks = 1, kEndbranch = 2, kNoTrack = 4 };
+
+// The near branch that ends a block, as control-flow enforcement sees it.
+struct Branch {
+  enum Kind : uint8_t { kNone, kCall, kReturn, kJump };
+  Kind kind = kNone;
+  uint8_t length = 0;
+  bool is_indirect = false;
+  bool has_no_track = false;
+  uint16_t release = 0;  // bytes that a RET takes off the stack besides its address
 };
 
 // A VMCS as the in-line answers see it: dense slots and what may be done with each.
@@ -118,8 +133,11 @@ class Engine {
   void write_vectors(const uint8_t* bytes);
 
  private:
-  enum class Pending { kNone, kNear, kInlineRefused, kMisaligned, kNotExecutable, kInterrupt, kWatch };
+  enum class Pending {
+    kNone, kNear, kInlineRefused, kMisaligned, kNotExecutable, kInterrupt, kWatch, kBranch
+  };
   enum class Outcome { kStopped, kStepped, kNear };
+  enum class BranchRefusal { kMismatch, kPush, kPop, kNoEndbranch };
   // What the sweep says of a whole block of Unicorn's, two a cache line: a run enters some eighty blocks an exit.
   struct alignas(32) KnownBlock {
     static constexpr uint32_t kNone = UINT32_MAX;
@@ -169,7 +187,8 @@ class Engine {
   Outcome step_with(uint64_t length, const uint8_t* bytes);
   void load_registers(bool step);
   void store_registers(bool step);
-  void retire_current(uint64_t rip, bool is_whole);
+  // False when the block ended with a branch that is refused; `rip` is where a whole block has led.
+  bool retire_current(uint64_t rip, bool is_whole);
   Outcome memory_stop(Access access, Reason reason, uint64_t address, uint64_t size);
   void forget_exception(int32_t* error_code);
   // `is_map_changed` is false when only the tables that are walked are others.
@@ -200,6 +219,15 @@ class Engine {
   bool inline_vmwrite(const CodeSite& site);
   void inline_rdtsc();
   void halt(Pending why, uint64_t address);
+
+  // engine-cet.cc
+  bool follow_branch(uint64_t target);
+  bool follow_call();
+  bool follow_return(uint64_t target);
+  bool refuse_branch(BranchRefusal why, uint64_t address);
+  bool accepts_target(uint64_t address);
+  uint8_t* shadow_stack(uint64_t address);
+  Outcome branch_stop();
 
   // engine-watch.cc
   static bool protected_hook(uc_engine*, uc_mem_type, uint64_t address, int size, int64_t value,
@@ -274,6 +302,17 @@ class Engine {
     uint64_t address = 0, size = 0;
   } refused_;
   Stop stop_ = Stop::kLimit;
+
+  // Control-flow enforcement: what is on, whether an indirect branch waits for its ENDBR64, the shadow-stack range in use.
+  uint8_t cet_ = 0;
+  bool is_waiting_ = false;
+  Branch branch_;
+  struct {
+    BranchRefusal why;
+    uint64_t address;
+  } refused_branch_{};
+  const LinearRange* shadow_range_ = nullptr;
+  uint64_t marked_page_ = UINT64_MAX;
 
   std::unordered_map<uint64_t, std::unique_ptr<WatchedPage>> watched_;
   std::vector<AccessRecord> accesses_;

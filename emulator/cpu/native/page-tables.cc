@@ -101,6 +101,18 @@ bool PageTables::is_executable(uint64_t address) const {
   return range != nullptr && range->executable;
 }
 
+const LinearRange* PageTables::shadow_stack_at(uint64_t address) const {
+  const LinearRange* range = range_of(address);
+  return range != nullptr && range->shadow_stack ? range : nullptr;
+}
+
+void PageTables::mark_written(uint64_t address) {
+  *leaf(address) |= kDirty;
+  for (const LeafTable& table : leaf_tables_) {
+    if (table.base == (address & ~0x1fffffull)) *table.parent_entry |= kAccessed;
+  }
+}
+
 const uint8_t* PageTables::executable_pages(uint32_t ordinal, uint64_t base, uint64_t size) {
   std::vector<uint8_t>& pages = executable_[ordinal];
   if (pages.empty()) {

@@ -41,6 +41,8 @@ struct LinearRange {
   uint64_t size;
   bool writable;
   bool executable;
+  // Read-only for every store but those of CALL, event delivery and the shadow-stack instructions.
+  bool shadow_stack = false;
 };
 
 class PageTables {
@@ -60,6 +62,10 @@ class PageTables {
   void set_code(uint64_t base, uint64_t size, bool is_code);
   bool is_writable(uint64_t address) const;
   bool is_executable(uint64_t address) const;
+  // The shadow-stack range that holds an address, null for none.
+  const LinearRange* shadow_stack_at(uint64_t address) const;
+  // The page was written past Unicorn.
+  void mark_written(uint64_t address);
   // One byte a page of a code range: whether it may execute here. Kept for each ordinal, which has one range for ever.
   const uint8_t* executable_pages(uint32_t ordinal, uint64_t base, uint64_t size);
   const std::vector<LinearRange>& ranges() const { return ranges_; }

@@ -5,7 +5,7 @@
  */
 import { high32, low32 } from '../../../abi/uint.js';
 import { REG, type RegisterFile } from '../../cpu/registers.js';
-import type { AccessKind, AccessRefusal, AddressSpacePort } from './linear-memory.js';
+import type { AccessRefusal, AddressSpacePort, CheckedAccess } from './linear-memory.js';
 
 export class ActiveAddressSpace implements AddressSpacePort {
   readonly #port: AddressSpacePort;
@@ -38,7 +38,7 @@ export class ActiveAddressSpace implements AddressSpacePort {
     this.#low = -1;
   }
 
-  check(linear: bigint, sizeBytes: number, access: AccessKind): AccessRefusal | null {
+  check(linear: bigint, sizeBytes: number, access: CheckedAccess): AccessRefusal | null {
     return this.#port.check(linear, sizeBytes, access);
   }
 

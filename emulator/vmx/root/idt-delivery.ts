@@ -3,10 +3,9 @@
  *
  * Source: SDM, "Exception and Interrupt Handling in 64-bit Mode", "64-Bit Mode IDT", "Interrupt Stack Table",
  * "Interrupt 8—Double Fault Exception (#DF)"; INT n pseudocode.
- * Invariant: until every check has passed nothing is written but an accessed bit, NMI blocking and CR2; the frame is 5 or
- * 6 quadwords on a stack aligned to 16 bytes.
- * Not modelled: delivery to another privilege level (root operation is CPL 0 throughout), task gates, ENDBRANCH
- * tracking; shadow-stack pushes go through ShadowStackPort.
+ * Invariant: until every check has passed nothing is written but an accessed bit, NMI blocking, CR2 and, where the shadow
+ * stack refuses the event, the frame below RSP; the frame is 5 or 6 quadwords on a stack aligned to 16 bytes.
+ * Not modelled: delivery to another privilege level (root operation is CPL 0 throughout), task gates.
  */
 import { VECTOR } from '../../../abi/interruption.js';
 import { isCanonical, low32, u64 } from '../../../abi/uint.js';
@@ -19,9 +18,11 @@ import {
   markAccessed,
   type SegmentDescriptor,
 } from './descriptors.js';
+import { trackFarTransfer } from './control-flow.js';
 import { combine, exceptionClass } from './double-fault.js';
 import { fault, selectorError, type Failure, type Fault, type Stop } from './outcome.js';
 import type { RootCpu } from './root-cpu.js';
+import { pushInterrupted, shadowStackOfGate } from './shadow-stack.js';
 
 /** What is delivered; `errorCode` is null for an event that pushes none. */
 export interface DeliveryEvent {
@@ -49,7 +50,7 @@ export type DeliveryResult =
   | Stop;
 
 /** The part of a pCPU that delivery reads and writes. */
-export type DeliveryCpu = Pick<RootCpu, 'registers' | 'blocking' | 'linear' | 'ports'>;
+export type DeliveryCpu = Pick<RootCpu, 'registers' | 'blocking' | 'linear' | 'msrs'>;
 
 interface Gate {
   readonly kind: 'gate';
@@ -113,18 +114,21 @@ function deliverOne(cpu: DeliveryCpu, event: DeliveryEvent): Delivered | Failure
   if (code.kind !== 'descriptor') return code;
   const stack = handlerStack(cpu, gate.ist, isExternal);
   if (typeof stack !== 'bigint') return stack;
+  const shadowStack = shadowStackOfGate(cpu, gate.ist);
+  if (typeof shadowStack !== 'bigint') return withExt(shadowStack, isExternal) ?? shadowStack;
   if (!isCanonical(gate.offset)) return fault(VECTOR.GP, extBit(isExternal));
 
   const frame = frameOf(registers, event);
   const rsp = u64((stack & ~0xfn) - u64(frame.length * 8));
   const failure =
-    withExt(openFrame(linear, rsp, frame.length), isExternal) ??
-    cpu.ports.shadowStack.onDelivery(cpu, gate.ist) ??
-    markAccessed(linear, code);
+    withExt(openFrame(linear, rsp, frame.length), isExternal) ?? markAccessed(linear, code);
   if (failure !== null) return failure;
   frame.forEach((value, index) => linear.bytes.writeU64(rsp + u64(index * 8), value));
 
   const values = registers.values;
+  const refused = pushInterrupted(cpu, shadowStack, gate.ist, values[REG.CS]!, values[REG.RIP]!);
+  if (refused !== null) return withExt(refused, isExternal) ?? refused;
+  trackFarTransfer(cpu);
   const cleared = CLEARED_BY_DELIVERY | (gate.type === INTERRUPT_GATE ? RFLAGS.IF : 0n);
   values[REG.RSP] = rsp;
   values[REG.RIP] = gate.offset;

@@ -13,8 +13,11 @@ import { GENERAL_PROTECTION, fault, pageFault, type Failure } from './outcome.js
 /** What an access wants to do. */
 export type AccessKind = 'fetch' | 'read' | 'write';
 
+/** What the page walk is asked for: an ordinary access, or one of a supervisor shadow stack. */
+export type CheckedAccess = AccessKind | 'shadow-stack-read' | 'shadow-stack-write';
+
 /** The structure that the processor reaches for by itself. */
-export type ImplicitStructure = 'idt' | 'gdt' | 'tss' | 'stack';
+export type ImplicitStructure = 'idt' | 'gdt' | 'tss' | 'stack' | 'ssp-table' | 'shadow-stack';
 
 /** Why the active address space does not allow an access. */
 export type AccessRefusal =
@@ -28,7 +31,7 @@ export interface AddressSpacePort {
   /** Makes the tables at CR3 the active ones; a text says why they cannot be modelled. */
   activate(cr3: bigint): string | null;
   /** Null when a supervisor access to all of `[linear, linear + sizeBytes)` is allowed; the range is canonical. */
-  check(linear: bigint, sizeBytes: number, access: AccessKind): AccessRefusal | null;
+  check(linear: bigint, sizeBytes: number, access: CheckedAccess): AccessRefusal | null;
   /** Forgets cached translations: of one linear address, or of all for null. */
   invalidate(linear: bigint | null): void;
 }
@@ -83,11 +86,30 @@ export class LinearMemory {
     return failure;
   }
 
+  /** Asks for a place on a supervisor shadow stack: a page that only such accesses write, and that they alone may read. */
+  openShadowStack(address: bigint, sizeBytes: number, access: 'read' | 'write'): Failure | null {
+    const failure = this.explainShadowStack(address, sizeBytes, access);
+    if (failure === null) {
+      this.#events.onImplicitAccess('shadow-stack', access, address, sizeBytes);
+    }
+    return failure;
+  }
+
+  /** What is wrong with an access of a shadow stack, without making it. */
+  explainShadowStack(address: bigint, sizeBytes: number, access: 'read' | 'write'): Failure | null {
+    return this.explain(address, sizeBytes, `shadow-stack-${access}`);
+  }
+
   /**
    * What is wrong with an access, without making it; also how an engine's memory stop becomes an exception. A size of 0 is
    * one that the engine could not tell.
    */
-  explain(address: bigint, sizeBytes: number, access: AccessKind, isStack = false): Failure | null {
+  explain(
+    address: bigint,
+    sizeBytes: number,
+    access: CheckedAccess,
+    isStack = false,
+  ): Failure | null {
     const bytes = Math.max(sizeBytes, 1);
     const last = u64(address + u64(bytes - 1));
     if (!isCanonical(address) || !isCanonical(last) || last < address) {
@@ -100,7 +122,7 @@ export class LinearMemory {
   }
 
   /** The stop for memory that the page tables map and that this pCPU must not touch. */
-  outside(address: bigint, sizeBytes: number, access: AccessKind): Failure {
+  outside(address: bigint, sizeBytes: number, access: CheckedAccess): Failure {
     const rip = this.#rip();
     const finding = {
       invariant: 'isolation',

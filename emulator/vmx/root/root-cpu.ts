@@ -5,15 +5,14 @@
  */
 import type { Random } from '../../clock/random.js';
 import type { Instruction } from '../../cpu/decode.js';
-import type { EngineCounters, EngineStop } from '../../cpu/port.js';
+import type { CetState, EngineCounters, EngineStop } from '../../cpu/port.js';
 import type { RegisterFile } from '../../cpu/registers.js';
 import type { VmxPcpu } from '../ports.js';
 import type { VmxInstruction, VmxResult } from '../vmx-instructions.js';
 import type { Activity, Finding } from '../stop-reason.js';
-import type { DeliveryCpu } from './idt-delivery.js';
 import type { AddressSpacePort, LinearMemory } from './linear-memory.js';
 import type { LocalApic } from './local-apic.js';
-import type { Failure, Outcome } from './outcome.js';
+import type { Outcome } from './outcome.js';
 import type { RootMsrs } from './msrs.js';
 
 /** A CPU engine as root operation drives it. */
@@ -22,6 +21,10 @@ export interface EnginePort {
   readonly counters: EngineCounters;
   /** The TSC is this plus `counters.instructions`, to which models add theirs; the in-line RDTSC uses the same sum. */
   tscBase: number;
+  /** What of control-flow enforcement the next runs hold near branches to; null for nothing. */
+  setCet(cet: CetState | null): void;
+  /** Whether the last run ended between an indirect branch and its ENDBR64. */
+  readonly isWaitingForEndbranch: boolean;
   /** Executes at most `limit` instructions from the register file. */
   run(limit: number): EngineStop;
   /** Executes exactly the instruction at RIP natively, though it is a site; `limit` when it completed. */
@@ -56,20 +59,12 @@ export interface VmxInstructionPort {
   execute(cpu: VmxPcpu, instruction: VmxInstruction): VmxResult;
 }
 
-/** The seam for shadow stacks: called where hardware pushes and pops CS, LIP and SSP; null means all is well. */
-export interface ShadowStackPort {
-  onDelivery(cpu: DeliveryCpu, ist: number): Failure | null;
-  onInterruptReturn(cpu: RootCpu): Failure | null;
-  onFarReturn(cpu: RootCpu): Failure | null;
-}
-
 /** Everything that a pCPU in root operation needs from outside. */
 export interface RootPorts {
   readonly addressSpace: AddressSpacePort;
   readonly cpuid: CpuidPort;
   readonly portIo: PortIoPort;
   readonly vmx: VmxInstructionPort;
-  readonly shadowStack: ShadowStackPort;
 }
 
 /** What the processor model supports, VMX and the bits that it fixes apart. */

@@ -72,7 +72,14 @@ function machine(
         (access !== 'write' || mapping.writable) &&
         (access !== 'fetch' || mapping.executable);
       if (isAllowed) return null;
-      const bits = (mapping === undefined ? 0 : 1) | { read: 0, write: 2, fetch: 16 }[access];
+      const kind = {
+        read: 0,
+        write: 2,
+        fetch: 16,
+        'shadow-stack-read': 0,
+        'shadow-stack-write': 2,
+      };
+      const bits = (mapping === undefined ? 0 : 1) | kind[access];
       return { kind: 'page-fault', errorCode: bits, address: linear };
     },
     invalidate: () => undefined,

@@ -2,7 +2,7 @@
 import { u64 } from '../../../abi/uint.js';
 import { X2APIC } from '../../../abi/x2apic.js';
 import type { Instruction, Operand } from '../../../emulator/cpu/decode.js';
-import type { EngineCounters, EngineStop } from '../../../emulator/cpu/port.js';
+import type { CetState, EngineCounters, EngineStop } from '../../../emulator/cpu/port.js';
 import { REG, RegisterFile } from '../../../emulator/cpu/registers.js';
 import { PhysicalMemory } from '../../../emulator/memory/physical-memory.js';
 import { DEFAULT_CAPABILITIES } from '../../../emulator/vmx/capabilities.js';
@@ -15,11 +15,10 @@ import {
 } from '../../../emulator/vmx/pcpu.js';
 import { IpiBus } from '../../../emulator/vmx/root/ipi-bus.js';
 import type {
-  AccessKind,
+  CheckedAccess,
   AccessRefusal,
   AddressSpacePort,
 } from '../../../emulator/vmx/root/linear-memory.js';
-import { SHADOW_STACK_OFF } from '../../../emulator/vmx/root/shadow-stack-off.js';
 import { VmcsStore } from '../../../emulator/vmx/vmcs-store.js';
 
 export const GDT = 0x1000;
@@ -100,6 +99,14 @@ export class FakeEngine implements EnginePort {
     }
   }
 
+  cet: CetState | null = null;
+  isWaitingForEndbranch = false;
+
+  setCet(cet: CetState | null): void {
+    this.cet = cet;
+    this.isWaitingForEndbranch = cet?.isWaiting ?? false;
+  }
+
   /** What vectors() gives, one call after the other; zeroes when there is nothing left. */
   readonly vectorsInTurn: Uint8Array[] = [];
 
@@ -124,7 +131,7 @@ export class FakeSpace implements AddressSpacePort {
     return this.refuseActivation;
   }
 
-  check(linear: bigint, sizeBytes: number, access: AccessKind): AccessRefusal | null {
+  check(linear: bigint, sizeBytes: number, access: CheckedAccess): AccessRefusal | null {
     const first = Number(linear) >> 12;
     const last = (Number(linear) + sizeBytes - 1) >> 12;
     for (let page = first; page <= last; page++) {
@@ -221,7 +228,6 @@ export function makePcpu(
       cpuid: { execute: (_cpu, leaf, subleaf) => ({ eax: leaf, ebx: subleaf, ecx: 3, edx: 4 }) },
       portIo: { read: () => undefined, write: () => false },
       vmx: { execute: () => ({ kind: 'succeed' }) },
-      shadowStack: SHADOW_STACK_OFF,
       ...options.ports,
     },
     { ...NO_PCPU_EVENTS, ...options.events },

@@ -346,19 +346,4 @@ describe('implicit accesses', () => {
       reason: { kind: 'finding', finding: { invariant: 'isolation' } },
     });
   });
-
-  it('a failing shadow-stack push replaces the event and pushes no frame', () => {
-    const CP = { kind: 'fault', vector: 21, errorCode: 3, address: null } as const;
-    let calls = 0;
-    const { result } = delivered(NMI, undefined, {
-      ports: {
-        shadowStack: {
-          onDelivery: () => (calls++ === 0 ? CP : null),
-          onInterruptReturn: () => null,
-          onFarReturn: () => null,
-        },
-      },
-    });
-    expect(result).toMatchObject({ vector: 21, replaced: [2], frame: BigInt(STACK - 48) });
-  });
 });

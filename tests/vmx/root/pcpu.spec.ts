@@ -37,24 +37,42 @@ const site = (name: string) => instruction(name);
 const VMRESUME = site('VMRESUME');
 const IF = 0x202n;
 
-describe('shadow stacks, which nothing models', () => {
-  it('end a run before its next instruction, whoever switched them on', () => {
-    const f = programmed([site('WRMSR'), null]);
-    f.pcpu.registers.set('CR4', f.pcpu.registers.get('CR4') | (1n << 23n));
-    f.pcpu.registers.set('RCX', u64(MSR.IA32_S_CET));
-    f.pcpu.registers.set('RAX', 1n);
-    f.pcpu.registers.set('RDX', 0n);
-    expect(f.pcpu.run(10)).toMatchObject({
-      kind: 'unmodelled',
-      address: u64(CODE + 1),
-      detail: 'shadow stacks are on',
-    });
+describe('control-flow enforcement', () => {
+  /** What the engine is told, with IA32_S_CET and CR4.CET as given. */
+  const enforcedWith = (cet: bigint, cr4 = 1n << 23n) => {
+    const f = programmed([]);
+    f.pcpu.registers.set('CR4', f.pcpu.registers.get('CR4') | cr4);
+    f.pcpu.msrs.file.load(MSR.IA32_S_CET, cet);
+    return { stop: f.pcpu.run(1), cet: f.engine.cet };
+  };
+
+  it.each([
+    ['nothing while CR4.CET is 0', 5n, 0n, null],
+    ['nothing while IA32_S_CET enables nothing', 2n, 1n << 23n, null],
+    ['shadow stacks', 1n, 1n << 23n, { shadowStacks: true, endbranch: false }],
+    [
+      'indirect branch tracking',
+      0x814n,
+      1n << 23n,
+      { endbranch: true, noTrack: true, isWaiting: true },
+    ],
+  ] as const)('enforces %s', (_, cet, cr4, expected) => {
+    if (expected === null) expect(enforcedWith(cet, cr4).cet).toBeNull();
+    else expect(enforcedWith(cet, cr4).cet).toMatchObject(expected);
   });
 
-  it('do not end a run while CR4.CET is 0', () => {
-    const f = programmed([site('HLT')]);
-    f.pcpu.msrs.file.load(MSR.IA32_S_CET, 1n);
-    expect(f.pcpu.run(10)).toMatchObject({ kind: 'halted' });
+  it.each([
+    ['LEG_IW_EN', 0xcn],
+    ['SUPPRESS', 0x404n],
+  ])('stops with %s, because nothing models the legacy bitmap', (_, cet) => {
+    expect(enforcedWith(cet).stop).toMatchObject({ kind: 'unmodelled', name: 'indirect branch' });
+  });
+
+  it('a refused near RET is #CP with the error code on the stack', () => {
+    const f = programmed([{ kind: 'control-protection', errorCode: 1 }]);
+    f.engine.script.set(handlerOf(21), VMRESUME);
+    expect(f.pcpu.run(1)).toMatchObject({ kind: 'vmresume', address: u64(handlerOf(21)) });
+    expect(stackOf(f, 2)).toEqual([1n, u64(CODE)]);
   });
 });
 

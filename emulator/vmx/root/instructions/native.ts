@@ -104,6 +104,8 @@ function step(cpu: RootCpu, instruction: Instruction): Outcome {
         cpu.linear.explain(stop.address, stop.sizeBytes, stop.access) ??
         cpu.linear.outside(stop.address, stop.sizeBytes, stop.access)
       );
+    case 'control-protection':
+    case 'shadow-stack':
     case 'invalid-instruction':
       return unmodelled(instruction.name, address, 'the engine cannot execute it');
   }

@@ -29,6 +29,7 @@ import {
   type Outcome,
 } from '../outcome.js';
 import type { ModelTable, RootCpu } from '../root-cpu.js';
+import { checkReturnFrame, popInterrupted } from '../shadow-stack.js';
 import { LOADABLE_RFLAGS, asksForSingleStep } from './flags.js';
 import { openStack, operandOf } from './operands.js';
 
@@ -79,10 +80,13 @@ function returnFromInterrupt(cpu: RootCpu): Outcome {
   const failure =
     checkCodeReturn(cpu, 'IRETQ', cs) ??
     checkStackReturn(cpu, ss) ??
-    (isCanonical(rip) ? null : GENERAL_PROTECTION) ??
-    cpu.ports.shadowStack.onInterruptReturn(cpu);
+    (isCanonical(rip) ? null : GENERAL_PROTECTION);
   if (failure !== null) return failure;
+  const shadow = checkReturnFrame(cpu, cs, rip);
+  if (shadow !== null && shadow.kind !== 'frame') return shadow;
   if (asksForSingleStep(rflags)) return unmodelled('IRETQ', values[REG.RIP]!, 'RFLAGS.TF set');
+  const refused = shadow === null ? null : popInterrupted(cpu, shadow);
+  if (refused !== null) return refused;
   values[REG.RIP] = rip;
   values[REG.CS] = u64(cs);
   // RF would suppress an instruction breakpoint at the target; there are none, so it ends here and not one later.
@@ -99,10 +103,11 @@ function returnFar(cpu: RootCpu, instruction: Instruction, slotBytes: 4 | 8): Ou
   const rip = slotBytes === 8 ? cpu.memory.readU64(stack) : u64(cpu.memory.readU32(stack));
   const cs = cpu.memory.readU16(stack + u64(slotBytes));
   const failure =
-    checkCodeReturn(cpu, instruction.name, cs) ??
-    (isCanonical(rip) ? null : GENERAL_PROTECTION) ??
-    cpu.ports.shadowStack.onFarReturn(cpu);
+    checkCodeReturn(cpu, instruction.name, cs) ?? (isCanonical(rip) ? null : GENERAL_PROTECTION);
   if (failure !== null) return failure;
+  const shadow = checkReturnFrame(cpu, cs, rip);
+  if (shadow !== null && shadow.kind !== 'frame') return shadow;
+  if (shadow !== null) values[REG.SSP] = shadow.previous;
   const release = instruction.operands.find((operand) => operand.kind === 'immediate')?.value ?? 0n;
   values[REG.RIP] = rip;
   values[REG.CS] = u64(cs);

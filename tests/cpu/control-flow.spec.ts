@@ -1,0 +1,3 @@
+import { controlFlow } from './suites/control-flow.js';
+
+controlFlow();
