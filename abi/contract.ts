@@ -7,6 +7,7 @@
 import {
   CARETAKER_ATTACH_STATE,
   CARETAKER_CCB,
+  CARETAKER_CCB_ALIGN,
   CARETAKER_CCB_MAGIC,
   CARETAKER_CCB_VERSION,
   CARETAKER_REQUEST,
@@ -48,6 +49,8 @@ export interface VersionedStruct {
   readonly header: string;
   /** Structures that occur only inside it and change with it. */
   readonly parts: readonly StructLayout[];
+  /** Where it is more than its members ask for. */
+  readonly align?: number;
 }
 
 export const CONTRACT: readonly VersionedStruct[] = [
@@ -57,6 +60,7 @@ export const CONTRACT: readonly VersionedStruct[] = [
     version: CARETAKER_CCB_VERSION,
     header: 'caretaker/ccb.h',
     parts: [CARETAKER_HEADER],
+    align: CARETAKER_CCB_ALIGN,
   },
   {
     layout: CARETAKER_CONFIG,

@@ -10,6 +10,16 @@ import type { FieldRow } from '../layout.js';
 import { SHARED, shapeOf } from './shape.js';
 import type { StructShape } from './shape.js';
 
+/** What a generation asks of code. */
+export interface CodeRules {
+  /** Whether the loader's rules hold: one image with .ccb, entry points in it, a routing trampoline. */
+  readonly isPayload: boolean;
+  /** The stack that each vCPU has: a power of two, its lowest word taken. */
+  readonly stackBytes: number;
+  /** Whether the host turns on indirect branch tracking, which is a switch of its own beside shadow stacks. */
+  readonly ibt: boolean;
+}
+
 /** A contract that a binary can be held against. */
 export interface Profile {
   readonly describe: string;
@@ -18,6 +28,7 @@ export interface Profile {
   readonly required: readonly string[];
   /** Enumerators by name; null where the number is not published. */
   readonly constants: ReadonlyMap<string, bigint | null>;
+  readonly code: CodeRules;
 }
 
 const RECORD = ['total_runs', 'total_exits', 'stall_count', 'last_exit_reason', 'last_exit_rip'];
@@ -44,12 +55,23 @@ const constants = (values: Readonly<Record<string, number | null>>): Profile['co
     Object.entries(values).map(([name, value]) => [name, value === null ? null : BigInt(value)]),
   );
 
+/** Code of the kernel's own, on the stack of one page that the later series give x86. */
+const BUILT_IN: CodeRules = { isPayload: false, stackBytes: 4096, ibt: false };
+
 export const PROFILES = {
   rfc: {
     describe: 'the contract of abi/: control block, configuration, soft state, telemetry',
     structs: SHARED,
     required: ['caretaker_ccb'],
     constants: constants(CONTRACT_CONSTANTS),
+    code: { isPayload: true, stackBytes: 16384, ibt: false },
+  },
+  'rfc-ibt': {
+    describe: 'the same on a host that turns on indirect branch tracking',
+    structs: SHARED,
+    required: ['caretaker_ccb'],
+    constants: constants(CONTRACT_CONSTANTS),
+    code: { isPayload: true, stackBytes: 16384, ibt: true },
   },
   'attach-states': {
     describe: 'the prototype after the RFC: attached, detached, attaching',
@@ -60,6 +82,7 @@ export const PROFILES = {
       CARETAKER_STATE_DETACHED: null,
       CARETAKER_STATE_ATTACHING: null,
     }),
+    code: BUILT_IN,
   },
   'run-states': {
     describe:
@@ -73,6 +96,7 @@ export const PROFILES = {
       CARETAKER_STATE_STOPPED: 3,
       CARETAKER_STATE_FAILED: null,
     }),
+    code: BUILT_IN,
   },
 } as const satisfies Readonly<Record<string, Profile>>;
 

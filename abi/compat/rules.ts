@@ -40,7 +40,29 @@ export const RULES = {
   'version-lowered':     { severity: 'error', explanation: 'versions only rise: the next reader would take new bytes for old ones', example: 'CARETAKER_CCB_VERSION from 2 to 1' },
   'version-unchanged':   { severity: 'warning', explanation: 'a layout that changes changes its version, so that a reader can tell', example: 'a field in reserved space under version 1' },
   'magic-changed':       { severity: 'error', explanation: 'another magic is another structure', example: 'CARETAKER_CCB_MAGIC of another project' },
-  'record-gone':         { severity: 'error', explanation: 'the next kernel reads a record that this one no longer writes', example: 'struct kvm_vcpu_ser removed' },
+  // The image: what the loader refuses, by what it is about.
+  'image-refused':       { severity: 'error', explanation: 'KVM_SET_CARETAKER takes this file for no payload', example: 'a shared library; a segment that is writable and executable' },
+  'ccb-placement':       { severity: 'error', explanation: '.ccb is one control block, alone on pages of its own', example: '.ccb aligned to 8 bytes' },
+  'ccb-header':          { severity: 'error', explanation: 'the control block says which contract it follows: magic, version, size', example: '.header.version = 7' },
+  'entry-point':         { severity: 'error', explanation: 'init, vmexit and run lie in .text, relocated, and vmexit is e_entry', example: 'ENTRY(caretaker_run) in the linker script' },
+  'relocation-left':     { severity: 'error', explanation: 'nothing is left to link: R_X86_64_RELATIVE is all that KVM applies', example: 'an indirect function; a GOT' },
+  'note-bad':            { severity: 'error', explanation: 'a note section is a whole sequence of notes', example: 'a .note section cut in its middle' },
+  'note-ibt':            { severity: 'error', explanation: 'what the image says of itself agrees with the host it is for', example: '.note.gnu.property without IBT, where IBT is turned on' },
+  // The code.
+  'code-missing':        { severity: 'error', explanation: 'a file without linked code cannot be judged', example: 'an object file, whose calls lead nowhere yet' },
+  'branch-outside-text': { severity: 'error', explanation: 'in the gap nothing but .text is mapped as code', example: 'jmp 0x100000' },
+  'exit-undeclared':     { severity: 'error', explanation: 'the only way out of .text is a jump to what routing_handler holds', example: 'a call through a pointer; a jump table in .rodata; SYSRET' },
+  'trampoline-missing':  { severity: 'warning', explanation: 'without a jump to what routing_handler holds no exit ever reaches KVM', example: 'a payload that only blocks' },
+  'instruction-undefined': { severity: 'error', explanation: 'control reaches bytes that are no instruction', example: 'a jump into a string' },
+  'vector-instruction':  { severity: 'error', explanation: 'x87, MMX, SSE and AVX registers hold guest values from VM exit on', example: 'a file compiled without -mgeneral-regs-only' },
+  'red-zone':            { severity: 'error', explanation: 'an NMI that takes no other stack overwrites what lies below RSP', example: 'a leaf function compiled without -mno-red-zone' },
+  'write-below-stack':   { severity: 'error', explanation: 'bytes far below RSP belong to nobody, or to a guard page', example: 'mov [rsp - 0x1000], rax' },
+  'thunk':               { severity: 'error', explanation: 'a return address that is replaced breaks shadow stacks, and thunks lie in the kernel that goes away', example: '-mindirect-branch=thunk' },
+  'stack-limit':         { severity: 'error', explanation: 'the stack that KVM gives has a size, and a guard below it', example: 'char log[16384] in a handler' },
+  'stack-unbounded':     { severity: 'error', explanation: 'how deep the stack goes is known before it runs', example: 'a function that calls itself; alloca()' },
+  'endbr-missing':       { severity: 'error', explanation: 'with indirect branch tracking an indirect target that does not begin with ENDBR64 is #CP', example: 'a trap stub without ENDBR64' },
+  'init-failed':         { severity: 'error', explanation: 'init returns 0 on a host that offers everything', example: 'return -EINVAL' },
+  'idt-gate':            { severity: 'error', explanation: 'all 256 gates are present 64-bit interrupt gates into .text, on the published code segment', example: 'an IDT of 32 gates' },
 } as const satisfies Readonly<Record<string, Rule>>;
 
 /** Names a rule. */
@@ -54,6 +76,10 @@ export interface Finding {
   readonly field: string;
   readonly expected: string;
   readonly actual: string;
+  /** Of the instruction, for findings in code. */
+  readonly address?: string;
+  /** The source line that it comes from, or that a header declares the field on; for findings in code. */
+  readonly source?: { readonly file: string; readonly line: number };
 }
 
 /** A finding of a rule, with the rule's severity. */

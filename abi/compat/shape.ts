@@ -63,8 +63,8 @@ function alignOf(layout: StructLayout): number {
 }
 
 /** Structures that KVM and a payload share, parts included. */
-export const SHARED: readonly StructShape[] = CONTRACT.flatMap(({ layout, parts }) => [
-  shapeOf(layout),
+export const SHARED: readonly StructShape[] = CONTRACT.flatMap(({ layout, parts, align }) => [
+  align === undefined ? shapeOf(layout) : { ...shapeOf(layout), align },
   ...parts.map(shapeOf),
 ]);
 

@@ -26,10 +26,12 @@ const LARGE_ENOUGH = 64 << 20;
 const ET_REL = 1;
 const R_X86_64 = { 64: 1, 32: 10, '32S': 11 } as const;
 
-interface Header {
+/** A section header; `offset` and `size` as far as a file can be long. */
+export interface SectionEntry {
   readonly name: string;
   readonly type: number;
   readonly flags: bigint;
+  readonly address: bigint;
   readonly offset: number;
   readonly size: number;
   readonly link: number;
@@ -49,9 +51,9 @@ export function sectionsOfImage(image: {
 
 /** The sections of any x86-64 ELF file. @throws DwarfError NOT_ELF, BAD_SECTION, BAD_COMPRESSION. */
 export function readDebugSections(file: Uint8Array): DebugSections {
-  const headers = readHeaders(file);
+  const headers = readSectionTable(file);
   const isObject = file[16] === ET_REL;
-  const relocations = new Map<number, Header>();
+  const relocations = new Map<number, SectionEntry>();
   for (const header of headers) {
     if (isObject && header.type === SHT.RELA) relocations.set(header.info, header);
   }
@@ -59,7 +61,7 @@ export function readDebugSections(file: Uint8Array): DebugSections {
   let left = Math.max(LARGE_ENOUGH, file.length * 8);
   headers.forEach((header, index) => {
     if (!isWanted(header.name) || header.type === SHT.NOBITS) return;
-    const raw = bytesOf(file, header);
+    const raw = sectionContents(file, header);
     const bytes = (header.flags & SHF_COMPRESSED) === 0n ? raw : inflate(header, raw, left);
     left -= bytes.length;
     if (left < 0) refuseDwarf('BAD_SECTION', 'sections overlap', { section: header.name });
@@ -75,11 +77,12 @@ export function readDebugSections(file: Uint8Array): DebugSections {
 
 /** The bytes of one section of any x86-64 ELF file, as they are in the file. @throws DwarfError. */
 export function sectionBytes(file: Uint8Array, name: string): Uint8Array | undefined {
-  const header = readHeaders(file).find((one) => one.name === name && one.type !== SHT.NOBITS);
-  return header && bytesOf(file, header);
+  const header = readSectionTable(file).find((one) => one.name === name && one.type !== SHT.NOBITS);
+  return header && sectionContents(file, header);
 }
 
-function readHeaders(file: Uint8Array): Header[] {
+/** The section headers of any x86-64 ELF file. @throws DwarfError NOT_ELF, BAD_SECTION. */
+export function readSectionTable(file: Uint8Array): SectionEntry[] {
   const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
   const isElf =
     file.length >= HEADER_BYTES &&
@@ -99,6 +102,7 @@ function readHeaders(file: Uint8Array): Header[] {
       nameOffset: view.getUint32(at, true),
       type: view.getUint32(at + 4, true),
       flags: view.getBigUint64(at + 8, true),
+      address: view.getBigUint64(at + 16, true),
       offset: offsetOf(view, at + 24),
       size: offsetOf(view, at + 32),
       link: view.getUint32(at + 40, true),
@@ -125,14 +129,18 @@ function offsetOf(view: DataView, at: number): number {
   return value < 1n << 48n ? toIndex(value) : Number.MAX_SAFE_INTEGER;
 }
 
-function bytesOf(file: Uint8Array, { name, offset, size }: Header): Uint8Array {
+/** The bytes of a section that has some in the file. @throws DwarfError BAD_SECTION. */
+export function sectionContents(
+  file: Uint8Array,
+  { name, offset, size }: SectionEntry,
+): Uint8Array {
   if (offset + size > file.length) {
     refuseDwarf('BAD_SECTION', `${name} is not all in the file`, { section: name, offset });
   }
   return file.subarray(offset, offset + size);
 }
 
-function inflate({ name, offset }: Header, raw: Uint8Array, limit: number): Uint8Array {
+function inflate({ name, offset }: SectionEntry, raw: Uint8Array, limit: number): Uint8Array {
   const where = { section: name, offset };
   if (raw.length < COMPRESSION_HEADER_BYTES) refuseDwarf('BAD_COMPRESSION', 'no header', where);
   const view = new DataView(raw.buffer, raw.byteOffset, raw.byteLength);
@@ -155,14 +163,14 @@ function inflate({ name, offset }: Header, raw: Uint8Array, limit: number): Uint
 /** A copy with the relocations of an unlinked file applied. */
 function relocated(
   file: Uint8Array,
-  headers: readonly Header[],
-  rela: Header,
+  headers: readonly SectionEntry[],
+  rela: SectionEntry,
   bytes: Uint8Array,
 ): Uint8Array {
   const symbols = headers[rela.link];
   if (symbols?.type !== SHT.SYMTAB) return bytes;
-  const entries = viewOf(bytesOf(file, rela));
-  const table = viewOf(bytesOf(file, symbols));
+  const entries = viewOf(sectionContents(file, rela));
+  const table = viewOf(sectionContents(file, symbols));
   const copy = new Uint8Array(bytes);
   const out = viewOf(copy);
   for (let at = 0; at + 24 <= entries.byteLength; at += 24) {

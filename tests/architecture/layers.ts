@@ -19,7 +19,7 @@ const ROWS: readonly (readonly string[])[] = [
   ['emulator/machine'],
   ['emulator/stage'],
   ['emulator/debug', 'emulator/gdb', 'emulator/dap', 'emulator/fuzz', 'emulator/explore', 'emulator/report',
-   'emulator/conform', 'emulator/bench'],
+   'emulator/conform', 'emulator/bench', 'emulator/verify'],
   ['emulator/cli'],
 ];
 

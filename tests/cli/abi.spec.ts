@@ -71,8 +71,16 @@ describe('abi check', () => {
   it('finds the reference payload compatible', async () => {
     expect(await json('check', payload)).toMatchObject({
       status: 0,
-      document: { compatible: true },
+      document: { compatible: true, findings: [], checked: { gates: 256, structs: 11 } },
     });
+  });
+
+  it('points at the source line of code that breaks a rule', async () => {
+    const { stdout } = await runWith(
+      COMMANDS,
+      ...['abi', 'check', payload, '--profile', 'run-states', '--format', 'github'],
+    );
+    expect(stdout).toMatch(/^::error file=(.*\/)?entry\.S,line=\d+,title=exit-undeclared::/m);
   });
 
   it('never passes a binary without debug information', async () => {
@@ -90,7 +98,13 @@ describe('abi check', () => {
   it('judges by the profile that is named', async () => {
     expect(await json('check', payload, '--profile', 'run-states')).toMatchObject({
       status: 1,
-      document: { findings: [{ rule: 'struct-missing' }, { rule: 'struct-missing' }] },
+      document: {
+        findings: [
+          { rule: 'struct-missing' },
+          { rule: 'struct-missing' },
+          { rule: 'exit-undeclared' },
+        ],
+      },
     });
     expect((await runWith(COMMANDS, 'abi', 'check', payload, '--profile', 'nonsense')).status).toBe(
       2,
@@ -134,7 +148,7 @@ describe('abi diff', () => {
     const changed = object('sign', (header) => header.replace('u32 vector;', 's32 vector;'));
     const { stdout } = await runWith(COMMANDS, 'abi', 'diff', object('old'), changed);
     expect(stdout).toMatch(/incompatible/);
-    expect(stdout).toMatch(/^ +! +vector: u32 at 136, 4 bytes +vector: s32 at 136, 4 bytes$/m);
+    expect(stdout).toMatch(/^ +! +136 u32 vector +\| +136 s32 vector$/m);
     expect(stdout).not.toMatch(/^ +! +error_code/m);
   });
 
@@ -163,7 +177,7 @@ describe('abi diff', () => {
       },
     ]);
     expect(await text('junit')).toMatch(
-      /<testcase classname="abi" name="field-signedness">\n +<failure message="1 findings">/,
+      /<testcase classname="abi" name="field-signedness">\n +<failure message="1 finding">/,
     );
   });
 

@@ -3,6 +3,7 @@ import { runProgram } from '../../emulator/cli/program.js';
 import type { CommandEntry } from '../../emulator/cli/command.js';
 import type { ExitStatus } from '../../emulator/cli/exit-status.js';
 import { terminalOf } from '../../emulator/cli/output/terminal.js';
+import type { Terminal } from '../../emulator/cli/output/terminal.js';
 
 /** What one command line wrote and returned. */
 export interface Outcome {
@@ -26,4 +27,18 @@ export async function runWith(
     terminalOf(stream('stdout'), stream('stderr'), {}),
   );
   return { status, ...written };
+}
+
+/** A terminal of some columns, and what was printed to it. */
+export function bufferTerminal(columns: number): { terminal: Terminal; stdout: () => string } {
+  let written = '';
+  const terminal: Terminal = {
+    columns,
+    isUnicode: false,
+    print: (text) => void (written += `${text}\n`),
+    note: () => undefined,
+    progress: () => undefined,
+    style: (_style, text) => text,
+  };
+  return { terminal, stdout: () => written };
 }

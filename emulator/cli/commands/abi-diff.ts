@@ -38,6 +38,8 @@ export const command = defineCommand({
         before: first?.structs ?? [],
         now: second?.structs ?? [],
         sides: ['OLD', 'NEW'],
+        looked: [],
+        evidence: {},
       },
       json ? 'json' : format,
       terminal,
