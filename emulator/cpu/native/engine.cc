@@ -104,8 +104,8 @@ Stop Engine::run(double limit) {
   limit_ = limit >= 9e15 ? UINT64_MAX : executed_ + static_cast<uint64_t>(limit);
   cet_ = static_cast<uint8_t>(shared_.counters[slot::kCet]);
   is_waiting_ = shared_.counters[slot::kTracker] != 0;
-  // Once the limit lies in the block that comes next, the rest goes one by one.
-  bool is_near = false;
+  // Once the limit lies in the block that comes next, the rest goes one by one; a single step needs no look at it.
+  bool is_near = limit_ - executed_ <= 1;
   for (;;) {
     const uint64_t rip = shared_.registers[slot::kRip];
     if (executed_ >= limit_) return finish(Stop::kLimit);
