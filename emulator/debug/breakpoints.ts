@@ -82,6 +82,8 @@ export class BreakpointTable {
   #nextId = 1;
   /** Counts changes, so that engines are told once. */
   version = 0;
+  /** The kinds of which one is enabled, as of a version: asked for at every boundary. */
+  #kinds: { readonly version: number; readonly of: ReadonlySet<BreakpointKind> } | null = null;
 
   get all(): readonly Breakpoint[] {
     return [...this.#all.values()];
@@ -136,8 +138,12 @@ export class BreakpointTable {
     return this.all.filter((one) => one.isEnabled && (one.vcpu === null || one.vcpu === lane.id));
   }
 
-  /** Whether one of these kinds is enabled. */
-  has(...kinds: readonly BreakpointKind[]): boolean {
-    return this.all.some((one) => one.isEnabled && kinds.includes(one.spec.kind));
+  /** Whether one of a kind is enabled. */
+  has(kind: BreakpointKind): boolean {
+    if (this.#kinds?.version !== this.version) {
+      const enabled = this.all.filter(({ isEnabled }) => isEnabled);
+      this.#kinds = { version: this.version, of: new Set(enabled.map(({ spec }) => spec.kind)) };
+    }
+    return this.#kinds.of.has(kind);
   }
 }

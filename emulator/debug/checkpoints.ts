@@ -1,6 +1,8 @@
 /**
  * Snapshots of the run so far, for short ways back: dense behind the machine, sparser the older they are.
  *
+ * Taking one costs as much as running some ten thousand instructions, so they lie that far apart, and on a long way to a
+ * known time further still.
  * Source: DESIGN ("Snapshots").
  * Invariant: a checkpoint that is offered can be restored now: same machine, same structure of the host, same loop; what
  * was changed before it is known by its place on the tape.
@@ -9,8 +11,9 @@ import type { Machine } from '../machine/machine.js';
 import type { MachineSnapshot } from '../machine/snapshot.js';
 import type { StretchMark } from './stretches.js';
 
-/** Boundaries between two checkpoints, and how many are kept. */
-const DISTANCE = 4_000;
+/** Boundaries between two checkpoints at least; the part of a way that may lie behind the last; how many are kept. */
+const DISTANCE = 16_000;
+const PART = 8;
 const KEPT = 64;
 
 /** A time to come back to. */
@@ -24,22 +27,30 @@ export interface Checkpoint {
 
 export class Checkpoints {
   #all: Checkpoint[] = [];
+  /** Before this time none is due while the structure of the host is this one. */
+  #dueAt = 0;
+  #epoch = -1;
 
   /** Another machine. */
   clear(): void {
     this.#all = [];
+    this.#dueAt = 0;
   }
 
-  /** Whether one is due at a time. */
-  isDue(time: number): boolean {
-    let nearest = -Infinity;
-    for (const one of this.#all) if (one.time <= time) nearest = Math.max(nearest, one.time);
-    return time - nearest >= DISTANCE;
+  /** Whether one is due at a time, on the way to `target`. */
+  isDue(time: number, target: number, machine: Machine): boolean {
+    if (time < this.#dueAt && machine.structureEpoch === this.#epoch) return false;
+    const nearest = this.before(time, machine)?.time ?? -Infinity;
+    const distance = Math.max(DISTANCE, (target - time) / PART);
+    this.#epoch = machine.structureEpoch;
+    this.#dueAt = nearest + distance;
+    return time >= this.#dueAt;
   }
 
   add(checkpoint: Checkpoint): void {
     this.#all.push(checkpoint);
     this.#all.sort((a, b) => a.time - b.time);
+    this.#dueAt = 0;
     if (this.#all.length <= KEPT) return;
     // Every other one of the older half: the distance grows with the age.
     this.#all = this.#all.filter((_, index) => index >= KEPT / 2 || index % 2 === 0);
@@ -48,6 +59,12 @@ export class Checkpoints {
   /** Those behind a time are of a run that will not be. */
   forget(time: number): void {
     this.#all = this.#all.filter((one) => one.time <= time);
+    this.#dueAt = 0;
+  }
+
+  /** The machine has gone back, so that what is due is told anew. */
+  restored(): void {
+    this.#dueAt = 0;
   }
 
   /** The last one at or before a time that the machine can go back to now. */

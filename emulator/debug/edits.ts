@@ -91,6 +91,8 @@ export class Tape {
   #entries: TapeEntry[] = [];
   /** How many have been applied to the machine at hand. */
   applied = 0;
+  /** Other entries than those that the machine at hand has seen were loaded. */
+  isStale = false;
 
   get entries(): readonly TapeEntry[] {
     return this.#entries;
@@ -99,6 +101,12 @@ export class Tape {
   /** The time of the first entry that has not been applied. */
   get nextTime(): number {
     return this.#entries[this.applied]?.time ?? Infinity;
+  }
+
+  /** Another machine, to which nothing has been applied. */
+  rewind(): void {
+    this.applied = 0;
+    this.isStale = false;
   }
 
   /** Adds what has just been applied at a time; what was recorded later never happens now. */
@@ -124,6 +132,7 @@ export class Tape {
     }
     this.#entries = [...entries];
     this.applied = 0;
+    this.isStale = true;
     return Math.min(before[same]?.time ?? Infinity, entries[same]?.time ?? Infinity);
   }
 }

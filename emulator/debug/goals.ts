@@ -5,10 +5,11 @@
  * Invariant: a goal is asked at the first boundary behind the one where it was made, and never runs past its own end; a
  * handler that ends takes the frames of its calls with it.
  */
+import { unreachable } from '../../abi/errors.js';
 import { toIndex } from '../../abi/uint.js';
 import { flowKindAt } from './instruction-kind.js';
 import type { Lane } from '../machine/lane.js';
-import type { AddressRange, LineOf } from './resume.js';
+import type { AddressRange, LineOf, Moving } from './resume.js';
 
 /** What a goal says at a boundary. */
 export type Verdict = 'done' | 'exit-ends' | 'go on';
@@ -30,7 +31,7 @@ export const CONTINUE: Goal = {
 };
 
 /** Stops at a time. */
-export function untilTime(target: number): Goal {
+function untilTime(target: number): Goal {
   return {
     addresses: [],
     at: (_lane, time) => (time >= target ? 'done' : 'go on'),
@@ -39,7 +40,7 @@ export function untilTime(target: number): Goal {
 }
 
 /** `count` boundaries of one vCPU. */
-export function stepsOf(vcpu: number, count: number, from: number, startsThere: boolean): Goal {
+function stepsOf(vcpu: number, count: number, from: number, startsThere: boolean): Goal {
   let left = count;
   let last: { time: number; budget: number } | null = startsThere
     ? { time: from, budget: count }
@@ -63,7 +64,7 @@ export function stepsOf(vcpu: number, count: number, from: number, startsThere: 
 }
 
 /** To one of several addresses, by whichever vCPU of those asked for. */
-export function untilAddress(addresses: readonly bigint[], vcpu: number | null): Goal {
+function untilAddress(addresses: readonly bigint[], vcpu: number | null): Goal {
   const wanted = new Set(addresses);
   return {
     addresses,
@@ -130,7 +131,7 @@ class Frame {
 }
 
 /** `count` instructions of the frame at hand. */
-export function nextGoal(lane: Lane, count: number): Goal {
+function nextGoal(lane: Lane, count: number): Goal {
   const frame = new Frame(lane);
   let left = count;
   frame.leave(lane);
@@ -151,7 +152,7 @@ export function nextGoal(lane: Lane, count: number): Goal {
 }
 
 /** Until RIP is outside `ranges`. */
-export function rangeGoal(lane: Lane, ranges: readonly AddressRange[], isOver: boolean): Goal {
+function rangeGoal(lane: Lane, ranges: readonly AddressRange[], isOver: boolean): Goal {
   const frame = new Frame(lane);
   if (isOver) frame.leave(lane);
   return {
@@ -172,7 +173,7 @@ export function rangeGoal(lane: Lane, ranges: readonly AddressRange[], isOver: b
 }
 
 /** To the beginning of the `count`-th line after the one at hand; one without a line is one instruction. */
-export function lineGoal(lane: Lane, lineOf: LineOf, isOver: boolean, count: number): Goal {
+function lineGoal(lane: Lane, lineOf: LineOf, isOver: boolean, count: number): Goal {
   const frame = new Frame(lane);
   let key = lineOf(lane, lane.rip)?.key ?? null;
   let left = count;
@@ -199,7 +200,7 @@ export function lineGoal(lane: Lane, lineOf: LineOf, isOver: boolean, count: num
 }
 
 /** Until the function at hand has returned; one that never does ends with its exit. */
-export function finishGoal(lane: Lane): Goal {
+function finishGoal(lane: Lane): Goal {
   const frame = new Frame(lane);
   const stack = stackOf(lane);
   let isReturning = flowOf(lane) === 'return';
@@ -215,4 +216,28 @@ export function finishGoal(lane: Lane): Goal {
     },
     budget: (now) => (frame.isOwn(now) ? 1 : Infinity),
   };
+}
+
+/** The goal of a wish that goes forwards from where a lane stands; `only` takes steps and stops of one vCPU alone. */
+export function goalOf(resume: Moving, lane: Lane, time: number, only: number | null): Goal {
+  switch (resume.kind) {
+    case 'step': {
+      const count = resume.count ?? 1;
+      return only === null ? untilTime(time + count) : stepsOf(only, count, time, lane.id === only);
+    }
+    case 'next':
+      return nextGoal(lane, resume.count ?? 1);
+    case 'finish':
+      return finishGoal(lane);
+    case 'step-range':
+      return rangeGoal(lane, resume.ranges, resume.over === true);
+    case 'step-line':
+      return lineGoal(lane, resume.lineOf, resume.over === true, resume.count ?? 1);
+    case 'until':
+      return untilAddress(resume.addresses, only);
+    case 'continue':
+      return CONTINUE;
+    default:
+      return unreachable(resume);
+  }
 }

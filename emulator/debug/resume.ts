@@ -64,6 +64,9 @@ export type Resume =
   | { readonly kind: 'end' }
   | { readonly kind: 'quit' };
 
+/** A wish that has a direction. */
+export type Moving = Exclude<Resume, { kind: 'quit' | 'end' | 'seek' | 'restore' | 'replay' }>;
+
 /** Why the machine stopped. */
 export type Cause =
   /** The first stop: HOST_RIP of the first exit. */

@@ -178,7 +178,11 @@ export class DebugSession {
 
   #takeInterrupt(): boolean {
     const { interrupt } = this.options;
-    return interrupt !== undefined && Atomics.exchange(interrupt, 0, 0) !== 0;
+    return (
+      interrupt !== undefined &&
+      Atomics.load(interrupt, 0) !== 0 &&
+      Atomics.exchange(interrupt, 0, 0) !== 0
+    );
   }
 
   #dispose(): void {

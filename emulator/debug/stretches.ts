@@ -102,6 +102,8 @@ export class StretchLog {
 
   /** The stretch that holds a time; the last one for the time behind it. */
   at(time: number): Stretch {
+    const open = this.#open?.stretch;
+    if (open !== undefined && time >= open.start && time < open.start + open.steps) return open;
     let low = 0;
     let high = this.#known.length;
     while (low < high) {

@@ -22,7 +22,7 @@ export class WatchedValues {
 
   /** Another time: what was known of values is void. */
   forget(): void {
-    this.#last.clear();
+    if (this.#last.size > 0) this.#last.clear();
     this.#access = null;
   }
 
@@ -34,6 +34,7 @@ export class WatchedValues {
   /** Takes the values as they are, so that only later changes count. */
   take(machine: Machine): void {
     this.forget();
+    if (this.#table.isEmpty) return;
     for (const one of this.#table.all) {
       for (const lane of machine.lanes) this.#compare(one, lane, machine);
     }
