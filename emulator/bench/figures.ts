@@ -4,6 +4,7 @@ import { place } from '../../loader/place.js';
 import { CCB_RULE } from '../host/kvm/ccb-rule.js';
 import { Conductor } from '../machine/conductor.js';
 import { loadScenario } from '../machine/scenario/load.js';
+import { debugFiguresOf } from './debug-figures.js';
 import type { Clock, Figure } from './figure.js';
 import { Yardstick } from './yardstick.js';
 
@@ -37,6 +38,7 @@ export function figuresOf(payload: Uint8Array): readonly Figure[] {
         return (clock() - begun) / 1000;
       },
     },
+    ...debugFiguresOf(payload),
   ];
 }
 
