@@ -33,10 +33,17 @@ enum caretaker_remembered {
 	CARETAKER_REMEMBERED_INTERRUPT = 2, /* its vector: soft state */
 };
 
+/* What a core that parks does next; each is tried once. */
+enum caretaker_park_step {
+	CARETAKER_PARK_RECORD,
+	CARETAKER_PARK_LEAVE,
+	CARETAKER_PARK_STAY,
+};
+
 /* Private to the payload, one for each vCPU. */
 struct caretaker_instance {
 	u32 remembered; /* enum caretaker_remembered */
-	u32 is_parked;
+	u32 park_step; /* enum caretaker_park_step */
 	u32 pin_controls; /* as the VMCS has them, 0: not known */
 	u32 cpu_controls; /* as the VMCS has them, 0: not known */
 };

@@ -27,16 +27,33 @@ static void record(struct caretaker_ccb *ccb, u32 vector, u32 error_code,
 }
 
 /*
- * The first fault is the one to know: a fault while recording it, or later,
- * does not overwrite the record. An NMI ends HLT, hence the loop.
+ * The guest goes to memory, and the core out of VMX, where the next kernel's
+ * INIT can reach it.
+ */
+static void leave_vmx(struct caretaker_ccb *ccb)
+{
+	vmclear(ccb->vmcs_address);
+	vmxoff();
+}
+
+/*
+ * The first fault is the one to know: one while recording it, or later, goes on
+ * with the next step and not with the record. An NMI ends HLT, hence the loop.
  */
 void caretaker_park(struct caretaker_ccb *ccb, u32 vector, u32 error_code,
 		    u64 rip)
 {
-	if (!caretaker_instance.is_parked) {
-		WRITE_ONCE(caretaker_instance.is_parked, 1);
+	u32 *step = &caretaker_instance.park_step;
+
+	if (*step == CARETAKER_PARK_RECORD) {
+		WRITE_ONCE(*step, CARETAKER_PARK_LEAVE);
 		barrier(); /* a fault in record() must find it set */
 		record(ccb, vector, error_code, rip);
+	}
+	if (*step == CARETAKER_PARK_LEAVE) {
+		WRITE_ONCE(*step, CARETAKER_PARK_STAY);
+		barrier(); /* the same for leave_vmx() */
+		leave_vmx(ccb);
 	}
 	set_state(ccb, CARETAKER_PARKED);
 	for (;;) {

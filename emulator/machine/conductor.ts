@@ -30,6 +30,8 @@ export interface Gap {
   tscEnd: number;
 }
 
+const ONCE = { times: 1, every: 0, stride: 0 };
+
 export class Conductor {
   readonly machine: Machine;
   readonly scenario: Scenario;
@@ -56,8 +58,11 @@ export class Conductor {
     this.load = new GuestLoad(scenario, machine.tscFrequencyHz);
     machine.irqRoutes = [DEVICE];
     machine.guestOf = (id) => this.load.guestOf(id);
-    this.kernels = new Kernels(machine, new VfioBus([DEVICE.id]), (event, weight) =>
-      this.say(event, weight),
+    this.kernels = new Kernels(
+      machine,
+      new VfioBus([DEVICE.id]),
+      scenario.parked,
+      (event, weight) => this.say(event, weight),
     );
     this.vmm = new Vmm(this.kernels);
   }
@@ -78,6 +83,16 @@ export class Conductor {
 
   // What steps share.
 
+  /** The VMM finds vCPUs that its kernel has left parked, and gives each another instance. @throws ConductorError. */
+  restartParked(): void {
+    for (const { id, vcpu } of this.machine.lanes) {
+      if (vcpu.state !== 'parked') continue;
+      this.vmm.restart(id, this.#payload);
+      this.machine.count('parkedRestarted');
+      this.say(`vCPU ${id} goes on with another instance of the Caretaker`, 3);
+    }
+  }
+
   /** The luo-agent of the kernel that runs. */
   agent(): Process {
     return (this.#agent ??= this.kernels.kernel.spawn('luo-agent'));
@@ -94,9 +109,18 @@ export class Conductor {
     for (const entry of script) {
       if (entry.vcpu >= this.scenario.vcpus)
         throw outOfOrder('script', `there is no vCPU ${entry.vcpu}`);
-      machine.events.schedule(machine.now() + entry.at * machine.tscFrequencyHz, () => {
-        this.#happens(machine.lane(entry.vcpu), entry);
-      });
+      const { times, every, stride } = entry.repeat ?? ONCE;
+      const series = {};
+      for (let n = 0; n < times; n++) {
+        const at = machine.now() + (entry.at + n * every) * machine.tscFrequencyHz;
+        machine.events.schedule(at, () => {
+          const lane = machine.lane(entry.vcpu);
+          if (entry.event === undefined || entry.instruction === undefined)
+            this.#happens(lane, entry);
+          else
+            plan(lane, { instruction: entry.instruction + n * stride, event: entry.event, series });
+        });
+      }
     }
   }
 
@@ -118,12 +142,9 @@ export class Conductor {
     this.machine.timeline.add(this.machine.now(), null, event, weight);
   }
 
-  #happens(lane: Lane, { exit, event, instruction }: ScriptEntry): void {
-    if (exit !== undefined) {
+  #happens(lane: Lane, { exit, event }: ScriptEntry): void {
+    if (exit !== undefined)
       this.machine.guests.script(lane, { kind: 'exit', after: 0, exit: toExit(exit) });
-    } else if (event !== undefined) {
-      if (instruction === undefined) raise(this.machine, lane, event);
-      else plan(lane, { instruction, event });
-    }
+    else if (event !== undefined) raise(this.machine, lane, event);
   }
 }

@@ -106,6 +106,26 @@ function asLinuxLeavesIt(pcpu: Pcpu): void {
   pcpu.apic.write(X2APIC.SIVR, APIC_ON);
 }
 
+/**
+ * INIT and SIPI, and the kernel's own start of a secondary core after them; false while the core blocks INIT, as it does in
+ * VMX root operation. SDM, "Processor State After Initialization": vector registers and most MSRs stay.
+ */
+export function initAndStart(pcpu: Pcpu): boolean {
+  pcpu.pendingInit = true;
+  pcpu.settle();
+  if (pcpu.activity !== 'wait-for-sipi') {
+    pcpu.pendingInit = false;
+    return false;
+  }
+  for (const name of CLEARED_BY_INIT) pcpu.registers.set(name, 0n);
+  pcpu.activity = 'active';
+  pcpu.blocking.nmi = false;
+  asLinuxLeavesIt(pcpu);
+  return true;
+}
+
+const CLEARED_BY_INIT = ['CR2', 'DR0', 'DR1', 'DR2', 'DR3'] as const;
+
 function hostCpuid(leaf: number, subleaf: number, apicId: number) {
   const found = cpuidLeaves(apicId).find(
     (l) => l.leaf === leaf && (l.subleaf === subleaf || (l.flags & 1) === 0),

@@ -14,6 +14,15 @@ import type { Vmcs } from '../vmx/vmcs.js';
 /** The first outcome of an exit (CONTRACT, "Outcome of an exit"). */
 export type Outcome = 'fastpath' | 'routed' | 'blocked';
 
+/** What ended, or may end, a payload's work: the record that it owes before it parks the core. */
+export interface FatalEvent {
+  readonly vector: number;
+  /** 0 where the vector has none. */
+  readonly errorCode: number;
+  readonly rip: bigint;
+  readonly cr2: bigint;
+}
+
 /** Words of the 16 general registers at the front of a register file. */
 export const GENERAL_WORDS = 32;
 
@@ -62,8 +71,10 @@ export class ExitRecord {
   hostNmis = 0;
   /** A machine check came after which nothing need go on: the payload may park the core, KVM may kill the VMM. */
   mayEnd = false;
-  /** The frame of a handler that had not returned was overwritten by another's on the same stack. */
-  lostFrame = false;
+  /** Faults of the payload's own in this exit, and machine checks. */
+  readonly fatal: FatalEvent[] = [];
+  /** Where the CPU pushed the last machine check's frame, 0 without one. */
+  machineCheckFrame = 0n;
   /** Frames that events pushed on interrupt stacks in this exit. */
   readonly frames = new Set<bigint>();
   /** The exit waited for KVM before anything else became of it. */
@@ -90,8 +101,9 @@ export class ExitRecord {
     this.hasStopped = false;
     this.hostNmis = 0;
     this.mayEnd = false;
+    if (this.fatal.length > 0) this.fatal.length = 0;
+    this.machineCheckFrame = 0n;
     if (this.frames.size > 0) this.frames.clear();
-    this.lostFrame = false;
     const words = registers.words;
     for (let i = 0; i < GENERAL_WORDS; i++) this.registers[i] = words[i]!;
     for (let i = 0; i < SLOTS.length; i++) {
@@ -119,7 +131,8 @@ export class ExitRecord {
     this.machineChecks = other.machineChecks;
     this.hostNmis = other.hostNmis;
     this.mayEnd = other.mayEnd;
-    this.lostFrame = other.lostFrame;
+    this.fatal.splice(0, Infinity, ...other.fatal);
+    this.machineCheckFrame = other.machineCheckFrame;
     this.frames.clear();
     for (const frame of other.frames) this.frames.add(frame);
     this.hasWaited = other.hasWaited;

@@ -17,7 +17,7 @@ import { signalMachineCheck } from '../vmx/root/pending-events.js';
 import { deliverExit, type VmExit } from '../vmx/vm-exit.js';
 import { CARETAKER_ATTACH_STATE, CARETAKER_CCB } from '../../abi/ccb.js';
 import { offsetsOf } from '../../abi/layout.js';
-import { contextIsLost } from './interposed-events.js';
+import { contextIsLost, noteMachineCheckExit } from './interposed-events.js';
 import type { Lane } from './lane.js';
 import type { Machine } from './machine.js';
 import { pendingEvents } from './wake.js';
@@ -197,7 +197,10 @@ export class GuestRunner {
     record.begin(pcpu.registers, vmcs);
     record.tsc = pcpu.now();
     record.instructions = pcpu.engine.counters.instructions;
-    if (record.isMachineCheck && contextIsLost(lane)) record.mayEnd = true;
+    if (record.isMachineCheck) {
+      noteMachineCheckExit(lane);
+      if (contextIsLost(lane)) record.mayEnd = true;
+    }
     record.wasAttached =
       lane.memory.words[(lane.ccb + ATTACH_STATE) >>> 2] === CARETAKER_ATTACH_STATE.KVM_ATTACHED;
     this.#machine.hooks.atExit(lane, this.#machine.ledger);

@@ -136,6 +136,8 @@ export class Lane {
   boundVmcs: Vmcs | null = null;
   /** Whether the payload has been entered for an exit whose outcome is not known. */
   inExit = false;
+  /** The fault that is being raised comes from the scenario, and not from what the payload does. */
+  faultIsForced = false;
   /** Instruction count at which the handler at hand is given up; null between two handlers. */
   handlerEnd: number | null = null;
 
@@ -164,7 +166,12 @@ export class Lane {
   set vcpu(vcpu: KvmVcpu) {
     if (vcpu === this.#vcpu) return;
     this.#vcpu = vcpu;
-    this.#places = placesOf(vcpu, this.memory);
+    this.findPages();
+  }
+
+  /** KVM has given the vCPU other pages. */
+  findPages(): void {
+    this.#places = placesOf(this.#vcpu, this.memory);
   }
 
   /** The current VMCS of the lane's core. */
@@ -197,6 +204,11 @@ export class Lane {
   describeExit(): string {
     const state = this.exit.wasAttached ? 'attached' : 'detached';
     return `vCPU ${this.id} exit ${this.exit.sequence} ${printExitReason(this.exit.basic)} (${state})`;
+  }
+
+  /** Whether the vCPU is over for a reason that has been said, or that nobody could help. */
+  get hasEnded(): boolean {
+    return this.phase === 'stopped' && this.exit.mayEnd;
   }
 
   registerAtExit(name: RegisterName): string {

@@ -28,7 +28,7 @@ import { DEFAULT_CAPABILITIES } from '../vmx/capabilities.js';
 import type { PcpuEvents } from '../vmx/pcpu.js';
 import { IpiBus } from '../vmx/root/ipi-bus.js';
 import { VmcsStore } from '../vmx/vmcs-store.js';
-import { makeCore, type Core } from './cores.js';
+import { initAndStart, makeCore, type Core } from './cores.js';
 import type { DebugHook } from './debug-hook.js';
 import { Hooks } from './hooks.js';
 import { onDelivery } from './interposed-events.js';
@@ -162,9 +162,9 @@ export class Machine implements KvmMachine {
         this.#payload.onException(lane, exception, address);
         return 'deliver';
       },
-      onDelivery: (event, _interrupted, result) => {
+      onDelivery: (event, interrupted, result) => {
         const lane = this.laneOn(pcpuId);
-        if (lane !== undefined) onDelivery(this, lane, event, result);
+        if (lane !== undefined) onDelivery(this, lane, event, interrupted, result);
       },
       onFinding: ({ invariant, address, message, details }) => {
         const lane = this.laneOn(pcpuId);
@@ -258,6 +258,15 @@ export class Machine implements KvmMachine {
     return arrived ? DONE : refuse('ETIMEDOUT');
   }
 
+  reclaimCore(id: number): Result<void> {
+    const { pcpu } = this.#core(id);
+    if (!initAndStart(pcpu)) return refuse('ETIMEDOUT');
+    this.count('coresReclaimed');
+    const lane = this.laneOn(id);
+    if (lane !== undefined) lane.inExit = false;
+    return DONE;
+  }
+
   vcpuAdopted(vcpuId: number): void {
     const found = this.kvm?.findVcpu(vcpuId);
     if (found === undefined) throw new HarnessBug(`vCPU ${vcpuId} adopted without a KVM`);
@@ -270,7 +279,13 @@ export class Machine implements KvmMachine {
   }
 
   vcpuTakesOver(vcpuId: number): void {
-    this.hooks.beforeTakeOver(this.lane(vcpuId), this.ledger);
+    const lane = this.lane(vcpuId);
+    lane.findPages();
+    this.hooks.beforeTakeOver(lane, this.ledger);
+  }
+
+  vcpuTookOver(vcpuId: number): void {
+    this.hooks.atTakeOver(this.lane(vcpuId), this.ledger);
   }
 
   vcpuStarted(vcpuId: number): void {
@@ -418,7 +433,6 @@ export class Machine implements KvmMachine {
     lane.inExit = false;
     lane.pcpu.clock.advance(verdict.kind === 'user' ? KVM_USER_EXIT_TICKS : KVM_EXIT_TICKS);
     this.timeline.add(lane.pcpu.now(), lane.id, `routed to ${kvm.kernel.image.banner}`, 1);
-    if (wasAdopting && lane.pcpu.vmx.current !== null) this.hooks.atTakeOver(lane, this.ledger);
     if (wasAdopting) {
       this.timeline.add(
         lane.pcpu.now(),

@@ -17,10 +17,10 @@ import type { InvariantId, StopReason } from '../vmx/stop-reason.js';
 import type { Fault } from '../vmx/root/outcome.js';
 import type { DebugHook } from './debug-hook.js';
 import type { Outcome } from './exit-record.js';
-import { addToTruth } from './interposed-events.js';
+import { addToTruth, isServicingMachineCheck, noteFault } from './interposed-events.js';
 import type { Lane } from './lane.js';
 import type { Machine } from './machine.js';
-import { hostTakes, nextPlannedAt, raiseDue } from './stray-events.js';
+import { hostTakes, nextPlannedAt, raiseDue, raiseDueInKvm } from './stray-events.js';
 import { payloadStateOf } from './wake.js';
 
 /** No handler may take longer; the bounded invariant has a tighter bound of its own. */
@@ -125,7 +125,8 @@ export class PayloadRunner {
         );
         return 'over';
       case 'triple-fault':
-        this.#fail(lane, 'no-lost-exit', `triple fault (vectors ${stop.vectors.join(', ')})`);
+        if (stop.vectors.length === 0 && isServicingMachineCheck(lane)) this.#shutDown(lane);
+        else this.#fail(lane, 'no-lost-exit', `triple fault (vectors ${stop.vectors.join(', ')})`);
         return 'over';
       case 'exception':
       case 'vmfail':
@@ -204,7 +205,7 @@ export class PayloadRunner {
   #route(lane: Lane): void {
     const machine = this.#machine;
     if (lane.inExit) {
-      raiseDue(machine, lane, true);
+      raiseDueInKvm(machine, lane);
       if (lane.pcpu.registers.words[2 * REG.RDX] !== lane.exit.reasonWord) this.#hostEvent(lane);
       else if (payloadStateOf(lane) === CARETAKER_RUN_STATE.SERIALIZED) this.#serialized(lane);
       else {
@@ -314,6 +315,15 @@ export class PayloadRunner {
     }
   }
 
+  /** A machine check came before the handler of the one before could clear MCIP: no software can help that. */
+  #shutDown(lane: Lane): void {
+    const what = 'the core shuts down: a machine check came while one was being serviced';
+    this.#machine.count('coresShutDown');
+    this.#machine.timeline.add(lane.pcpu.now(), lane.id, what, 3);
+    lane.exit.mayEnd = true;
+    lane.phase = 'stopped';
+  }
+
   #parked(lane: Lane): void {
     this.#machine.hooks.atPark(lane, this.#machine.ledger);
     const ccb = lane.vcpu.ccbView;
@@ -333,6 +343,8 @@ export class PayloadRunner {
   #fail(lane: Lane, id: InvariantId, message: string): void {
     this.#finding(lane, id, message);
     this.#machine.timeline.add(lane.pcpu.now(), lane.id, message, 3);
+    // That it has no outcome is said once.
+    lane.exit.mayEnd = true;
     lane.phase = 'stopped';
   }
 
@@ -365,6 +377,11 @@ export class PayloadRunner {
 
   /** A fault of the payload's own: it goes through the payload's IDT, and is a finding. */
   onException(lane: Lane, exception: Fault, address: bigint): void {
+    noteFault(lane, exception, address);
+    if (lane.faultIsForced) {
+      lane.exit.mayEnd = true;
+      return;
+    }
     const where = exception.address === null ? '' : ` accessing ${hex(exception.address)}`;
     const region =
       exception.address === null ? undefined : this.#machine.regionName(exception.address);

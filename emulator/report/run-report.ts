@@ -2,12 +2,14 @@
  * What a run has to say, as plain data: the document that `run --json` prints and that people read as text.
  *
  * Source: CLI ("run"). Counters come from the payload's own telemetry pages beside the machine's ground truth.
- * Invariant: `result` is "pass" only when the scenario was taken to its end and every invariant held.
+ * Invariant: `result` is "pass" only when the scenario was taken to its end and every invariant held, or broke in the ways
+ * that the scenario is there to show and in no other.
  */
 import { hex } from '../../abi/uint.js';
 import type { Conductor, ConductorError, Gap } from '../machine/conductor.js';
 import { deepestUse } from '../machine/invariants/stack.js';
 import type { Lane } from '../machine/lane.js';
+import { expectedFindings, unexpectedFindings } from '../machine/scenario/expectations.js';
 import type { InvariantResult } from '../machine/ledger.js';
 import type { Phase, TimelineEvent } from '../machine/timeline.js';
 import type { Finding } from '../vmx/stop-reason.js';
@@ -37,6 +39,14 @@ export interface FindingReport {
   readonly details: Finding['details'];
 }
 
+/** A finding that the scenario is there to show. */
+export interface ExpectedFinding {
+  readonly invariant: string;
+  /** What its message must contain. */
+  readonly says: string;
+  readonly came: boolean;
+}
+
 /** The whole document. */
 export interface RunReport {
   readonly result: 'pass' | 'fail';
@@ -55,6 +65,7 @@ export interface RunReport {
   /** Evaluations, over all invariants. */
   readonly checks: number;
   readonly findings: readonly FindingReport[];
+  readonly expected: readonly ExpectedFinding[];
   readonly gap: Gap | null;
   readonly evidence: Readonly<Record<string, number>>;
   /** The step that the host refused, when the scenario could not be taken to its end. */
@@ -76,8 +87,12 @@ export function runReport(conductor: Conductor, settings: RunSettings): RunRepor
   const { machine, scenario, gap } = conductor;
   const { stopped } = settings;
   const symbols = payloadSymbols(settings.payload, machine.lanes);
+  const { findings } = machine.ledger;
+  const expected = expectedFindings(scenario, findings);
+  const isAsExpected =
+    expected.every(({ came }) => came) && unexpectedFindings(scenario, findings).length === 0;
   return {
-    result: stopped === null && machine.ledger.clean ? 'pass' : 'fail',
+    result: stopped === null && isAsExpected ? 'pass' : 'fail',
     scenario: scenario.name,
     description: scenario.description.trim(),
     seed: scenario.seed,
@@ -90,7 +105,8 @@ export function runReport(conductor: Conductor, settings: RunSettings): RunRepor
     eventCount: machine.timeline.eventCount,
     invariants: machine.ledger.results(),
     checks: machine.ledger.totalChecked,
-    findings: machine.ledger.findings.map((finding) => findingReport(finding, symbols)),
+    findings: findings.map((finding) => findingReport(finding, symbols)),
+    expected,
     gap,
     evidence: machine.evidence,
     stopped: stopped === null ? null : { code: stopped.code, message: stopped.message },

@@ -18,7 +18,7 @@ import type { Lane } from '../machine/lane.js';
 import type { Machine } from '../machine/machine.js';
 import { raise } from '../machine/stray-events.js';
 import type { MachineSnapshot } from '../machine/snapshot.js';
-import type { Scenario } from '../machine/scenario/schema.js';
+import { toScenario, type Scenario } from '../machine/scenario/schema.js';
 import { changeConfiguration } from './configure.js';
 import type { Op } from './input.js';
 import { legalExit } from './legal.js';
@@ -64,16 +64,17 @@ export class Stage {
   constructor(payload: Uint8Array, variant: Variant, seed: number) {
     this.#name = variant.name;
     const conductor = new Conductor(
-      {
-        name: `fuzz: ${variant.name}`,
-        description: 'a VM for inputs to begin in',
-        seed,
-        vcpus: 1,
-        mix: 'busy',
-        rate: 3600,
-        ...variant.settings,
-        steps: [{ run: { exits: WARM_UP_EXITS, script: [] } }],
-      },
+      toScenario(
+        {
+          name: `fuzz: ${variant.name}`,
+          description: 'a VM for inputs to begin in',
+          seed,
+          vcpus: 1,
+          ...variant.settings,
+          steps: [{ run: { exits: WARM_UP_EXITS } }],
+        },
+        variant.name,
+      ),
       payload,
       false,
       { maxSteps: MAX_STEPS },

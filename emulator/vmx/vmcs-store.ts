@@ -55,6 +55,11 @@ export class VmcsStore {
     return [...this.#active].filter(([, ofPcpu]) => ofPcpu.has(regionPa)).map(([id]) => id);
   }
 
+  /** Whether the data of this region's VMCS is in memory: VMCLEAR has put it there, and nobody has loaded it since. */
+  isInMemory(regionPa: bigint): boolean {
+    return this.#memory.readU64(regionPa + BigInt(MARKER_OFFSET)) === CLEAR_MARKER;
+  }
+
   /** Every active VMCS, by pCPU. */
   *all(): Generator<Vmcs> {
     for (const ofPcpu of this.#active.values()) yield* ofPcpu.values();

@@ -26,7 +26,9 @@ void run(void);
 void nmi_gate(void);
 void check_gate(void);
 void end_nmi(void);
-void fault_gate(void);
+void fault_gates(void);
+void other_gate(void);
+void give_up(u32 vector, u32 error_code, u64 rip);
 u64 handle(u64 *guest);
 u64 *prepare(struct caretaker_ccb *c);
 
@@ -512,14 +514,20 @@ NAKED void nmi_gate(void)
 		"2: pop %rax; iretq\n");
 }
 
-/* A machine check that loses its context is one fault more. */
+/*
+ * A machine check that loses its context is one fault more, and so is one on the NMI's stack: the IRET would unblock NMIs.
+ */
 NAKED void check_gate(void)
 {
 	__asm__("push %rax; push %rcx; push %rdx\n"
 		"mov $" STR(MSR_IA32_MCG_STATUS) ", %ecx; rdmsr\n"
-		"test $" STR(MCG_STATUS_RIPV) ", %eax; jz fault_gate\n"
+		"test $" STR(MCG_STATUS_RIPV) ", %eax; jz 1f\n"
+		"mov 48(%rsp), %rax; lea nmi_stack + 1(%rip), %rdx\n"
+		"sub %rdx, %rax; cmp $4096, %rax; jb 1f\n"
 		"xor %eax, %eax; xor %edx, %edx; wrmsr\n"
-		"pop %rdx; pop %rcx; pop %rax; iretq\n");
+		"pop %rdx; pop %rcx; pop %rax; iretq\n"
+		"1: mov $" STR(X86_TRAP_MC) ", %edi; xor %esi, %esi\n"
+		"mov 24(%rsp), %rdx; call give_up\n");
 }
 
 /* IRET to the caller: it is all that unblocks NMIs. */
@@ -531,11 +539,40 @@ NAKED void end_nmi(void)
 		"1: ret\n");
 }
 
-/* Any other vector is a bug: say so and stay. */
-NAKED void fault_gate(void)
+/* Any other vector is a bug: say so, let go of the guest, and stay. */
+void give_up(u32 vector, u32 error_code, u64 rip)
 {
-	__asm__("movl $4, the_ccb + 128(%rip)\n"
-		"1: pause; hlt; jmp 1b\n");
+	struct caretaker_ccb *c = &the_ccb;
+	struct caretaker_telemetry *t = telemetry(c);
+	u64 cr2;
+
+	__asm__ volatile("mov %%cr2, %0" : "=r"(cr2));
+	c->vector = t->park_vector = vector;
+	c->error_code = t->park_error_code = error_code;
+	c->rip = t->park_rip = rip;
+	c->cr2 = t->park_cr2 = cr2;
+	c->exit_reason = t->park_exit_reason = t->last_exit_reason;
+	t->park_valid = 1;
+	__asm__ volatile("vmclear %0; vmxoff" ::"m"(c->vmcs_address) : "memory");
+	__atomic_store_n(&c->state, CARETAKER_PARKED, __ATOMIC_RELEASE);
+	for (;;)
+		__asm__ volatile("pause; hlt");
+}
+
+/* 16 bytes a vector. */
+__attribute__((aligned(16))) NAKED void fault_gates(void)
+{
+	__asm__(".set v, 0; .rept 32; .balign 16\n"
+		".if !(v == 8 || (v >= 10 && v <= 14) || v == 17 || v == 21)\n"
+		"push $0; .endif; push $v; jmp 1f; .set v, v + 1; .endr\n"
+		"1: mov (%rsp), %edi; mov 8(%rsp), %esi; mov 16(%rsp), %rdx\n"
+		"call give_up\n");
+}
+
+/* With IF = 0 there are no interrupts, and no INT n either. */
+NAKED void other_gate(void)
+{
+	__asm__("1: pause; hlt; jmp 1b\n");
 }
 
 static void gate(u32 vector, u64 to, u32 ist)
@@ -560,7 +597,7 @@ long init(struct caretaker_ccb *c)
 	    config(c)->header.version != CARETAKER_CONFIG_VERSION)
 		return -22;
 	for (i = 0; i < 256; i++)
-		gate(i, (u64)fault_gate, 2);
+		gate(i, i < 32 ? (u64)fault_gates + 16 * i : (u64)other_gate, 2);
 	gate(X86_TRAP_NMI, (u64)nmi_gate, 1);
 	gate(X86_TRAP_MC, (u64)check_gate, 3);
 	*(u64 *)nmi_stack = *(u64 *)fault_stack = *(u64 *)check_stack = (u64)c;

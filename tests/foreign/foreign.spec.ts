@@ -6,12 +6,15 @@ import {
   loadScenario,
   parseScenario,
 } from '../../emulator/machine/scenario/load.js';
+import { unexpectedFindings } from '../../emulator/machine/scenario/expectations.js';
 import { makeTrial } from '../mutants/scenarios.js';
 import { CLANG, GCC, isInstalled } from '../payload/payload-tree.js';
 import { buildForeign } from './build-foreign.js';
 
-const findings = ({ machine }: Conductor): readonly string[] =>
-  machine.ledger.findings.map(({ invariant, message }) => `${invariant}: ${message}`);
+const findings = ({ machine, scenario }: Conductor): readonly string[] =>
+  unexpectedFindings(scenario, machine.ledger.findings).map(
+    ({ invariant, message }) => `${invariant}: ${message}`,
+  );
 
 const answered = ({ machine }: Conductor): readonly boolean[] =>
   machine.lanes.map(({ truth }) => truth.total('fastpath') > 0);

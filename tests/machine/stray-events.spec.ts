@@ -182,3 +182,134 @@ describe('an event that the guest cannot take yet does not hold time up', () => 
     expect(machine.now()).toBeGreaterThan(200_000_000);
   });
 });
+
+describe("a fault of the payload's own", () => {
+  /** With so many instructions of the exit executed, each on a vCPU of its own. */
+  const SWEPT = [0, 1, 5, 17, 40, 63, 88, 100_000];
+  const sweptFaults = (event: string): Conductor => {
+    const script = SWEPT.map(
+      (instruction, vcpu) =>
+        `{ vcpu: ${vcpu}, at: 0.01, event: { ${event} }, instruction: ${instruction} }`,
+    );
+    const text = scenario(`
+      - run: { exits: 100 }
+      - pause-devices: true
+      - preserve: { mix: busy-gap }
+      - gap: { seconds: 0.2, script: [${script.join(', ')}] }`);
+    const conductor = new Conductor(
+      parseScenario(text.replace('vcpus: 1', `vcpus: ${SWEPT.length + 1}`), 'faults.yaml'),
+      referencePayload(),
+      false,
+    );
+    conductor.run();
+    return conductor;
+  };
+
+  it.each([
+    ['kind: exception, vector: UD', [6n, 0n, 0n]],
+    ['kind: exception, vector: GP, error-code: 0x28', [13n, 0x28n, 0n]],
+    [
+      'kind: exception, vector: PF, error-code: 2, address: 0xdeadbeef000',
+      [14n, 2n, 0xdead_beef_000n],
+    ],
+  ] as const)('%s parks the core at any instruction, and the record says so', (event, record) => {
+    const conductor = sweptFaults(event);
+    expect(findings(conductor)).toEqual([]);
+    expect(conductor.machine.evidence['parked']).toBe(SWEPT.length);
+    for (const { vcpu, id } of conductor.machine.lanes.slice(0, SWEPT.length)) {
+      const { telemetry, payloadState } = vcpu;
+      const said = ['park_vector', 'park_error_code', 'park_cr2'].map((name) =>
+        telemetry.get(name),
+      );
+      expect([id, payloadState, ...said]).toEqual([id, 'PARKED', ...record]);
+      expect(vcpu.ccbView.get('rip')).toBe(telemetry.get('park_rip'));
+    }
+    const other = conductor.machine.lane(SWEPT.length);
+    expect([other.vcpu.payloadState, other.phase]).toEqual(['RUNNING', 'guest']);
+  });
+
+  it('inside the handler of one before it does not overwrite the first record', () => {
+    const conductor = run(`
+      - run: { exits: 10 }
+      - pause-devices: true
+      - preserve: {}
+      - gap:
+          seconds: 1
+          script:
+            - { vcpu: 0, at: 0.1, event: { kind: exception, vector: GP }, instruction: 30 }
+            - { vcpu: 0, at: 0.1, event: { kind: exception, vector: UD }, instruction: 90 }`);
+    expect(findings(conductor)).toEqual([]);
+    expect(conductor.machine.evidence['faultsOfPayloads']).toBe(2);
+    expect(conductor.machine.lane(0).vcpu.telemetry.number('park_vector')).toBe(13);
+  });
+
+  const AFTER = `
+      - retrieve: true
+      - finish: true
+      - run: { exits: 50 }`;
+  const acrossKexec = (parked: string, script: string): Conductor => {
+    const text = scenario(`
+      - run: { exits: 10 }
+      - pause-devices: true
+      - preserve: {}
+      - kexec: { seconds: 1, script: [${script}] }${AFTER}`);
+    const conductor = new Conductor(
+      parseScenario(text.replace('mix: idle', `mix: idle\nparked: ${parked}`), 'parked.yaml'),
+      referencePayload(),
+      false,
+    );
+    conductor.run();
+    return conductor;
+  };
+  const WAITING = '{ vcpu: 0, at: 0.1, exit: { kind: vmcall } }';
+  const FAULT = '{ vcpu: 0, at: 0.2, event: { kind: exception, vector: GP } }';
+
+  it('while the vCPU waits leaves its guest whole: the next kernel answers the exit with another instance', () => {
+    const conductor = acrossKexec('restart', `${WAITING}, ${FAULT}`);
+    expect(findings(conductor)).toEqual([]);
+    const lane = conductor.machine.lane(0);
+    expect([lane.vcpu.state, lane.vcpu.payloadState]).toEqual(['running', 'RUNNING']);
+    expect(lane.truth.exits).toBeGreaterThan(50);
+  });
+
+  // prettier-ignore
+  it.each([
+    ['the policy is to kill it',                'kill',    `${WAITING}, ${FAULT}`],
+    ['its exit was half answered',              'restart', '{ vcpu: 0, at: 0.1, event: { kind: exception, vector: GP }, instruction: 30 }'],
+    ["the fault overwrote the guest's CR2",     'restart', `${WAITING}, { vcpu: 0, at: 0.2, event: { kind: exception, vector: PF } }`],
+    ['a machine check may have destroyed it',   'restart', `${WAITING}, { vcpu: 0, at: 0.2, event: { kind: machine-check, restartable: false } }`],
+  ])('ends the vCPU when %s', (_title, policy, script) => {
+    const text = scenario(`
+      - run: { exits: 10 }
+      - pause-devices: true
+      - preserve: {}
+      - kexec: { seconds: 1, script: [${script}] }
+      - retrieve: true
+      - finish: true`);
+    const conductor = new Conductor(
+      parseScenario(text.replace('mix: idle', `mix: idle\nparked: ${policy}`), 'parked.yaml'),
+      referencePayload(),
+      false,
+    );
+    conductor.run();
+    expect(findings(conductor)).toEqual([]);
+    expect(conductor.machine.lane(0).vcpu.state).toBe('dead');
+    expect(conductor.machine.evidence['parkedRestarted']).toBeUndefined();
+  });
+});
+
+describe('a machine check on top of another', () => {
+  it("shuts the core down, which is nobody's fault while the first is being serviced", () => {
+    const conductor = run(`
+      - run: { exits: 10 }
+      - pause-devices: true
+      - preserve: {}
+      - gap:
+          seconds: 1
+          script:
+            - { vcpu: 0, at: 0.1, event: { kind: machine-check }, instruction: 20 }
+            - { vcpu: 0, at: 0.1, event: { kind: machine-check }, instruction: 26 }`);
+    expect(findings(conductor)).toEqual([]);
+    expect(conductor.machine.evidence['coresShutDown']).toBe(1);
+  });
+});

@@ -199,6 +199,8 @@ export const TRIALS = {
   'many-stalls': manyStalls,
   stops,
   'stray-events': builtin('stray-events'),
+  'machine-check': builtin('machine-check'),
+  'payload-fault': builtin('payload-fault'),
 } as const satisfies Readonly<Record<string, Trial>>;
 export type TrialName = keyof typeof TRIALS;
 

@@ -13,6 +13,7 @@ import type { Process } from '../process.js';
 import { DONE, ok, refuse, type Result } from '../result.js';
 import { VcpuFileHandler, VmFileHandler } from './luo-files.js';
 import type { KvmKernel, KvmMachine } from './ports.js';
+import { resumeParked, type ParkedPolicy } from './parked.js';
 import { renderTelemetry } from './telemetry-file.js';
 import type { KvmVcpu } from './vcpu.js';
 import { moveVcpu, requestStop, startVcpu } from './vcpu-run.js';
@@ -24,6 +25,8 @@ const ALL_FEATURES = Object.values(CARETAKER_FEATURE).reduce((all, bit) => all |
 /** How a kernel's KVM is built. */
 export interface KvmConfig {
   readonly features?: bigint;
+  /** For vCPUs that come from another kernel parked; `kill` unless said otherwise. */
+  readonly parkedPolicy?: ParkedPolicy;
   readonly irqRoutes: VmSettings['irqRoutes'];
 }
 
@@ -34,6 +37,7 @@ export class Kvm {
   /** Bits of CARETAKER_FEATURE. */
   readonly features: bigint;
   readonly irqRoutes: VmSettings['irqRoutes'];
+  readonly parkedPolicy: ParkedPolicy;
   /** The preserved record of a VM: outgoing in the old kernel, incoming in the next. */
   readonly vmRecords = new Map<KvmVm, bigint>();
   readonly #vms = new Map<number, KvmVm>();
@@ -45,6 +49,7 @@ export class Kvm {
     this.machine = machine;
     this.features = config.features ?? ALL_FEATURES;
     this.irqRoutes = config.irqRoutes;
+    this.parkedPolicy = config.parkedPolicy ?? 'kill';
     this.services = servicesOf(kernel, machine);
     kernel.files.register('kvm-vm', {});
     kernel.files.register('kvm-vcpu', {});
@@ -91,12 +96,17 @@ export class Kvm {
   }
 
   /** KVM_RUN: the vCPU's thread enters the guest, and stays in it until the machine says otherwise. Errnos: EBADF,
-   * EOPNOTSUPP no Caretaker, EBUSY it runs or its core is isolated, ENOMEM. */
+   * EOPNOTSUPP no Caretaker, EBUSY it runs or its core is isolated, EIO its guest cannot go on, ENOMEM. */
   run(caller: Process, fd: number): Result<void> {
     const found = this.#vcpuAt(caller, fd);
     if (found === undefined) return refuse('EBADF');
     const { vm, vcpu } = found;
     if (!vcpu.hasCaretaker) return refuse('EOPNOTSUPP');
+    if (vcpu.state === 'dead') return refuse('EIO');
+    if (vcpu.state === 'parked') {
+      const resumed = resumeParked(vm, vcpu);
+      return resumed.ok ? DONE : resumed;
+    }
     if (vcpu.state !== 'created' && vcpu.state !== 'in-kvm') return refuse('EBUSY');
     const published = vm.publish();
     if (!published.ok) return published;
@@ -131,6 +141,16 @@ export class Kvm {
     const stopped = this.machine.stopVcpu(id);
     if (!stopped.ok) return stopped;
     startVcpu(found.vm, found.vcpu);
+    return DONE;
+  }
+
+  /** The time in which a retrieved vCPU must come to this kernel is over: it is given up. Errnos: ENOENT; EBUSY it came. */
+  abandon(id: number): Result<void> {
+    const found = this.findVcpu(id);
+    if (found === undefined) return refuse('ENOENT');
+    if (found.vcpu.state !== 'adopting') return refuse('EBUSY');
+    found.vcpu.state = 'dead';
+    this.kernel.config.events.onWarn('kvm', `vCPU ${id} does not come to this kernel: given up`);
     return DONE;
   }
 

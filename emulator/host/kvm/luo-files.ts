@@ -33,6 +33,7 @@ import type { Kernel } from '../kernel.js';
 import type { FileOpArgs, LiveupdateFileHandler } from '../luo/handler.js';
 import { DONE, ok, refuse, type Result } from '../result.js';
 import type { Kvm } from './kvm.js';
+import { judgeParked, whyParked } from './parked.js';
 import { KvmVcpu } from './vcpu.js';
 import { VcpuMemory } from './vcpu-memory.js';
 import { isolate, leaveVmx, reattach, startVcpu } from './vcpu-run.js';
@@ -116,6 +117,7 @@ export class VmFileHandler implements LiveupdateFileHandler {
       {
         lifecycle: view.number('lifecycle') === 0 ? 'interpose' : 'attach',
         cr3: view.number('cr3_policy') === 0 ? 'isolated' : 'shared-until-detach',
+        tables: 'always',
         hltPolicy: hlt,
         tscOffset: view.get('tsc_offset'),
         irqRoutes: this.#kvm.irqRoutes,
@@ -218,10 +220,21 @@ export class VcpuFileHandler implements LiveupdateFileHandler {
     const added = vm.adoptVcpu(vcpu);
     if (!added.ok) return added;
     kernel.hotplug.adopt(view.number('pcpu_apic_id'));
-    reattach(vm, vcpu);
+    if (vcpu.payloadState === 'PARKED') this.#retrieveParked(vm, vcpu);
+    else reattach(vm, vcpu);
     const file = this.#kvm.openVcpu(vm, vcpu, holder);
     this.#kvm.machine.vcpuAdopted(vcpu.id);
     return ok(file);
+  }
+
+  /** The payload has given up: what becomes of the vCPU is policy, and the others know nothing of it. */
+  #retrieveParked(vm: KvmVm, vcpu: KvmVcpu): void {
+    const dead = judgeParked(vm, vcpu, this.#kvm.parkedPolicy);
+    const verdict = dead === null ? 'it waits for another instance' : `dead: ${dead}`;
+    this.#kvm.kernel.config.events.onWarn(
+      'kvm',
+      `vCPU ${vcpu.id} is parked by ${whyParked(vcpu.telemetry)}; ${verdict}`,
+    );
   }
 
   canFinish({ file }: FileOpArgs): boolean {

@@ -63,10 +63,14 @@ export interface KvmMachine {
   waitFor(holds: () => boolean): boolean;
   /** kvm_vcpu_kick(): an NMI or the notification vector makes the vCPU leave the guest. */
   kick(vcpuId: number): void;
+  /** INIT and SIPI to a core that this kernel wants back from what runs there. Errnos: ETIMEDOUT it blocks INIT. */
+  reclaimCore(cpu: number): Result<void>;
   /** KVM_ATTACHED was written for a vCPU that runs alone: it is kicked, so that it comes to this KVM. */
   vcpuAdopted(vcpuId: number): void;
   /** The vCPU's first exit in this kernel is answered: its VMCS is about to be replaced by one of the kernel's own. */
   vcpuTakesOver(vcpuId: number): void;
+  /** It has been replaced. */
+  vcpuTookOver(vcpuId: number): void;
   /** A vCPU was made ready and goes on, on its core, at the payload's run entry. */
   vcpuStarted(vcpuId: number): void;
   /** Page tables were changed or built: engines must look again. */

@@ -99,6 +99,7 @@ export function onRoutedExit(vm: KvmVm, vcpu: KvmVcpu, word: number): RoutedVerd
   if (vcpu.state === 'adopting') {
     vm.machine.vcpuTakesOver(vcpu.id);
     takeOverVmcs(vm, vcpu);
+    vm.machine.vcpuTookOver(vcpu.id);
   }
   vcpu.state = 'in-kvm';
   if (vcpu.stopRequested) return { kind: 'stay' };
@@ -122,7 +123,18 @@ function answer(
   vmcs: Vmcs,
   how: { readonly word: number; readonly isSerialized: boolean },
 ): ExitVerdict {
-  const context: ExitContext = {
+  const context = exitContextOf(vm, vcpu, cpu, vmcs);
+  if (how.isSerialized) {
+    const isAnswered = vcpu.ccbView.number('exit_reason') === CARETAKER_NO_EXIT;
+    return isAnswered ? { kind: 'enter' } : handleRoutedExit(context);
+  }
+  if (how.word === low32(vmcs.read('VM_EXIT_REASON'))) return handleRoutedExit(context);
+  return handleHostEvent(context, how.word, vcpu.softState.number('acknowledged_vector'));
+}
+
+/** The vCPU as KVM's exit handlers see it. */
+export function exitContextOf(vm: KvmVm, vcpu: KvmVcpu, cpu: KvmCpu, vmcs: Vmcs): ExitContext {
+  return {
     kernel: vm.kernel,
     cpu,
     vmcs,
@@ -133,12 +145,6 @@ function answer(
     guestVectorOf: (hostVector) =>
       vm.settings.irqRoutes.find((route) => route.hostVector === hostVector)?.guestVector,
   };
-  if (how.isSerialized) {
-    const isAnswered = vcpu.ccbView.number('exit_reason') === CARETAKER_NO_EXIT;
-    return isAnswered ? { kind: 'enter' } : handleRoutedExit(context);
-  }
-  if (how.word === low32(vmcs.read('VM_EXIT_REASON'))) return handleRoutedExit(context);
-  return handleHostEvent(context, how.word, vcpu.softState.number('acknowledged_vector'));
 }
 
 function peerOf(vm: KvmVm, vcpu: KvmVcpu): ApicPeer {
@@ -213,7 +219,7 @@ export function leaveVmx(vm: KvmVm, vcpu: KvmVcpu): void {
 }
 
 /** The next kernel reads the guest's fields once, clears the old VMCS, and goes on with one of its own. */
-function takeOverVmcs(vm: KvmVm, vcpu: KvmVcpu): void {
+export function takeOverVmcs(vm: KvmVm, vcpu: KvmVcpu): void {
   const cpu = vm.machine.cpu(vcpu.pcpu);
   const old = currentVmcs(cpu);
   const carried: VmcsDescription = Object.fromEntries(
@@ -230,10 +236,7 @@ function takeOverVmcs(vm: KvmVm, vcpu: KvmVcpu): void {
   const vmcs = vmptrld(cpu, region.value);
   applyDescription(vmcs, { ...vm.describeVmcs(vcpu), ...carried });
   if (vm.settings.lifecycle === 'interpose') {
-    applyDescription(
-      vmcs,
-      caretakerHostState(vm.kernel.memory, vcpu.ccb, vcpu.memory, vm.attachedCr3(vcpu)),
-    );
+    applyDescription(vmcs, vm.attachedHostState(vcpu));
   }
   vcpu.memory.replace(vm.kernel, 'vmcs', region.value);
   vcpu.vmcsRegion = region.value;

@@ -3,7 +3,8 @@
  *
  * States: `created` -> `running` (the core is in the guest or in the payload, KVM_ATTACHED) <-> `in-kvm` (routed, or
  * stopped by a kick) -> `detached` (its core runs it alone) -> `adopting` (KVM_ATTACHED again, first exit not yet
- * seen) -> `running`. `dead` is final.
+ * seen) -> `running`. A kernel that finds the payload parked has it `parked` until there is another instance. `dead` is
+ * final.
  * Source: CONTRACT ("Instance", "Entry points", "Who flips, and when"); Linux arch/x86/kvm/vmx/vmx.c: vmx_vcpu_run().
  * Invariant: KVM_DETACHED is written only in state in-kvm; routing pointers and epoch before KVM_ATTACHED.
  */
@@ -32,7 +33,8 @@ import { msrPolicy } from './shared-config.js';
 import { STACK_BYTES, type VcpuMemory } from './vcpu-memory.js';
 
 /** Where a vCPU is in its life. */
-export type VcpuState = 'created' | 'running' | 'in-kvm' | 'detached' | 'adopting' | 'dead';
+export type VcpuState =
+  'created' | 'running' | 'in-kvm' | 'detached' | 'adopting' | 'parked' | 'dead';
 
 /** What running a vCPU changes in it; the rest changes with the structure of the host. */
 export interface KvmVcpuState extends Pick<
@@ -115,13 +117,8 @@ export class KvmVcpu {
     telemetry.set('header.magic', CARETAKER_TELEMETRY_MAGIC);
     telemetry.set('header.version', CARETAKER_TELEMETRY_VERSION);
     telemetry.set('header.size', CARETAKER_TELEMETRY.sizeBytes);
-    const soft = this.softState;
-    soft.set('header.magic', CARETAKER_SOFT_STATE_MAGIC);
-    soft.set('header.version', CARETAKER_SOFT_STATE_VERSION);
-    soft.set('header.size', CARETAKER_SOFT_STATE.sizeBytes);
-    soft.set('apic_id', this.apicId);
-    soft.set('lvt_timer', LVT_TIMER_TSC_DEADLINE);
-    msrPolicy().forEach((policy, index) => soft.set(`msr_value[${index}]`, policy.initial ?? 0n));
+    // A second instance goes on with what the guest has in its first.
+    if (this.softState.get('header.magic') === 0n) this.#initialiseSoftState();
     const ccb = this.ccbView;
     ccb.set('vmcs_address', this.vmcsRegion);
     ccb.set('vmxon_address', vmxon);
@@ -135,6 +132,16 @@ export class KvmVcpu {
     ccb.set('telemetry_size', CARETAKER_TELEMETRY.sizeBytes);
     ccb.set('soft_state_address', memory.at('softState'));
     ccb.set('soft_state_size', CARETAKER_SOFT_STATE.sizeBytes);
+  }
+
+  #initialiseSoftState(): void {
+    const soft = this.softState;
+    soft.set('header.magic', CARETAKER_SOFT_STATE_MAGIC);
+    soft.set('header.version', CARETAKER_SOFT_STATE_VERSION);
+    soft.set('header.size', CARETAKER_SOFT_STATE.sizeBytes);
+    soft.set('apic_id', this.apicId);
+    soft.set('lvt_timer', LVT_TIMER_TSC_DEADLINE);
+    msrPolicy().forEach((policy, index) => soft.set(`msr_value[${index}]`, policy.initial ?? 0n));
   }
 
   /** Publishes routing pointers and a new epoch, then KVM_ATTACHED with release order. */

@@ -12,7 +12,7 @@ import type { CaretakerImage } from '../../../loader/image.js';
 import { identityRanges, place, spanPages } from '../../../loader/place.js';
 import { writeImage } from '../../../loader/write.js';
 import { PAGE_SIZE } from '../../memory/physical-memory.js';
-import { applyDescription } from '../../vmx/description.js';
+import { applyDescription, type VmcsDescription } from '../../vmx/description.js';
 import { DONE, ok, refuse, type Result } from '../result.js';
 import { CCB_RULE } from './ccb-rule.js';
 import {
@@ -23,9 +23,10 @@ import {
 } from './page-tables.js';
 import type { KvmCpu, KvmKernel, KvmMachine } from './ports.js';
 import { writeSharedConfig, type SharedConfigSettings } from './shared-config.js';
+import { guestRegistersOf } from './parked.js';
 import { KvmVcpu, type Routing } from './vcpu.js';
 import { STACK_BYTES, VcpuMemory } from './vcpu-memory.js';
-import { caretakerHostState, guestVmcs } from './vmcs-setup.js';
+import { caretakerHostState, guestVmcs, withoutTables } from './vmcs-setup.js';
 import { vmclear, vmptrld, vmxon, writeRevision } from './vmx-ops.js';
 
 /** When a Caretaker is on HOST_RIP: always, or only from preserve to adoption. */
@@ -33,10 +34,17 @@ export type Lifecycle = 'interpose' | 'attach';
 /** Which page tables a VM exit loads while attached. */
 export type Cr3Policy = 'isolated' | 'shared-until-detach';
 
+/**
+ * When HOST_IDTR_BASE, HOST_GDTR_BASE and what goes with them are the payload's: at every VM exit (CONTRACT), or only once
+ * the gap begins, as the RFC's "Stray Hardware Interrupts" has it.
+ */
+export type TablesPolicy = 'always' | 'in-gap';
+
 /** How a VM is set up. */
 export interface VmSettings {
   readonly lifecycle: Lifecycle;
   readonly cr3: Cr3Policy;
+  readonly tables: TablesPolicy;
   readonly hltPolicy: SharedConfigSettings['hltPolicy'];
   readonly tscOffset: bigint;
   readonly irqRoutes: SharedConfigSettings['irqRoutes'];
@@ -133,8 +141,10 @@ export class KvmVm {
    *
    * Errnos: ENOEXEC the loader refused the file; EEXIST there is one already; EINVAL set on the other kind of fd
    * before; EBUSY a vCPU has run; ENOMEM; EIO the payload's init failed. `lastRefusal` says more.
+   * On the vcpufd of a parked vCPU it puts a fresh instance in the place of the one that faulted.
    */
   setCaretaker(file: Uint8Array, vcpu: KvmVcpu | null): Result<void> {
+    if (vcpu?.state === 'parked') return this.#reinstall(file, vcpu);
     const scope = vcpu === null ? 'vm' : 'vcpu';
     if (this.#scope !== 'none' && this.#scope !== scope) {
       return this.#refuse(
@@ -167,17 +177,21 @@ export class KvmVm {
     for (const vcpu of this.vcpus) {
       if (!vcpu.hasCaretaker) continue;
       this.#writeConfig(vcpu);
-      vcpu.isolatedCr3 = buildIsolatedTables(
-        this.kernel,
-        vcpu,
-        vcpu.memory,
-        this.vcpus.map((peer) => peer.memory),
-      );
+      this.#buildIsolatedTables(vcpu);
       this.#programVmcs(vcpu);
     }
     this.#isPublished = true;
     this.machine.tablesChanged();
     return DONE;
+  }
+
+  #buildIsolatedTables(vcpu: KvmVcpu): void {
+    vcpu.isolatedCr3 = buildIsolatedTables(
+      this.kernel,
+      vcpu,
+      vcpu.memory,
+      this.vcpus.map((peer) => peer.memory),
+    );
   }
 
   /** Tells every payload again where its peers are. */
@@ -239,6 +253,13 @@ export class KvmVm {
     return this.settings.cr3 === 'isolated' ? vcpu.isolatedCr3 : this.kernelCr3;
   }
 
+  /** The host-state area while attached with a Caretaker interposed. */
+  attachedHostState(vcpu: KvmVcpu): VmcsDescription {
+    const cr3 = this.attachedCr3(vcpu);
+    const state = caretakerHostState(this.kernel.memory, vcpu.ccb, vcpu.memory, cr3);
+    return this.settings.tables === 'always' ? state : withoutTables(state);
+  }
+
   /** The guest and control fields of a fresh VMCS, with KVM's own host-state area. */
   describeVmcs(vcpu: KvmVcpu) {
     return guestVmcs(this.machine.capabilities, vcpu.memory, {
@@ -277,12 +298,24 @@ export class KvmVm {
     const vmcs = vmptrld(cpu, vcpu.vmcsRegion);
     applyDescription(vmcs, this.describeVmcs(vcpu));
     if (this.settings.lifecycle === 'interpose') {
-      applyDescription(
-        vmcs,
-        caretakerHostState(this.kernel.memory, vcpu.ccb, vcpu.memory, this.attachedCr3(vcpu)),
-      );
+      applyDescription(vmcs, this.attachedHostState(vcpu));
     }
     vmclear(cpu, vcpu.vmcsRegion);
+  }
+
+  /** The guest's registers are the only thing that the new instance takes from the old. */
+  #reinstall(file: Uint8Array, vcpu: KvmVcpu): Result<void> {
+    const image = this.#parse(file);
+    if (image === null) return refuse('ENOEXEC');
+    const registers = guestRegistersOf(vcpu);
+    const old = vcpu.memory.at('instance');
+    const installed = this.#install(vcpu, image);
+    if (!installed.ok) return installed;
+    registers.forEach((value, index) => vcpu.ccbView.set(`registers[${index}]`, value));
+    this.kernel.free(old);
+    this.#buildIsolatedTables(vcpu);
+    this.machine.tablesChanged();
+    return DONE;
   }
 
   /** Copies the image for one vCPU, fills KVM's fields, runs init. */

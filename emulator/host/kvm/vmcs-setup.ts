@@ -8,6 +8,7 @@
 import { CARETAKER_CCB } from '../../../abi/ccb.js';
 import { VECTOR } from '../../../abi/interruption.js';
 import { StructView } from '../../../abi/layout.js';
+import type { FieldName } from '../../../abi/vmcs-fields.js';
 import { ENTRY_CONTROL, EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from '../../../abi/vmx-controls.js';
 import type { PhysicalBytes } from '../../memory/physical-memory.js';
 import { validVmcs, type VmcsDescription } from '../../vmx/description.js';
@@ -114,3 +115,18 @@ export function caretakerHostState(
     HOST_IA32_SYSENTER_EIP: 0n,
   };
 }
+
+/** The same with the kernel's descriptor tables, and the selectors that are in them. */
+export function withoutTables(state: VmcsDescription): VmcsDescription {
+  const rest = Object.entries(state).filter(([name]) => !TABLE_FIELDS.has(name));
+  return Object.fromEntries(rest) as VmcsDescription;
+}
+
+const TABLE_FIELDS: ReadonlySet<string> = new Set<FieldName>([
+  'HOST_CS_SELECTOR',
+  'HOST_SS_SELECTOR',
+  'HOST_TR_SELECTOR',
+  'HOST_TR_BASE',
+  'HOST_GDTR_BASE',
+  'HOST_IDTR_BASE',
+]);

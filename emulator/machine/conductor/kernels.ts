@@ -11,6 +11,7 @@ import { Kernel, type KernelConfig } from '../../host/kernel.js';
 import { rebootKexec } from '../../host/kexec.js';
 import { hostEvents } from '../../host/events.js';
 import { Kvm } from '../../host/kvm/kvm.js';
+import type { ParkedPolicy } from '../../host/kvm/parked.js';
 import { ok, type Result } from '../../host/result.js';
 import { toIndex } from '../../../abi/uint.js';
 import type { Machine } from '../machine.js';
@@ -32,15 +33,22 @@ export interface Modules {
 export class Kernels {
   readonly #machine: Machine;
   readonly #bus: VfioBus;
+  readonly #parked: ParkedPolicy;
   readonly #say: (event: string, weight: Weight) => void;
   #modules: Modules | null = null;
   /** The kernel that runs, or ran last. */
   kernel: Kernel;
 
   /** Boots the first one. */
-  constructor(machine: Machine, bus: VfioBus, say: (event: string, weight: Weight) => void) {
+  constructor(
+    machine: Machine,
+    bus: VfioBus,
+    parked: ParkedPolicy,
+    say: (event: string, weight: Weight) => void,
+  ) {
     this.#machine = machine;
     this.#bus = bus;
+    this.#parked = parked;
     this.#say = say;
     const { memory } = machine;
     this.kernel = new Kernel(
@@ -94,7 +102,10 @@ export class Kernels {
         onLuo: (step, handler, token) => this.#say(`LUO ${step} ${handler} token ${token}`, 1),
       }),
       initcalls: (kernel) => {
-        const kvm = new Kvm(kernel, machine, { irqRoutes: machine.irqRoutes });
+        const kvm = new Kvm(kernel, machine, {
+          irqRoutes: machine.irqRoutes,
+          parkedPolicy: this.#parked,
+        });
         machine.kvm = kvm;
         const memfd = new MemfdModule(kernel);
         this.#modules = { kvm, memfd, vfio: new VfioModule(kernel, this.#bus) };

@@ -9,11 +9,14 @@
  * Source: the RFC, "Preservation of the vCPU"; Linux tools/testing/selftests/liveupdate for the agent's calls.
  */
 import type { Conductor } from '../conductor.js';
+import type { Lane } from '../lane.js';
 import type { Step, StepName, StepOf } from '../scenario/schema.js';
 import { must, outOfOrder, unfulfilled } from './refusal.js';
 import { IncomingSession, OutgoingSession } from './update-session.js';
 import { Vmm } from './vmm.js';
 
+/** How long a KVM waits for a vCPU that it has attached. */
+const ADOPTION_SECONDS = 1;
 /** How long a run by exits may take. */
 const RUN_LIMIT_SECONDS = 3600;
 
@@ -115,17 +118,17 @@ const STEPS: Steps = {
     host.incoming = new IncomingSession(vmm.process);
     vmm.take(host.incoming.retrieve(host.scenario.vcpus));
     host.enter('attached');
-    const adopted = machine.runUntil(
-      () => machine.lanes.every((lane) => lane.vcpu.state !== 'adopting'),
-      machine.now() + host.ticks(1),
-    );
+    const limit = machine.now() + host.ticks(ADOPTION_SECONDS);
+    const wanted = (): readonly Lane[] =>
+      machine.lanes.filter(({ vcpu }) => vcpu.state === 'adopting');
+    machine.runUntil(() => wanted().length === 0, limit);
+    for (const { id } of wanted()) must(host.kernels.kvm.abandon(id), 'KVM_RUN');
     if (host.gap !== null) host.gap.tscEnd = machine.now();
-    host.say(
-      adopted
-        ? 'all vCPUs adopted: KVM_ATTACHED, new routing pointers'
-        : 'a vCPU did not come back',
-      3,
-    );
+    host.restartParked();
+    const { lanes } = machine;
+    const adopted = lanes.filter(({ vcpu }) => vcpu.state !== 'dead').length;
+    const who = adopted === lanes.length ? 'all' : `${adopted} of ${lanes.length}`;
+    host.say(`${who} vCPUs adopted: KVM_ATTACHED, new routing pointers`, 3);
   },
 
   finish: (host) => {

@@ -46,6 +46,7 @@ export class Vmm {
       kvm.createVm(process, {
         lifecycle: scenario.lifecycle,
         cr3: scenario.cr3,
+        tables: scenario.tables,
         hltPolicy: scenario.hlt,
         tscOffset: TSC_OFFSET,
       }),
@@ -62,6 +63,13 @@ export class Vmm {
   /** KVM_RUN on each vCPU's thread. @throws ConductorError. */
   run(): void {
     for (const fd of this.fds.vcpus) must(this.#kernels.kvm.run(this.process, fd), 'KVM_RUN');
+  }
+
+  /** KVM_SET_CARETAKER and KVM_RUN on a vCPU that is parked. @throws ConductorError. */
+  restart(id: number, payload: Uint8Array): void {
+    const fd = this.fds.vcpus[id]!;
+    this.#setCaretaker(fd, payload);
+    must(this.#kernels.kvm.run(this.process, fd), 'KVM_RUN');
   }
 
   /** Takes files that another process holds, or that were retrieved. */

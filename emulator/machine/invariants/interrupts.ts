@@ -87,7 +87,9 @@ export function interrupts(): Invariant {
 
     atGap: nothingLost,
     atTakeOver: nothingLost,
-    atEnd: nothingLost,
+    atEnd(lane: Lane, ledger: Ledger): void {
+      if (!lane.hasEnded) nothingLost(lane, ledger);
+    },
   };
 }
 

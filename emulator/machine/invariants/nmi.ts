@@ -43,7 +43,8 @@ export const nmi: Invariant = {
   atHandOver: handledByNow,
 
   atPark(lane: Lane, ledger: Ledger): void {
-    if (!lane.exit.mayEnd) return;
+    const { fatal, mayEnd } = lane.exit;
+    if (!mayEnd || fatal.length === 0 || fatal.some(({ vector }) => vector !== VECTOR.MC)) return;
     const word = (offset: number): number => lane.memory.words[(lane.telemetry + offset) >>> 2]!;
     ledger.expect(
       ID,
@@ -65,7 +66,7 @@ function handledByNow(lane: Lane, ledger: Ledger): void {
 }
 
 /**
- * The interrupted handler is whole, no event is counted that never came, and the next machine check will not shut the
+ * No event is counted that never came, and the next machine check will not shut the
  * core down.
  */
 function handled(lane: Lane, ledger: Ledger): void {
@@ -73,7 +74,6 @@ function handled(lane: Lane, ledger: Ledger): void {
   ledger.count(ROW);
   const fail = (message: string): void =>
     ledger.fail(ID, lane.rip, `${lane.describeExit()}: ${message}`);
-  if (exit.lostFrame) fail("a handler's frame on its interrupt stack was overwritten");
   counted(lane, 'nmis', exit.nmis, fail);
   counted(lane, 'machine_checks', exit.machineChecks, fail);
   if (exit.machineChecks === 0 || (exit.isMachineCheck && exit.outcome !== 'fastpath')) return;

@@ -69,14 +69,13 @@ export function noLostExit(): Invariant {
       specified(lane, ledger, isAnswered ? REACHED.stoppedAnswered : REACHED.stoppedUnanswered);
     },
     atPark(lane: Lane, ledger: Ledger): void {
-      // A machine check that came meanwhile is no outcome of the exit's own; the nmi invariant judges that.
+      // An event that came meanwhile is no outcome of the exit's own; nmi and telemetry judge that.
       if (lane.exit.mayEnd && !lane.exit.isMachineCheck) return;
       if (lane.inExit && lane.exit.outcome === null) specified(lane, ledger, REACHED.parked);
     },
 
     atEnd(lane: Lane, ledger: Ledger): void {
-      const hasEnded = lane.phase === 'stopped' && lane.exit.mayEnd;
-      const isMoving = lane.phase === 'guest' || lane.phase === 'in-kvm' || hasEnded;
+      const isMoving = lane.phase === 'guest' || lane.phase === 'in-kvm' || lane.hasEnded;
       ledger.expect(
         ID,
         isMoving,

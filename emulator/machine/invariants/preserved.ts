@@ -52,16 +52,8 @@ export function preserved(): Invariant {
     id: ID,
     holdsWhen: 'what is serialized is deserialized field by field',
 
-    atStop(lane: Lane, ledger: Ledger): void {
-      const isActive =
-        lane.pcpu.vmcsStore.activeOn(lane.pcpu.id, lane.vcpu.vmcsRegion) !== undefined;
-      ledger.expect(
-        ID,
-        !isActive,
-        lane.rip,
-        () => `${lane.describeExit()}: says serialized without VMCLEAR of its VMCS`,
-      );
-    },
+    atStop: vmcsIsInMemory,
+    atPark: vmcsIsInMemory,
 
     atGap(lane: Lane): void {
       unchanging.set(lane.id, bytesThatStay(lane));
@@ -90,6 +82,17 @@ export function preserved(): Invariant {
       if (before !== undefined) compare(lane, ledger, before, factsOf(lane), 'after the take-over');
     },
   };
+}
+
+/** Nobody can read the guest out of a core that keeps its VMCS. */
+function vmcsIsInMemory(lane: Lane, ledger: Ledger): void {
+  const { pcpu, vcpu } = lane;
+  ledger.expect(
+    ID,
+    pcpu.vmcsStore.isInMemory(vcpu.vmcsRegion),
+    lane.rip,
+    () => `${lane.describeExit()}: says ${vcpu.payloadState} without VMCLEAR of its VMCS`,
+  );
 }
 
 function compare(lane: Lane, ledger: Ledger, before: Facts, after: Facts, when: string): void {

@@ -8,6 +8,8 @@ import { z } from 'zod';
 import { didYouMean } from '../../../abi/did-you-mean.js';
 import { HarnessError } from '../../../abi/errors.js';
 import { MIXES, type MixName } from '../../guest/mix.js';
+import { INVARIANT_IDS } from '../../vmx/stop-reason.js';
+import { FAULT_NAMES } from '../stray-events.js';
 
 export type ScenarioErrorCode =
   'SCENARIO_YAML' | 'SCENARIO_SCHEMA' | 'SCENARIO_UNKNOWN' | 'SCENARIO_UNREADABLE';
@@ -18,6 +20,7 @@ const MAX_VCPUS = 64;
 const MAX_SECONDS = 3600;
 const MAX_EXITS = 10_000_000;
 const MAX_INSTRUCTION = 100_000;
+const MAX_REPEATS = 100_000;
 /** The vectors below are exceptions. */
 const FIRST_EXTERNAL_VECTOR = 32;
 const LAST_VECTOR = 255;
@@ -65,7 +68,7 @@ export type ScriptedExit = z.infer<typeof scriptedExit>;
 
 /** One event from outside, at the vCPU's core. */
 const strayEvent = z.discriminatedUnion('kind', [
-  z.strictObject({ kind: z.literal('nmi') }),
+  z.strictObject({ kind: z.literal('nmi'), shadow: z.enum(['sti', 'mov-ss']).optional() }),
   z.strictObject({ kind: z.literal('machine-check'), restartable: z.boolean().default(true) }),
   z.strictObject({ kind: z.literal('init') }),
   z.strictObject({
@@ -73,6 +76,15 @@ const strayEvent = z.discriminatedUnion('kind', [
     vector: count(LAST_VECTOR).pipe(z.number().min(FIRST_EXTERNAL_VECTOR)),
   }),
   z.strictObject({ kind: z.literal('spurious-interrupt') }),
+  z
+    .strictObject({
+      kind: z.literal('exception'),
+      vector: z.enum(FAULT_NAMES),
+      'error-code': count(0xffff).default(0),
+      /** CR2 of a #PF. */
+      address: u64.default(0n),
+    })
+    .transform(({ 'error-code': errorCode, ...rest }) => ({ ...rest, errorCode })),
 ]);
 
 const scriptEntry = z
@@ -85,6 +97,14 @@ const scriptEntry = z
     event: strayEvent.optional(),
     /** The event comes with so many instructions of the vCPU's next exit executed. */
     instruction: count(MAX_INSTRUCTION).optional(),
+    /** The same again, each so many seconds after the one before and at an instruction so much further on. */
+    repeat: z
+      .strictObject({
+        times: count(MAX_REPEATS).pipe(z.number().min(1)),
+        every: seconds,
+        stride: count(MAX_INSTRUCTION).default(0),
+      })
+      .optional(),
   })
   .superRefine(({ exit, event, instruction }, context) => {
     const refuse = (message: string, field: string): void =>
@@ -161,11 +181,19 @@ const scenario = z.strictObject({
   vcpus: count(MAX_VCPUS).pipe(z.number().min(1)),
   lifecycle: z.enum(['interpose', 'attach']).default('interpose'),
   cr3: z.enum(['isolated', 'shared-until-detach']).default('isolated'),
+  /** When the payload's own descriptor tables are in the host-state area. */
+  tables: z.enum(['always', 'in-gap']).default('always'),
+  /** What a kernel does with a vCPU whose payload has parked its core. */
+  parked: z.enum(['kill', 'restart']).default('kill'),
   hlt: z.enum(['ACTIVITY', 'ROOT']).default('ACTIVITY'),
   seed: count(0xffff_ffff).default(1),
   mix: mixName.default('busy'),
   /** Exits a second of each vCPU while its guest is active. */
   rate: count(1_000_000).default(3600),
+  /** Findings that the scenario is there to show: each must come, and no other. */
+  expect: z
+    .array(z.strictObject({ invariant: z.enum(INVARIANT_IDS), says: z.string().min(1) }))
+    .default([]),
   steps: z.array(step).min(1).max(200),
 });
 

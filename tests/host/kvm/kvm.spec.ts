@@ -16,6 +16,7 @@ const scenario = parseScenario(
 const settings = {
   lifecycle: 'interpose',
   cr3: 'isolated',
+  tables: 'always',
   hltPolicy: 'ACTIVITY',
   tscOffset: 0n,
 } as const;

@@ -75,20 +75,23 @@ function wordsOf(name: string): string {
 }
 
 function verdict(report: RunReport, terminal: Terminal): string {
-  const { result, scenario, vcpus, invariants, checks, findings, stopped } = report;
+  const { result, scenario, vcpus, invariants, checks, findings, expected, stopped } = report;
   const exits = vcpus.reduce((sum, vcpu) => sum + vcpu.exits.total, 0);
   const exercised = invariants.filter(({ checked }) => checked > 0).length;
   const broken = invariants.filter(({ held }) => !held).map(({ id }) => id);
+  const isAsExpected = findings.length > 0 && result === 'pass';
   const facts = [
     plural(exits, 'exit'),
     `${plural(checks, 'check')} of ${exercised} invariants`,
-    plural(findings.length, 'finding'),
+    plural(findings.length, 'finding') + (isAsExpected ? ', as expected' : ''),
   ];
   const word = terminal.style(
     result === 'pass' ? 'green' : 'red',
     result === 'pass' ? 'PASS' : 'FAIL',
   );
   const lines = [`${word}  ${scenario}: ${facts.join(', ')}`];
+  for (const { invariant, says, came } of expected)
+    if (!came) lines.unshift(`expected, and did not come: ${invariant}: ${says}`);
   if (broken.length > 0) lines.unshift(`broken: ${broken.join(', ')}`);
   if (stopped !== null) lines.unshift(`stopped: ${stopped.message}`);
   return lines.map((line) => columnsOf([[line]], terminal.columns)).join('\n');
