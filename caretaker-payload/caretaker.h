@@ -44,6 +44,7 @@ enum caretaker_park_step {
 struct caretaker_instance {
 	u32 remembered; /* enum caretaker_remembered */
 	u32 park_step; /* enum caretaker_park_step */
+	u32 has_left_vmx; /* serialized while KVM was gone */
 	u32 pin_controls; /* as the VMCS has them, 0: not known */
 	u32 cpu_controls; /* as the VMCS has them, 0: not known */
 };

@@ -78,6 +78,7 @@ static u64 prepare_entry(struct caretaker_ccb *ccb)
 static void take_over(struct caretaker_ccb *ccb)
 {
 	ccb->registers_valid = 0;
+	caretaker_instance.has_left_vmx = 0;
 	if (ccb->state != CARETAKER_RUNNING)
 		set_state(ccb, CARETAKER_RUNNING);
 }

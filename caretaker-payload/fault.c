@@ -32,6 +32,8 @@ static void record(struct caretaker_ccb *ccb, u32 vector, u32 error_code,
  */
 static void leave_vmx(struct caretaker_ccb *ccb)
 {
+	if (caretaker_instance.has_left_vmx)
+		return;
 	vmclear(ccb->vmcs_address);
 	vmxoff();
 }

@@ -54,6 +54,7 @@ u64 caretaker_stop(struct caretaker_ccb *ccb, u32 unanswered)
 	/* Forbids reading the flag before KVM can see the state. */
 	smp_mb();
 	if (!is_attached(ccb)) {
+		caretaker_instance.has_left_vmx = 1;
 		vmxoff();
 		while (!is_attached(ccb))
 			cpu_relax();
