@@ -55,6 +55,8 @@ export type GuestAction =
   | { readonly kind: 'interrupt'; readonly after: number; readonly vector: number }
   /** A posted interrupt wakes the halted guest without an exit. */
   | { readonly kind: 'wake'; readonly after: number }
+  /** The handler of an NMI comes to its end, and its IRET ends the guest's blocking of NMIs. */
+  | { readonly kind: 'iret'; readonly after: number }
   /** Has run to its end: no more exits of its own. */
   | { readonly kind: 'done' };
 

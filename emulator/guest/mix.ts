@@ -8,6 +8,7 @@
  * which a payload does not restore is seen at once.
  */
 import { EXIT_REASON } from '../../abi/exit-reasons.js';
+import { VECTOR } from '../../abi/interruption.js';
 import { MSR } from '../../abi/msrs.js';
 import { X2APIC } from '../../abi/x2apic.js';
 import { Random, type RandomState } from '../clock/random.js';
@@ -77,6 +78,8 @@ const DOORBELL = 0xfe00_3000n;
 const SERIAL_PORT = 0x3f8;
 /** Vectors below are exceptions, which nobody EOIs. */
 const FIRST_INTERRUPT_VECTOR = 32;
+/** From the delivery of an NMI to the IRET of the guest's handler, in TSC ticks. */
+const NMI_HANDLER_TICKS = 4_000;
 
 /** What a mix needs to know of the machine it runs in. */
 export interface MixSettings {
@@ -94,6 +97,7 @@ interface MixState {
   readonly random: RandomState;
   readonly owedEois: number;
   readonly interruptible: boolean;
+  readonly inNmiHandler: boolean;
   readonly settings: MixSettings;
 }
 
@@ -105,6 +109,7 @@ export class MixGuest implements Guest {
   /** Interrupts taken whose EOI the guest has not written yet. */
   #owedEois = 0;
   #interruptible = true;
+  #inNmiHandler = false;
 
   constructor(settings: MixSettings) {
     this.#settings = settings;
@@ -122,10 +127,15 @@ export class MixGuest implements Guest {
   }
 
   onEvent(vector: number): void {
+    if (vector === VECTOR.NMI) this.#inNmiHandler = true;
     if (vector >= FIRST_INTERRUPT_VECTOR) this.#owedEois++;
   }
 
   next(view: GuestView): GuestAction {
+    if (this.#inNmiHandler) {
+      this.#inNmiHandler = false;
+      return { kind: 'iret', after: NMI_HANDLER_TICKS };
+    }
     const after = this.#delay();
     if (view.isHalted) return this.#whileHalted(view, after);
     return this.#act(this.#draw(), view, after);
@@ -136,6 +146,7 @@ export class MixGuest implements Guest {
       random: this.#random.state(),
       owedEois: this.#owedEois,
       interruptible: this.#interruptible,
+      inNmiHandler: this.#inNmiHandler,
       settings: this.#settings,
     };
   }
@@ -144,6 +155,7 @@ export class MixGuest implements Guest {
     this.#random.restore(state.random);
     this.#owedEois = state.owedEois;
     this.#interruptible = state.interruptible;
+    this.#inNmiHandler = state.inNmiHandler;
     if (state.settings !== this.#settings)
       this.follow(state.settings.mix, state.settings.meanTicks);
     this.#settings = state.settings;

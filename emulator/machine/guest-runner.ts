@@ -6,18 +6,17 @@
  */
 import { EXIT_REASON } from '../../abi/exit-reasons.js';
 import { ACTIVITY } from '../../abi/interruption.js';
-import { MSR } from '../../abi/msrs.js';
-import { X2APIC } from '../../abi/x2apic.js';
 import { VMCS_SLOT, type FieldName } from '../../abi/vmcs-fields.js';
 import { REG, type RegisterName } from '../cpu/registers.js';
 import { Random, type RandomState } from '../clock/random.js';
 import type { GuestAction, GuestExit, GuestView } from '../guest/guest.js';
-import { endShadow, isShadowed, nextEvent, type NextEvent } from '../vmx/events.js';
+import { endNmiBlocking, endShadow, isShadowed, nextEvent, type NextEvent } from '../vmx/events.js';
 import { signalMachineCheck } from '../vmx/root/pending-events.js';
 import { deliverExit, type VmExit } from '../vmx/vm-exit.js';
 import { CARETAKER_ATTACH_STATE, CARETAKER_CCB } from '../../abi/ccb.js';
 import { offsetsOf } from '../../abi/layout.js';
 import { contextIsLost, noteMachineCheckExit } from './interposed-events.js';
+import { noteIntent } from './guest-intent.js';
 import type { Lane } from './lane.js';
 import type { Machine } from './machine.js';
 import { pendingEvents } from './wake.js';
@@ -157,6 +156,12 @@ export class GuestRunner {
         this.#machine.count('postedInterruptWakes');
         this.plan(lane);
         return;
+      case 'iret':
+        endNmiBlocking(vmcs);
+        lane.action = null;
+        lane.actionTsc = Infinity;
+        if (!this.#takeEvent(lane)) this.plan(lane);
+        return;
       case 'wait':
       case 'done':
         lane.actionTsc = Infinity;
@@ -174,7 +179,7 @@ export class GuestRunner {
         if (value !== undefined) lane.pcpu.registers.set(name as RegisterName, value);
       }
     }
-    this.#noteIntent(lane, exit);
+    noteIntent(this.#machine, lane, exit);
     lane.action = null;
     this.#exit(lane, exit);
   }
@@ -227,29 +232,6 @@ export class GuestRunner {
       (GUEST_TEXT_LOW + this.#random.below(0x80_0000)) >>> 0,
       GUEST_TEXT_HIGH,
     );
-  }
-
-  /** What the guest asks for with a WRMSR: each timer and each IPI may be delivered once. */
-  #noteIntent(lane: Lane, exit: GuestExit): void {
-    if (exit.basic !== EXIT_REASON.EXIT_REASON_MSR_WRITE) return;
-    const { words } = lane.pcpu.registers;
-    switch (words[2 * REG.RCX]!) {
-      case MSR.IA32_TSC_DEADLINE:
-        lane.isTimerDisarmed = words[2 * REG.RDX] === 0 && words[2 * REG.RAX] === 0;
-        if (!lane.isTimerDisarmed) lane.interrupts.assert(lane.timerVector, lane.pcpu.now());
-        return;
-      case X2APIC.SELF_IPI:
-        lane.interrupts.assert(words[2 * REG.RAX]! & 0xff, lane.pcpu.now());
-        return;
-      case X2APIC.ICR:
-        this.#machine.count('ipisSent');
-        for (const target of this.#machine.lanes) {
-          if (target.vcpu.apicId === words[2 * REG.RDX])
-            target.interrupts.assert(words[2 * REG.RAX]! & 0xff, lane.pcpu.now());
-        }
-        return;
-      default:
-    }
   }
 
   /** A device's interrupt that KVM, or the payload in its place, forwards to a guest. */

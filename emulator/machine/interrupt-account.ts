@@ -4,8 +4,10 @@
  * Source: CONTRACT ("What the payload handles"): at least one delivery after the last assertion, at most one each.
  * Invariant: an assertion is counted where it arises, a delivery at VM entry.
  */
+import { VECTOR } from '../../abi/interruption.js';
+
 const VECTORS = 256;
-/** Vectors below are exceptions. */
+/** Vectors below are exceptions, but for the NMI's. */
 const FIRST_INTERRUPT = 32;
 
 /** The account as plain data: asserted, delivered, and the TSC of the last of each, a row of vectors after another. */
@@ -24,6 +26,11 @@ export class InterruptAccount {
     this.#assertedTsc[vector] = tsc;
   }
 
+  /** Counts an assertion that another vCPU may take instead: a delivery is allowed and none is due. */
+  allow(vector: number): void {
+    this.#asserted[vector]!++;
+  }
+
   /** Counts a delivery by VM entry. */
   deliver(vector: number, tsc: number): void {
     this.#delivered[vector]!++;
@@ -37,10 +44,12 @@ export class InterruptAccount {
   /** Vectors asserted after their last delivery, and when. */
   due(): readonly { readonly vector: number; readonly sinceTsc: number }[] {
     const due: { vector: number; sinceTsc: number }[] = [];
-    for (let vector = FIRST_INTERRUPT; vector < VECTORS; vector++) {
+    const look = (vector: number): void => {
       const sinceTsc = this.#assertedTsc[vector]!;
       if (sinceTsc > this.#deliveredTsc[vector]!) due.push({ vector, sinceTsc });
-    }
+    };
+    look(VECTOR.NMI);
+    for (let vector = FIRST_INTERRUPT; vector < VECTORS; vector++) look(vector);
     return due;
   }
 

@@ -7,6 +7,7 @@
 import { printExitReason } from '../../abi/exit-reasons.js';
 import { CARETAKER_SOFT_STATE } from '../../abi/soft-state.js';
 import { offsetsOf } from '../../abi/layout.js';
+import { VECTOR } from '../../abi/interruption.js';
 import { PIN } from '../../abi/vmx-controls.js';
 import { hex, joinHalves } from '../../abi/uint.js';
 import { VMCS_SLOT } from '../../abi/vmcs-fields.js';
@@ -255,9 +256,16 @@ export class Lane {
     return this.interrupts.due().filter(({ vector }) => !this.#isPending(vector));
   }
 
+  /** Whether a vector waits for this vCPU: in the virtual IRR, posted, or about to be injected. */
+  hasPending(vector: number): boolean {
+    return this.#isPending(vector);
+  }
+
   /** In the virtual IRR, posted, or being injected; the timer's while a deadline is armed or was taken back. */
   #isPending(vector: number): boolean {
     const soft = this.vcpu.softState;
+    if (vector === VECTOR.NMI && soft.number('posted_nmi') + soft.number('virtual_nmi_pending') > 0)
+      return true;
     const bit = 1n << BigInt(vector & 63);
     if ((soft.get(`irr[${vector >> 6}]`) & bit) !== 0n) return true;
     if ((soft.get(`posted[${vector >> 6}]`) & bit) !== 0n) return true;

@@ -198,6 +198,10 @@ export class PayloadRunner {
       lane.interrupts.deliver(vector, lane.pcpu.now());
       this.#machine.count('interruptsDelivered');
       this.#machine.hooks.atDelivery(lane, this.#machine.ledger, vector);
+    } else if (type === INTR_TYPE.NMI_INTR) {
+      lane.interrupts.deliver(vector, lane.pcpu.now());
+      this.#machine.count('nmisInjected');
+      this.#machine.hooks.atDelivery(lane, this.#machine.ledger, vector);
     }
     lane.guest.onEvent(vector);
   }

@@ -3,7 +3,31 @@ import { unreachable } from '../../abi/errors.js';
 import { low32 } from '../../abi/uint.js';
 import * as exits from '../guest/exits.js';
 import type { GuestExit } from '../guest/guest.js';
+import { ICR, ICR_DELIVERY, ICR_SHORTHAND, X2APIC } from '../../abi/x2apic.js';
 import type { ScriptedExit } from './scenario/schema.js';
+
+const MODE = {
+  fixed: ICR_DELIVERY.FIXED,
+  'lowest-priority': ICR_DELIVERY.LOWEST_PRIORITY,
+  nmi: ICR_DELIVERY.NMI,
+  init: ICR_DELIVERY.INIT,
+  startup: ICR_DELIVERY.STARTUP,
+} as const;
+const SHORTHAND = {
+  none: ICR_SHORTHAND.NONE,
+  self: ICR_SHORTHAND.SELF,
+  all: ICR_SHORTHAND.ALL_INCLUDING_SELF,
+  others: ICR_SHORTHAND.ALL_EXCLUDING_SELF,
+} as const;
+
+function icrOf(ipi: Extract<ScriptedExit, { kind: 'ipi' }>): bigint {
+  const low =
+    ipi.vector |
+    (MODE[ipi.mode] << ICR.DELIVERY_SHIFT) |
+    (ipi.logical ? ICR.LOGICAL : 0) |
+    (SHORTHAND[ipi.shorthand] << ICR.SHORTHAND_SHIFT);
+  return (ipi.destination << 32n) | BigInt(low);
+}
 
 /** The exit that a scenario file describes. */
 export function toExit(exit: ScriptedExit): GuestExit {
@@ -22,6 +46,8 @@ export function toExit(exit: ScriptedExit): GuestExit {
       return exits.rdmsr(low32(exit.index));
     case 'wrmsr':
       return exits.wrmsr(low32(exit.index), exit.value);
+    case 'ipi':
+      return exits.wrmsr(X2APIC.ICR, icrOf(exit));
     case 'out':
       return exits.out(exit.port);
     case 'doorbell':

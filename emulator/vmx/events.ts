@@ -126,6 +126,12 @@ export function endShadow(vmcs: Vmcs): void {
   vmcs.setLow(GUEST_INTERRUPTIBILITY_INFO, vmcs.low(GUEST_INTERRUPTIBILITY_INFO) & ~shadow);
 }
 
+/** The guest has executed IRET. */
+export function endNmiBlocking(vmcs: Vmcs): void {
+  const blocked = vmcs.low(GUEST_INTERRUPTIBILITY_INFO);
+  vmcs.setLow(GUEST_INTERRUPTIBILITY_INFO, blocked & ~INTERRUPTIBILITY.NMI);
+}
+
 /** With virtual NMIs, bit 3 is the guest's own blocking and physical NMIs are not blocked. */
 function nmiIsBlocked(vmcs: Vmcs): boolean {
   const virtual = (vmcs.low(PIN_BASED_VM_EXEC_CONTROL) & PIN.VIRTUAL_NMIS) !== 0;

@@ -49,6 +49,7 @@ const ABOUT: Readonly<Record<string, { readonly checked: readonly InvariantId[];
   'many-vcpus':         { checked: GAP,    evidence: ['ipisSent', 'interruptsDelivered'] },
   'migrate-attached':   { checked: ALWAYS, evidence: ['migrations'] },
   'stray-events':       { checked: [...GAP, 'nmi'], evidence: ['nmisDelivered', 'machineChecksDelivered', 'hostEventsHandedOn'] },
+  'ipi':                { checked: GAP,    evidence: ['ipisToGuest', 'ipisToWaiting', 'ipisToStopped', 'ipisOfLowestPriority', 'nmisToGuests', 'nmisInjected', 'ipisForKvm'] },
   'nmi-storm':          { checked: [...GAP, 'nmi'], evidence: ['nmisDelivered', 'nmisLatched', 'nmisMerged', 'nmisInShadow', 'hostEventsHandedOn'] },
   'machine-check':      { checked: [...GAP, 'nmi'], evidence: ['machineChecksDelivered', 'coresShutDown', 'parked'] },
   'payload-fault':      { checked: GAP, evidence: ['faultsOfPayloads', 'parked', 'parkedRestarted', 'coresReclaimed'] },

@@ -99,6 +99,10 @@ const ROWS: readonly Row[] = [
   ['virtual-eoi-twice', 'interrupts', /virtual vector .* is not in service/],
   ['self-ipi-dropped', 'interrupts', /vector 97 was asserted/],
   ['ipi-without-a-kick', 'interrupts', /was not kicked/],
+  ['logical-destination-as-physical', 'interrupts', /vector 101 was asserted/, 'ipi'],
+  ['ipi-to-all-but-self-to-all', 'interrupts', /vector 105 delivered \d+ times, asserted 0/, 'ipi'],
+  ['lowest-priority-to-all', 'interrupts', /lowest-priority IPI waits at 2 vCPUs/, 'ipi'],
+  ['nmi-to-a-guest-dropped', 'interrupts', /vector 2 was asserted/, 'ipi'],
   ['device-interrupt-dropped', 'interrupts', /vector 81 was asserted/],
   ['interrupt-injected-twice', 'interrupts', /delivered \d+ times, asserted/],
 

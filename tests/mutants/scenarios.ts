@@ -199,6 +199,7 @@ export const TRIALS = {
   'many-stalls': manyStalls,
   stops,
   'stray-events': builtin('stray-events'),
+  ipi: builtin('ipi'),
   'machine-check': builtin('machine-check'),
   'payload-fault': builtin('payload-fault'),
 } as const satisfies Readonly<Record<string, Trial>>;

@@ -4,14 +4,15 @@
  * Source: Linux arch/x86/kvm/lapic.c: kvm_x2apic_msr_write(), kvm_set_lapic_tscdeadline_msr(), kvm_apic_send_ipi();
  * SDM, "x2APIC Register Address Space".
  * Invariant: soft state is left as a payload would leave it, so that either may go on from there.
- * Not modelled: logical destinations, INIT and SIPI of a guest; those vCPUs run from the start.
+ * Not modelled: INIT and SIPI of a guest; its vCPUs run from the start.
  */
 import { MSR } from '../../../abi/msrs.js';
 import { CARETAKER_SOFT_STATE } from '../../../abi/soft-state.js';
 import { StructView } from '../../../abi/layout.js';
-import { low32, u64 } from '../../../abi/uint.js';
-import { X2APIC } from '../../../abi/x2apic.js';
+import { high32, low32, u64 } from '../../../abi/uint.js';
+import { decodeIcr, X2APIC } from '../../../abi/x2apic.js';
 import type { PhysicalBytes } from '../../memory/physical-memory.js';
+import { addressed, logicalIdOf, requestOf } from '../../vmx/root/ipi-destination.js';
 
 /** A vCPU as another one addresses it. */
 export interface ApicPeer {
@@ -95,32 +96,38 @@ function endOfInterrupt(soft: StructView): void {
   }
 }
 
-const SHORTHAND_SHIFT = 18n;
-const DELIVERY_NMI = 4n;
-const BROADCAST = 0xffff_ffffn;
-
+/** kvm_apic_send_ipi(); of lowest priority, the first that is addressed takes it. INIT and SIPI go nowhere. */
 function sendIpi(
   bytes: PhysicalBytes,
   self: ApicPeer,
   peers: readonly ApicPeer[],
   icr: bigint,
 ): void {
-  const shorthand = (icr >> SHORTHAND_SHIFT) & 3n;
-  const destination = icr >> 32n;
-  for (const peer of peers) {
-    const isSelf = peer.apicId === self.apicId;
-    const isTarget = [
-      destination === BROADCAST || destination === BigInt(peer.apicId),
-      isSelf,
-      true,
-      !isSelf,
-    ][low32(shorthand)]!;
-    if (!isTarget) continue;
-    if (((icr >> 8n) & 7n) === DELIVERY_NMI) {
-      new StructView(CARETAKER_SOFT_STATE, bytes, peer.softState).set('posted_nmi', 1);
-    } else {
-      postInterrupt(bytes, peer.softState, low32(icr) & 0xff);
-    }
-    if (!isSelf) peer.kick();
+  const [low, high] = [low32(icr), high32(icr)];
+  const request = requestOf(low, high);
+  const all = peers.map((peer) => ({ id: peer.apicId, logicalId: logicalIdOf(peer.apicId), peer }));
+  const targets = addressed(all, self.apicId, decodeIcr(low, high)).map(({ peer }) => peer);
+  switch (request.kind) {
+    case 'fixed':
+      for (const target of targets) postTo(target, request.vector);
+      return;
+    case 'lowest-priority':
+      for (const target of targets.slice(0, 1)) postTo(target, request.vector);
+      return;
+    case 'nmi':
+      for (const target of targets) {
+        new StructView(CARETAKER_SOFT_STATE, bytes, target.softState).set('posted_nmi', 1);
+        kick(target);
+      }
+      return;
+    default:
+  }
+
+  function postTo(target: ApicPeer, vector: number): void {
+    postInterrupt(bytes, target.softState, vector);
+    kick(target);
+  }
+  function kick(target: ApicPeer): void {
+    if (target.apicId !== self.apicId) target.kick();
   }
 }

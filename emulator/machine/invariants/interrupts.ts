@@ -7,13 +7,15 @@
  * only by the guest's EOI and by what VM entry delivers.
  */
 import { EXIT_REASON } from '../../../abi/exit-reasons.js';
-import { INTR_TYPE } from '../../../abi/interruption.js';
+import { INTR_TYPE, VECTOR } from '../../../abi/interruption.js';
 import { offsetsOf } from '../../../abi/layout.js';
 import { CARETAKER_SOFT_STATE } from '../../../abi/soft-state.js';
 import { hex } from '../../../abi/uint.js';
 import { VMCS_SLOT } from '../../../abi/vmcs-fields.js';
 import { X2APIC } from '../../../abi/x2apic.js';
 import { REG } from '../../cpu/registers.js';
+import { requestOf } from '../../vmx/root/ipi-destination.js';
+import { ipiTargets } from '../guest-intent.js';
 import type { Lane } from '../lane.js';
 import { rowOf, type Ledger } from '../ledger.js';
 import type { Invariant } from './invariant.js';
@@ -27,6 +29,8 @@ const ISR = offsetsOf<'isr'>(CARETAKER_SOFT_STATE).isr;
 export function interrupts(): Invariant {
   /** The virtual ISR of each vCPU at its exit. */
   const inServiceAtExit = new Map<number, Uint32Array>();
+  /** How many of its targets had the vector of a lowest-priority IPI waiting when each vCPU sent it. */
+  const pendingAtExit = new Map<number, number | null>();
   const expected = new Uint32Array(ISR_WORDS);
   return {
     id: ID,
@@ -41,6 +45,7 @@ export function interrupts(): Invariant {
       }
       const from = (lane.softState + ISR) >>> 2;
       for (let i = 0; i < ISR_WORDS; i++) copy[i] = lane.memory.words[from + i]!;
+      if (isIcrWrite(lane)) pendingAtExit.set(lane.id, lowestPriorityPending(lane));
     },
 
     atResume(lane: Lane, ledger: Ledger): void {
@@ -51,7 +56,10 @@ export function interrupts(): Invariant {
         fail(lane, ledger, `physical vector ${inService} is still in service at VM entry`);
       if (lane.exit.strayEois > 0)
         fail(lane, ledger, 'a physical EOI was written with nothing in service');
-      targetsAreKicked(lane, ledger);
+      if (isIcrWrite(lane)) {
+        targetsAreKicked(lane, ledger);
+        oneTakesIt(lane, ledger, pendingAtExit.get(lane.id) ?? null);
+      }
       const before = inServiceAtExit.get(lane.id)!;
       for (let i = 0; i < ISR_WORDS; i++) expected[i] = before[i]!;
       expectedInService(lane, expected);
@@ -67,7 +75,7 @@ export function interrupts(): Invariant {
     },
 
     atDelivery(lane: Lane, ledger: Ledger, vector: number): void {
-      if (vector < FIRST_VECTOR) return;
+      if (vector < FIRST_VECTOR && vector !== VECTOR.NMI) return;
       const { asserted, delivered } = lane.interrupts.counts(vector);
       ledger.expect(
         ID,
@@ -78,11 +86,16 @@ export function interrupts(): Invariant {
       );
     },
 
-    state: () => new Map([...inServiceAtExit].map(([id, words]) => [id, words.slice()])),
+    state: (): InterruptsState => ({
+      inService: new Map([...inServiceAtExit].map(([id, words]) => [id, words.slice()])),
+      pending: new Map(pendingAtExit),
+    }),
     restore: (state) => {
+      const { inService, pending } = state as InterruptsState;
       inServiceAtExit.clear();
-      for (const [id, words] of state as typeof inServiceAtExit)
-        inServiceAtExit.set(id, words.slice());
+      for (const [id, words] of inService) inServiceAtExit.set(id, words.slice());
+      pendingAtExit.clear();
+      for (const [id, count] of pending) pendingAtExit.set(id, count);
     },
 
     atGap: nothingLost,
@@ -109,10 +122,39 @@ function nothingLost(lane: Lane, ledger: Ledger): void {
   }
 }
 
+interface InterruptsState {
+  readonly inService: ReadonlyMap<number, Uint32Array>;
+  readonly pending: ReadonlyMap<number, number | null>;
+}
+
+const isIcrWrite = ({ exit }: Lane): boolean =>
+  exit.basic === EXIT_REASON.EXIT_REASON_MSR_WRITE && exit.registers[2 * REG.RCX] === X2APIC.ICR;
+
+/** How many targets of the lowest-priority IPI at hand have its vector waiting; null when it is none. */
+function lowestPriorityPending(lane: Lane): number | null {
+  const low = lane.exit.registers[2 * REG.RAX]!;
+  const high = lane.exit.registers[2 * REG.RDX]!;
+  const request = requestOf(low, high);
+  if (request.kind !== 'lowest-priority') return null;
+  const targets = ipiTargets(lane, low, high);
+  return targets.filter((target) => target.hasPending(request.vector)).length;
+}
+
+/** One of those that a lowest-priority IPI addresses takes it, and no other. */
+function oneTakesIt(lane: Lane, ledger: Ledger, before: number | null): void {
+  if (before === null) return;
+  const after = lowestPriorityPending(lane) ?? 0;
+  ledger.expect(
+    ID,
+    after >= 1 && after <= before + 1,
+    lane.rip,
+    () =>
+      `${lane.describeExit()}: a lowest-priority IPI waits at ${after} vCPUs, at ${before} before it was sent`,
+  );
+}
+
 /** The bit first, then the kick: what another vCPU was sent while it runs its guest must make it exit. */
 function targetsAreKicked(lane: Lane, ledger: Ledger): void {
-  if (lane.exit.basic !== EXIT_REASON.EXIT_REASON_MSR_WRITE) return;
-  if (lane.exit.registers[2 * REG.RCX] !== X2APIC.ICR) return;
   for (const peer of lane.peers()) {
     if (peer === lane || peer.phase !== 'guest' || !peer.hasPosted) continue;
     ledger.expect(

@@ -53,6 +53,15 @@ const scriptedExit = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('vmcall') }),
   z.strictObject({ kind: z.literal('rdmsr'), index: u64 }),
   z.strictObject({ kind: z.literal('wrmsr'), index: u64, value: u64 }),
+  z.strictObject({
+    kind: z.literal('ipi'),
+    mode: z.enum(['fixed', 'lowest-priority', 'nmi', 'init', 'startup']).default('fixed'),
+    vector: count(LAST_VECTOR).default(0),
+    /** An APIC id, or with `logical` what the logical destination registers are compared with. */
+    destination: u64.pipe(z.bigint().max(0xffff_ffffn)).default(0n),
+    logical: z.boolean().default(false),
+    shorthand: z.enum(['none', 'self', 'all', 'others']).default('none'),
+  }),
   z.strictObject({ kind: z.literal('out'), port: count(0xffff) }),
   z.strictObject({ kind: z.literal('doorbell'), gpa: u64 }),
   z.strictObject({

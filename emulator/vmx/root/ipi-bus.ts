@@ -1,13 +1,13 @@
 /**
  * Routes the messages that local APICs send through their ICR to the local APICs they name.
  *
- * Source: SDM, "Interrupt Command Register (ICR)", "Logical Destination Mode in x2APIC Mode", "Lowest Priority Delivery
- * Mode", table of valid ICR combinations.
+ * Source: SDM, "Interrupt Command Register (ICR)"; whom a message addresses is in ipi-destination.ts.
  * Invariant: a message is delivered at once and to the targets in order of APIC id; the choice of lowest priority is the
  * lowest processor priority, then the lowest id, so a run is deterministic.
  * Not modelled: delivery latency, focus processors, I/O APIC messages, interrupt remapping.
  */
 import { ICR, ICR_DELIVERY, ICR_SHORTHAND, decodeIcr, type IcrWord } from '../../../abi/x2apic.js';
+import { addressed, isDeassert, type IpiAddressee } from './ipi-destination.js';
 
 /** What one local APIC receives. */
 export type IpiMessage =
@@ -18,11 +18,7 @@ export type IpiMessage =
   | { readonly kind: 'startup'; readonly vector: number };
 
 /** A local APIC as the bus sees it. */
-export interface IpiTarget {
-  /** The 32-bit x2APIC id. */
-  readonly id: number;
-  /** The logical destination register: cluster in the high half, one bit in the low. */
-  readonly logicalId: number;
+export interface IpiTarget extends IpiAddressee {
   /** The processor priority, for lowest-priority delivery. */
   readonly priority: number;
   receive(message: IpiMessage): void;
@@ -42,8 +38,6 @@ export type IpiOutcome =
 export interface IpiPort {
   send(source: IpiTarget, low: number, high: number): IpiOutcome;
 }
-
-const BROADCAST = 0xffff_ffff;
 
 export class IpiBus implements IpiPort {
   #targets: readonly IpiTarget[] = [];
@@ -68,8 +62,7 @@ export class IpiBus implements IpiPort {
 
   #route(source: IpiTarget, icr: IcrWord, low: number): IpiOutcome {
     const isLevel = (low & ICR.TRIGGER_LEVEL) !== 0;
-    const isAssert = (low & ICR.LEVEL_ASSERT) !== 0;
-    if (icr.delivery === ICR_DELIVERY.INIT && isLevel && !isAssert) return { kind: 'ignored' };
+    if (icr.delivery === ICR_DELIVERY.INIT && isDeassert(low)) return { kind: 'ignored' };
     const message = messageOf(icr, isLevel);
     if (message === null) return { kind: 'invalid', detail: `delivery mode ${icr.delivery}` };
     const includesSelf =
@@ -80,32 +73,12 @@ export class IpiBus implements IpiPort {
         detail: `shorthand ${icr.shorthand} with delivery mode ${icr.delivery}`,
       };
     }
-    let targets = this.#addressed(source, icr);
+    let targets = addressed(this.#targets, source.id, icr);
     if (icr.delivery === ICR_DELIVERY.LOWEST_PRIORITY) targets = lowestPriority(targets);
     if (targets.length === 0) return { kind: 'unclaimed' };
     for (const target of targets) target.receive(message);
     return { kind: 'delivered', targets: targets.map(({ id }) => id) };
   }
-
-  #addressed(source: IpiTarget, icr: IcrWord): readonly IpiTarget[] {
-    switch (icr.shorthand) {
-      case ICR_SHORTHAND.SELF:
-        return [source];
-      case ICR_SHORTHAND.ALL_INCLUDING_SELF:
-        return this.#targets;
-      case ICR_SHORTHAND.ALL_EXCLUDING_SELF:
-        return this.#targets.filter((target) => target.id !== source.id);
-      default:
-        return this.#targets.filter((target) => isAddressed(target, icr));
-    }
-  }
-}
-
-function isAddressed(target: IpiTarget, icr: IcrWord): boolean {
-  if (icr.destination === BROADCAST) return true;
-  if (!icr.logical) return icr.destination === target.id;
-  const isSameCluster = icr.destination >>> 16 === target.logicalId >>> 16;
-  return isSameCluster && (icr.destination & target.logicalId & 0xffff) !== 0;
 }
 
 function lowestPriority(targets: readonly IpiTarget[]): readonly IpiTarget[] {

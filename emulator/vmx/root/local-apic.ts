@@ -11,6 +11,7 @@ import { high32, joinHalves, low32, u64 } from '../../../abi/uint.js';
 import { ApicTimer, type ApicTimerMode, type ApicTimerState } from './apic-timer.js';
 import { InterruptQueue, type InterruptQueueState } from './interrupt-queue.js';
 import type { IpiMessage, IpiPort, IpiTarget } from './ipi-bus.js';
+import { FIRST_LEGAL_VECTOR, logicalIdOf } from './ipi-destination.js';
 import { LocalVectorTable } from './lvt.js';
 
 /** What a local APIC tells the pCPU it belongs to. */
@@ -52,7 +53,6 @@ export type LocalSource =
 
 const ESR_SEND_ILLEGAL_VECTOR = 1 << 5;
 const ESR_RECEIVE_ILLEGAL_VECTOR = 1 << 6;
-const FIRST_LEGAL_VECTOR = 16;
 /** Version 0x15, seven LVT entries. */
 const VERSION = 0x0006_0015;
 const SIVR_RESET = 0xff;
@@ -100,7 +100,7 @@ export class LocalApic implements IpiTarget {
 
   constructor(config: LocalApicConfig, now: () => number, bus: IpiPort, events: LocalApicEvents) {
     this.id = config.id;
-    this.logicalId = (((config.id >>> 4) << 16) | (1 << (config.id & 15))) >>> 0;
+    this.logicalId = logicalIdOf(config.id);
     this.#now = now;
     this.#bus = bus;
     this.#events = events;
