@@ -48,28 +48,71 @@ export function sweep(bytes: Uint8Array, starts: readonly number[] = []): Sweep 
   const known = [...starts].sort((a, b) => a - b);
   let nextKnown = 0;
   let afterBranch = 0;
-  for (let at = 0; at < bytes.length;) {
+  let last: Swept = UNDEFINED_BYTE;
+  for (let at = 0; at < bytes.length; at += last.length) {
     while (nextKnown < known.length && known[nextKnown]! <= at) nextKnown++;
     const end = known[nextKnown] ?? bytes.length;
-    const form = readForm(bytes, at, end);
-    flags[at] = BYTE_FLAG.BOUNDARY | afterBranch;
-    afterBranch = 0;
-    if (form === null) {
-      const instruction = { name: UNDEFINED_NAME, length: 1, operands: [], isFpu: false };
-      sites.push({ offset: at, instruction, inline: INLINE.NONE, rm: 0, reg: 0 });
-      at++;
-      continue;
-    }
-    const instruction = systemInstruction(form);
-    if (instruction !== null) {
-      const inline = inlineKind(form, instruction.name);
-      sites.push({ offset: at, instruction, inline, rm: form.rm, reg: form.reg });
-    }
-    flags[at]! |= formFlags(form, instruction?.name ?? null);
-    if (endsBlock(form, instruction?.name ?? null)) afterBranch = BYTE_FLAG.AFTER_BRANCH;
-    at += form.length;
+    if (!isRepeated(bytes, at, end, last)) last = sweepOne(bytes, at, end);
+    const { instruction } = last;
+    flags[at] = BYTE_FLAG.BOUNDARY | afterBranch | last.flags;
+    afterBranch = last.endsBlock ? BYTE_FLAG.AFTER_BRANCH : 0;
+    if (instruction === null) continue;
+    const { inline, rm, reg } = last;
+    sites.push({ offset: at, instruction, inline, rm, reg });
   }
   return { flags, sites };
+}
+
+/** What a sweep knows of one instruction, wherever it stands. */
+interface Swept {
+  readonly length: number;
+  /** What makes it a site, or null. */
+  readonly instruction: Instruction | null;
+  readonly flags: number;
+  readonly endsBlock: boolean;
+  readonly inline: number;
+  readonly rm: number;
+  readonly reg: number;
+  /** Whether all its bytes were there to be decoded. */
+  readonly isWhole: boolean;
+}
+
+const UNDEFINED_BYTE: Swept = {
+  length: 1,
+  instruction: { name: UNDEFINED_NAME, length: 1, operands: [], isFpu: false },
+  flags: 0,
+  endsBlock: false,
+  inline: INLINE.NONE,
+  rm: 0,
+  reg: 0,
+  isWhole: false,
+};
+
+function sweepOne(bytes: Uint8Array, at: number, end: number): Swept {
+  const form = readForm(bytes, at, end);
+  if (form === null) return UNDEFINED_BYTE;
+  const instruction = systemInstruction(form);
+  const name = instruction?.name ?? null;
+  return {
+    length: form.length,
+    instruction,
+    flags: formFlags(form, name),
+    endsBlock: endsBlock(form, name),
+    inline: name === null ? INLINE.NONE : inlineKind(form, name),
+    rm: form.rm,
+    reg: form.reg,
+    isWhole: true,
+  };
+}
+
+/** Whether the instruction before stands here again, as in padding: most of a kernel's text here is one instruction. */
+function isRepeated(bytes: Uint8Array, at: number, end: number, last: Swept): boolean {
+  const { length } = last;
+  if (!last.isWhole || at < length || at + length > end) return false;
+  for (let byte = 0; byte < length; byte++) {
+    if (bytes[at + byte] !== bytes[at + byte - length]) return false;
+  }
+  return true;
 }
 
 /** Register forms alone: a memory operand may fault, which the model does. */

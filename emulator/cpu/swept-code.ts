@@ -82,10 +82,15 @@ export class SweptCode {
     }
   }
 
-  /** Sweeps what is stale. */
+  /** Forgets what is stale: it is swept again when something runs there, which never happens to a kernel that is gone. */
   refresh(): void {
     if (!this.#isStale) return;
-    for (const range of this.#ranges) if (range.isStale) this.#sweep(range);
+    for (const range of this.#ranges) {
+      if (!range.isStale) continue;
+      range.isStale = false;
+      range.flags = null;
+      this.#native.removeCode(range.base, range.sizeBytes);
+    }
     this.#isStale = false;
   }
 
