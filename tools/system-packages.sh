@@ -6,7 +6,7 @@
 set -eu
 
 packages="gcc g++ clang lld make python3 python3-pip pkg-config libunicorn-dev gdb binutils dwarves
-device-tree-compiler bochs bochs-term tmux"
+device-tree-compiler abigail-tools openssl bochs bochs-term tmux"
 
 say() {
 	echo "caretaker-emu: $*" >&2
@@ -23,7 +23,7 @@ essentials_or_fail() {
 
 if ! command -v apt-get >/dev/null 2>&1 || ! command -v dpkg-query >/dev/null 2>&1; then
 	missing=
-	for tool in gcc g++ clang ld.lld make python3 pip3 pkg-config gdb readelf pahole dtc bochs tmux; do
+	for tool in gcc g++ clang ld.lld make python3 pip3 pkg-config gdb readelf pahole abidiff dtc openssl bochs tmux; do
 		command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"
 	done
 	if [ -n "$missing" ]; then

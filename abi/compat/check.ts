@@ -18,7 +18,7 @@ export function checkAbi(binary: AbiShape, profile: ProfileName): Finding[] {
       checkStruct(expected, binary, required.includes(expected.name)),
     ),
     ...[...constants].flatMap(([name, value]) => {
-      const actual = binary.constants.get(name);
+      const actual = binary.constants.get(name)?.value;
       // A compiler drops an enumeration that nothing uses.
       if (actual === undefined || value === null || actual === value) return [];
       return [finding('constant-value', '', name, value.toString(), actual.toString())];

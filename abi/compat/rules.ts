@@ -40,6 +40,7 @@ export const RULES = {
   'version-lowered':     { severity: 'error', explanation: 'versions only rise: the next reader would take new bytes for old ones', example: 'CARETAKER_CCB_VERSION from 2 to 1' },
   'version-unchanged':   { severity: 'warning', explanation: 'a layout that changes changes its version, so that a reader can tell', example: 'a field in reserved space under version 1' },
   'magic-changed':       { severity: 'error', explanation: 'another magic is another structure', example: 'CARETAKER_CCB_MAGIC of another project' },
+  'record-compatible':   { severity: 'error', explanation: 'the next kernel finds a record by its compatible string, and knows no other', example: 'kvm-caretaker-vcpu-v2, which only a newer kernel writes' },
   // The image: what the loader refuses, by what it is about.
   'image-refused':       { severity: 'error', explanation: 'KVM_SET_CARETAKER takes this file for no payload', example: 'a shared library; a segment that is writable and executable' },
   'ccb-placement':       { severity: 'error', explanation: '.ccb is one control block, alone on pages of its own', example: '.ccb aligned to 8 bytes' },

@@ -7,13 +7,15 @@ import { readFileSync, statSync } from 'node:fs';
 import { CARETAKER_CCB } from '../../abi/ccb.js';
 import { finding } from '../../abi/compat/rules.js';
 import type { Finding } from '../../abi/compat/rules.js';
-import type { AbiShape } from '../../abi/compat/shape.js';
+import type { AbiShape, FieldShape } from '../../abi/compat/shape.js';
+import { readLockFile, shapeOfLock } from '../../abi/lock-file.js';
 import { DebugInfo } from '../../loader/dwarf/debug-info.js';
 import { DwarfError } from '../../loader/dwarf/errors.js';
 import { readLayouts } from '../../loader/dwarf/layouts.js';
 import type { Layouts } from '../../loader/dwarf/layouts.js';
+import type { LayoutField } from '../../loader/dwarf/members.js';
 import { readDebugSections, sectionBytes } from '../../loader/dwarf/sections.js';
-import { CliUsageError } from './errors.js';
+import { CliUsageError, systemReason } from './errors.js';
 
 const MAX_BYTES = 1 << 29;
 
@@ -23,8 +25,7 @@ export function readBinary(file: string): Uint8Array {
     const { size } = statSync(file);
     if (size <= MAX_BYTES) return new Uint8Array(readFileSync(file));
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    const message = `${file}: cannot be read: ${reason.replace(/, \w+( '.*')?$/, '')}`;
+    const message = `${file}: cannot be read: ${systemReason(cause)}`;
     throw new CliUsageError('FILE_UNREADABLE', message, { file }, { cause });
   }
   const message = `${file}: cannot be read: larger than ${MAX_BYTES} bytes`;
@@ -36,22 +37,24 @@ export function layoutsOf(bytes: Uint8Array): Layouts {
   return readLayouts(new DebugInfo(readDebugSections(bytes)));
 }
 
-/** The ABI of a file, or the finding that says why there is none. */
+const BRACE = 0x7b;
+
+/** The ABI of a file, a payload or a layout lock, or the finding that says why there is none. @throws LockError. */
 export function abiOf(bytes: Uint8Array): AbiShape | Finding {
+  if (bytes[0] === BRACE) return shapeOfLock(readLockFile(Buffer.from(bytes).toString('utf8')));
   try {
     const { structs, enumerations } = layoutsOf(bytes);
     const enumerators = enumerations.flatMap(({ name, enumerators: list }) =>
-      list.map((one) => ({ ...one, enumeration: name })),
+      list.map((one) => [one.name, { enumeration: name, value: one.value }] as const),
     );
     return {
       structs: structs.map(({ name, size, align, fields }) => ({
         name,
         size,
         align,
-        fields: fields.map((field) => ({ ...field, canonical: plain(field.canonical) })),
+        fields: fields.flatMap((field) => flat(field)),
       })),
-      constants: new Map(enumerators.map(({ name, value }) => [name, value])),
-      enumerationOf: new Map(enumerators.map(({ name, enumeration }) => [name, enumeration])),
+      constants: new Map(enumerators),
       versions: versionsOf(bytes),
     };
   } catch (error) {
@@ -59,6 +62,14 @@ export function abiOf(bytes: Uint8Array): AbiShape | Finding {
     const rule = error.code === 'NO_DEBUG_INFO' ? 'debug-info-missing' : 'debug-info-bad';
     return finding(rule, '', '', 'debug information', `${error.code}: ${error.message}`);
   }
+}
+
+/** A field, and those inside it when its structure has no name by which it is compared. */
+function flat(field: LayoutField, outer = ''): FieldShape[] {
+  const { name, offset, size, bitOffset, bitSize } = field;
+  const path = outer + name;
+  const own = { name: path, offset, size, bitOffset, bitSize, canonical: plain(field.canonical) };
+  return [own, ...(field.fields ?? []).flatMap((inner) => flat(inner, `${path}.`))];
 }
 
 /** An enumeration as a field's type is the integer that holds it. */

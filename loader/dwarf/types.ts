@@ -17,7 +17,7 @@ const T = DW_TAG;
 export interface TypeFacts {
   /** As C spells it: `u64[15]`, `struct list_head *`. */
   readonly spelling: string;
-  /** Without typedefs and qualifiers: `u64[15]`, `ptr`, `enum caretaker_request:u32`. */
+  /** Without typedefs and qualifiers: `u64[15]`, `struct list_head *`, `enum caretaker_request:u32`. */
   readonly canonical: string;
   readonly size: number;
   /** The alignment that the psABI gives it, or that the source does; 1 when unknown. */
@@ -254,7 +254,7 @@ export class Types {
     const entry = this.resolve(type);
     if (entry === undefined) return 'void';
     const { tag } = entry;
-    if (tag in POINTERS) return 'ptr';
+    if (tag in POINTERS) return `${this.#canonical(this.#step(entry, depth), depth + 1)} *`;
     if (tag === T.base_type) return this.scalarOf(entry);
     if (tag === T.subroutine_type) return 'function';
     if (tag === T.array_type) {

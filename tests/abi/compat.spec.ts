@@ -36,8 +36,9 @@ const abi = (
   constants: Record<string, bigint> = { ON: 1n, OFF: 0n },
 ): AbiShape => ({
   structs: [struct],
-  constants: new Map(Object.entries(constants)),
-  enumerationOf: new Map(Object.keys(constants).map((name) => [name, 'power'])),
+  constants: new Map(
+    Object.entries(constants).map(([name, value]) => [name, { enumeration: 'power', value }]),
+  ),
   versions: new Map([['caretaker_stall', { magic: 1n, version }]]),
 });
 
@@ -151,7 +152,7 @@ describe('abi check', () => {
   });
 
   it('holds the enumerators against their numbers', () => {
-    const constants = new Map([['KVM_ATTACHED', 2n]]);
+    const constants = new Map([['KVM_ATTACHED', { enumeration: 'attach_state', value: 2n }]]);
     const findings = checkAbi({ ...abi(OLD), structs: SHARED, constants }, 'rfc');
     expect(findings).toMatchObject([{ rule: 'constant-value', field: 'KVM_ATTACHED' }]);
   });

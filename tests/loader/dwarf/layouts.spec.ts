@@ -152,9 +152,9 @@ describe('a layout', () => {
     );
     expect(structs[0]!.fields.map(({ type, canonical }) => [type, canonical])).toEqual([
       ['u64[3][2]', 'u64[3][2]'],
-      ['int (*)(struct t *, ...)', 'ptr'],
-      ['const char * const', 'ptr'],
-      ['int (*)[4]', 'ptr'],
+      ['int (*)(struct t *, ...)', 'function *'],
+      ['const char * const', 's8 *'],
+      ['int (*)[4]', 's32[4] *'],
       ['enum e', 'enum e:u32'],
       ['signed char', 's8'],
     ]);
