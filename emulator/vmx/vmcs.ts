@@ -52,6 +52,8 @@ export interface VmcsState {
   readonly written: Uint16Array;
   readonly checked: Uint32Array;
   readonly pendingRules: Uint32Array;
+  /** What was known of the host-state area; a function of the values, and never changed. */
+  readonly hostImage: HostImage | null;
 }
 
 export class Vmcs {
@@ -179,7 +181,7 @@ export class Vmcs {
     }
   }
 
-  /** Everything as plain data; derived caches are left out. */
+  /** Everything as plain data. */
   state(): VmcsState {
     return {
       regionPa: this.regionPa,
@@ -193,6 +195,7 @@ export class Vmcs {
       written: this.writtenSlots().slice(),
       checked: this.checked.slice(),
       pendingRules: this.pendingRules.slice(),
+      hostImage: this.hostImage,
     };
   }
 
@@ -211,7 +214,7 @@ export class Vmcs {
     this.writtenCount[0] = state.written.length;
     this.checked.set(state.checked);
     this.pendingRules.set(state.pendingRules);
-    this.hostImage = null;
+    this.hostImage = state.hostImage;
   }
 
   static fromState(state: VmcsState): Vmcs {

@@ -17,6 +17,7 @@ import type { Invariant } from './invariant.js';
 
 const ID = 'stack';
 const ROW = rowOf(ID);
+const PATTERN_WORD = (STACK_PATTERN * 0x0101_0101) >>> 0;
 
 export function stack(): Invariant {
   return {
@@ -59,9 +60,10 @@ export function stack(): Invariant {
 
 /** Bytes of the payload's stack that were ever written, from its top. */
 export function deepestUse(lane: Lane): number {
-  const base = lane.stack;
-  const bytes = lane.memory.bytes.bytes;
-  let at = base + 8;
-  while (at < base + STACK_BYTES && bytes[at] === STACK_PATTERN) at++;
-  return base + STACK_BYTES - at;
+  const { words, bytes } = lane.memory;
+  const end = lane.stack + STACK_BYTES;
+  let at = lane.stack + 8;
+  while (at < end && words[at >>> 2] === PATTERN_WORD) at += 4;
+  while (at < end && bytes.bytes[at] === STACK_PATTERN) at++;
+  return end - at;
 }
