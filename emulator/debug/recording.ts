@@ -11,7 +11,7 @@ import { HarnessError } from '../../abi/errors.js';
 import { hex } from '../../abi/uint.js';
 import { VMCS_FIELDS, type FieldName } from '../../abi/vmcs-fields.js';
 import { REG, type RegisterName } from '../cpu/registers.js';
-import type { Edit, TapeEntry } from './edits.js';
+import type { TapeEntry } from './edits.js';
 import { parsePosition, printPosition, type Position } from './position.js';
 import type { DebugSession } from './session.js';
 
@@ -168,7 +168,6 @@ export function readRecording(text: string, file: string, session: DebugSession)
   }
   return {
     position: data.position,
-    // SAFETY: the schema is the type of an edit; optional parts are absent, not undefined.
-    entries: data.changes.map((one) => ({ time: one.time, edit: one.edit as Edit })),
+    entries: data.changes.map((one) => ({ time: one.time, edit: one.edit })),
   };
 }

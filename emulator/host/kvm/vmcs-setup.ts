@@ -119,7 +119,7 @@ export function caretakerHostState(
 /** The same with the kernel's descriptor tables, and the selectors that are in them. */
 export function withoutTables(state: VmcsDescription): VmcsDescription {
   const rest = Object.entries(state).filter(([name]) => !TABLE_FIELDS.has(name));
-  return Object.fromEntries(rest) as VmcsDescription;
+  return Object.fromEntries(rest);
 }
 
 const TABLE_FIELDS: ReadonlySet<string> = new Set<FieldName>([
