@@ -42,8 +42,13 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./commands/fuzz.js')).command,
   },
   {
+    name: 'explore',
+    describe: 'tries each event at every instruction of every handler',
+    load: async () => (await import('./commands/explore.js')).command,
+  },
+  {
     name: 'replay',
-    describe: 'shows a finding of fuzz again',
+    describe: 'shows a finding of fuzz or explore again',
     load: async () => (await import('./commands/replay.js')).command,
   },
   {

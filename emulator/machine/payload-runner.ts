@@ -21,6 +21,7 @@ import { addToTruth, isServicingMachineCheck, noteFault } from './interposed-eve
 import type { Lane } from './lane.js';
 import type { Machine } from './machine.js';
 import { hostTakes, nextPlannedAt, raiseDue, raiseDueInKvm } from './stray-events.js';
+import { hasCountedBlocked } from './telemetry-view.js';
 import { payloadStateOf } from './wake.js';
 
 /** No handler may take longer; the bounded invariant has a tighter bound of its own. */
@@ -213,6 +214,7 @@ export class PayloadRunner {
       if (lane.pcpu.registers.words[2 * REG.RDX] !== lane.exit.reasonWord) this.#hostEvent(lane);
       else if (payloadStateOf(lane) === CARETAKER_RUN_STATE.SERIALIZED) this.#serialized(lane);
       else {
+        if (lane.exit.outcome === null) this.#attachedMeanwhile(lane);
         if (lane.exit.outcome === null) this.#settle(lane, 'routed');
         else this.#released(lane);
         addToTruth(lane);
@@ -220,6 +222,15 @@ export class PayloadRunner {
       }
     }
     machine.routed(lane);
+  }
+
+  /** KVM attached after the payload had begun to wait and before its first poll: the exit was blocked, for no time. */
+  #attachedMeanwhile(lane: Lane): void {
+    if (lane.exit.wasAttached || !hasCountedBlocked(lane)) return;
+    this.#settle(lane, 'blocked');
+    lane.exit.hasWaited = true;
+    lane.waitBeganTsc = lane.pcpu.now();
+    this.#machine.hooks.atBlock(lane, this.#machine.ledger);
   }
 
   /** The exit was answered; what goes to KVM is an NMI or an interrupt of the host's that came meanwhile. */

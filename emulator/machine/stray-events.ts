@@ -42,10 +42,17 @@ export type StrayEvent =
 export const FAULT_NAMES = ['UD', 'NP', 'SS', 'GP', 'PF'] as const;
 export type FaultName = (typeof FAULT_NAMES)[number];
 
+/** Something that software on another core does: KVM that comes back, or that asks for a stop. */
+export interface HostAct {
+  readonly kind: 'host-act';
+  readonly name: string;
+  readonly act: () => void;
+}
+
 /** An event that waits for an exit of its vCPU to reach an instruction, counted from HOST_RIP. */
 export interface PlannedEvent {
   readonly instruction: number;
-  readonly event: StrayEvent;
+  readonly event: StrayEvent | HostAct;
   /** Of a series, one waits at a time. */
   readonly series?: object;
 }
@@ -54,7 +61,7 @@ export interface PlannedEvent {
 export function raise(
   machine: Machine,
   lane: Lane,
-  event: StrayEvent,
+  event: StrayEvent | HostAct,
   tsc: number = machine.now(),
 ): void {
   const { pcpu } = lane;
@@ -83,6 +90,9 @@ export function raise(
       return;
     case 'exception':
       raiseFault(machine, lane, event);
+      return;
+    case 'host-act':
+      event.act();
       return;
     default:
       unreachable(event);
@@ -180,7 +190,7 @@ export function hostTakes(machine: Machine, lane: Lane): void {
   }
 }
 
-function nameOf(event: StrayEvent): string {
+function nameOf(event: StrayEvent | HostAct): string {
   switch (event.kind) {
     case 'nmi':
       return 'NMI';
@@ -194,6 +204,8 @@ function nameOf(event: StrayEvent): string {
       return 'spurious interrupt';
     case 'exception':
       return `#${event.vector} of the payload's own`;
+    case 'host-act':
+      return event.name;
     default:
       return unreachable(event);
   }

@@ -36,6 +36,11 @@ export const VARIANTS: readonly Variant[] = [
   { name: 'shared', settings: { lifecycle: 'interpose', cr3: 'shared-until-detach', hlt: 'ACTIVITY' } },
   { name: 'halts in root', settings: { lifecycle: 'interpose', cr3: 'isolated', hlt: 'ROOT' } },
 ];
+/** The other life cycle: HOST_RIP is KVM's own while it is attached, so that only a detached vCPU has a payload to try. */
+export const ATTACH_VARIANT: Variant = {
+  name: 'attach',
+  settings: { lifecycle: 'attach', cr3: 'isolated', hlt: 'ACTIVITY' },
+};
 /** Exits of the measured mix before an input begins. */
 const WARM_UP_EXITS = 40;
 /** Longest that an op may take: one that waits longer waits for something that the input has not brought. */
@@ -90,7 +95,7 @@ export class Stage {
     this.lane.guest = new ScriptGuest([]);
     this.lane.action = { kind: 'wait' };
     this.lane.actionTsc = Infinity;
-    this.#settle();
+    this.settle();
     // What the warm-up did is not an input's.
     this.machine.ledger.clear();
   }
@@ -103,7 +108,7 @@ export class Stage {
       snapshot: this.machine.snapshot(),
     };
     this.#detach();
-    this.#settle();
+    this.settle();
     return [
       attached,
       { stage: this, name: `${this.#name}, detached`, snapshot: this.machine.snapshot() },
@@ -116,14 +121,14 @@ export class Stage {
     switch (op.kind) {
       case 'exit':
         if (op.basic !== EXIT_REASON.EXIT_REASON_EXTERNAL_INTERRUPT) {
-          this.#exit(legalExit(op));
+          this.exit(legalExit(op));
           return;
         }
         // Acknowledged on exit: only the core's own local APIC can have delivered it.
-        this.#interrupt(op.interruption?.[0] ?? 0);
+        this.interrupt(op.interruption?.[0] ?? 0);
         break;
       case 'interrupt':
-        this.#interrupt(op.vector);
+        this.interrupt(op.vector);
         break;
       case 'nmi':
         raise(machine, lane, { kind: 'nmi' });
@@ -135,11 +140,11 @@ export class Stage {
         machine.runFor(op.mantissa * 2 ** op.exponent);
         return;
       case 'flip':
-        if (op.attached) this.#attach();
+        if (op.attached) this.attach();
         else this.#detach();
         break;
       case 'stop':
-        if (lane.phase !== 'in-kvm') requestStop(this.vm, lane.vcpu);
+        this.requestStop();
         break;
       case 'configure':
         changeConfiguration(machine.memory, lane.vcpu, op);
@@ -147,19 +152,20 @@ export class Stage {
       default:
         unreachable(op);
     }
-    this.#settle();
+    this.settle();
   }
 
   /** KVM comes back, so that whatever still waits is seen to be released, and the accounts are compared. */
   finish(): void {
-    this.#attach();
-    this.#settle();
+    this.attach();
+    this.settle();
     // KVM or its VMM has ended the vCPU: nothing more is owed to it.
     if (this.lane.phase === 'stopped') return;
     this.machine.hooks.atEnd(this.lane, this.machine.ledger);
   }
 
-  #exit(exit: GuestExit): void {
+  /** The guest exits, and the payload deals with that until the vCPU has left it or waits in it. */
+  exit(exit: GuestExit): void {
     const { machine, lane } = this;
     if (lane.phase !== 'guest') return;
     const before = lane.exit.sequence;
@@ -173,7 +179,8 @@ export class Stage {
     );
   }
 
-  #interrupt(vector: number): void {
+  /** A physical interrupt arrives at the core. */
+  interrupt(vector: number): void {
     raise(this.machine, this.lane, {
       kind: 'interrupt',
       vector: Math.max(LOWEST_INTERRUPT, vector & 0xff),
@@ -181,23 +188,30 @@ export class Stage {
   }
 
   /** Runs until the vCPU is back in the guest, or can do nothing more by itself. */
-  #settle(): void {
+  settle(): void {
     const { machine, lane } = this;
     machine.runUntil(() => lane.phase === 'guest' && !this.#isEventDue(), machine.now() + OP_TICKS);
   }
 
   #isEventDue(): boolean {
     const { pcpu } = this.lane;
-    return pcpu.pendingNmi || pcpu.pendingMachineCheck || pcpu.apic.deliverable >= 0;
+    return (
+      pcpu.pendingNmi || pcpu.pendingMachineCheck || pcpu.pendingInit || pcpu.apic.deliverable >= 0
+    );
   }
 
   /** New routing pointers and epoch, then the flag; a kick brings a vCPU that waits for nothing else. */
-  #attach(): void {
+  attach(): void {
     const { vcpu } = this.lane;
     if (vcpu.isAttached) return;
     vcpu.attach(this.vm.routingOf(vcpu));
     vcpu.state = 'running';
     this.machine.kick(vcpu.id);
+  }
+
+  /** KVM asks the payload to stop, unless the vCPU is in KVM already. */
+  requestStop(): void {
+    if (this.lane.phase !== 'in-kvm') requestStop(this.vm, this.lane.vcpu);
   }
 
   /** Stopped in KVM first, as the contract has it; a vCPU that does not come stays where it is. */

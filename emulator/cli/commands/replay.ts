@@ -9,10 +9,14 @@ import { CCB_RULE } from '../../host/kvm/ccb-rule.js';
 import { Arena } from '../../fuzz/arena.js';
 import { decode } from '../../fuzz/codec.js';
 import { storyOf } from '../../fuzz/story.js';
+import { Ground } from '../../explore/ground.js';
+import { scheduleStory } from '../../explore/report.js';
+import { isSchedule, parseSchedule } from '../../explore/schedule.js';
 import { runReport, type RunReport } from '../../report/run-report.js';
 import { defineCommand } from '../command.js';
-import { EXIT } from '../exit-status.js';
+import { EXIT, type ExitStatus } from '../exit-status.js';
 import { jsonText } from '../output/json.js';
+import type { Terminal } from '../output/terminal.js';
 import { naming, readPayloadFile, referencePayload } from '../payload-file.js';
 import { readReplayFile } from '../replay-file.js';
 
@@ -25,7 +29,7 @@ export const command = defineCommand({
     file: {
       type: 'string',
       demandOption: true,
-      describe: 'A finding (ID.json) or an input of a corpus',
+      describe: 'A finding (ID.json), an input of a corpus, or a schedule of explore',
     },
   },
   options: {
@@ -40,8 +44,10 @@ export const command = defineCommand({
       'caretaker-emu replay corpus/0a1b2c3d4e5f6071 --payload my.elf',
       'an input against your payload',
     ],
+    ['caretaker-emu replay detached:VMCALL:nmi@57,flip@81', 'a schedule that explore printed'],
   ],
   run: (args, terminal) => {
+    if (isSchedule(args.file)) return replaySchedule(args, terminal);
     const found = readReplayFile(args.file);
     const file = args.payload ?? found.payload?.file ?? referencePayload();
     const payload = readPayloadFile(file);
@@ -67,6 +73,45 @@ export const command = defineCommand({
     return report.result === 'pass' ? EXIT.OK : EXIT.FINDING;
   },
 });
+
+interface ScheduleArguments {
+  readonly file: string;
+  readonly payload: string | undefined;
+  readonly seed: number | undefined;
+  readonly json: boolean;
+}
+
+function replaySchedule(args: ScheduleArguments, terminal: Terminal): ExitStatus {
+  const schedule = parseSchedule(args.file);
+  const file = args.payload ?? referencePayload();
+  const payload = readPayloadFile(file);
+  naming(file, () => parseElf(payload, CCB_RULE));
+  const seed = args.seed ?? 1;
+  const ground = new Ground(payload, schedule.state, seed);
+  ground.branch(schedule.exit, schedule.happenings);
+  const payloadSha256 = createHash('sha256').update(payload).digest('hex');
+  const { conductor } = ground.stage;
+  const report: RunReport = {
+    ...runReport(conductor, {
+      payload,
+      payloadSha256,
+      stopped: null,
+      timelineLength: TIMELINE_LENGTH,
+    }),
+    scenario: `replay: ${args.file}`,
+    seed,
+  };
+  const broken = report.findings.map(({ invariant, message, address, symbol }) =>
+    [`${invariant}: ${message}`, `  at ${symbol ?? address}`].join('\n'),
+  );
+  const verdict =
+    broken.length === 0
+      ? 'pass: every invariant held'
+      : `fail: ${broken.length} ${broken.length === 1 ? 'finding' : 'findings'}`;
+  const text = [...scheduleStory({ schedule }), '', ...broken, verdict].join('\n');
+  terminal.print(args.json ? jsonText(report) : text);
+  return report.result === 'pass' ? EXIT.OK : EXIT.FINDING;
+}
 
 function textOf(report: RunReport, arena: Arena, bytes: Uint8Array): string {
   const input = decode(bytes);
