@@ -6,12 +6,11 @@
  * is a pure function of memory, registers, the bound VMCS and the TSC base.
  * Not modelled: everything of the CPU that registers.ts leaves to the models; interrupts.
  */
-import { hex, isCanonical, low32, toIndex, u64 } from '../../abi/uint.js';
+import { hex, toIndex, u64 } from '../../abi/uint.js';
 import { PAGE_SIZE } from '../memory/physical-memory.js';
 import { AddressSpace, checkMappings, mappingRows } from './address-space.js';
 import { EngineError } from './engine-error.js';
-import { accessAt, nonCanonicalAccess, readsToWrite } from './faulting-access.js';
-import { refusedBranch } from './refused-branch.js';
+import { ACCESSES, EngineStops, LIMIT } from './engine-stops.js';
 import {
   CET_ON,
   COUNTER,
@@ -34,8 +33,6 @@ import type {
   InlineVmcs,
   LoggedAccess,
   Mapping,
-  MemoryAccess,
-  MemoryRefusal,
   TrapSite,
 } from './port.js';
 import { RegisterFile } from './registers.js';
@@ -73,19 +70,8 @@ export interface EngineSnapshot {
   readonly accesses: readonly LoggedAccess[];
 }
 
-const ACCESSES = ['fetch', 'read', 'write'] as const satisfies readonly MemoryAccess[];
-const REFUSALS = [
-  'unmapped',
-  'protection',
-  'non-canonical',
-] as const satisfies readonly MemoryRefusal[];
 const FETCH = BigInt(ACCESSES.indexOf('fetch'));
 const NO_ACCESSES: readonly LoggedAccess[] = [];
-const BREAKPOINT: EngineStop = { kind: 'breakpoint' };
-const LIMIT: EngineStop = { kind: 'limit' };
-const INVALID: EngineStop = { kind: 'invalid-instruction' };
-const GENERAL_PROTECTION = 13;
-const MAX_INSTRUCTION_BYTES = 15;
 
 /** The shared counters under their names. */
 class Counters implements EngineCounters {
@@ -127,6 +113,7 @@ export class Engine {
   readonly #info: BigUint64Array;
   readonly #trace: BigUint64Array;
   readonly #code: SweptCode;
+  readonly #stops: EngineStops;
   /** Vector and x87 registers as the engine was made. */
   readonly #untouched: Uint8Array;
   readonly #spaces = new Set<AddressSpace>();
@@ -155,6 +142,14 @@ export class Engine {
     this.#untouched = new Uint8Array(EXTENDED_BYTES);
     this.#native.readExtended(this.#untouched);
     this.#code = new SweptCode(this.#native, this.#memory);
+    this.#stops = new EngineStops({
+      registers,
+      counters: this.counters,
+      memory: this.#memory,
+      info: this.#info,
+      code: this.#code,
+      lastBlock: () => this.recentBlocks().at(-1),
+    });
   }
 
   /**
@@ -169,7 +164,7 @@ export class Engine {
     for (;;) {
       const stop = this.#native.run(end - this.counters.instructions);
       if (stop === NATIVE_STOP.WRITTEN_CODE) this.#rereadWrittenCode();
-      else if (!this.#isFirstFetch(stop)) return this.#stop(stop);
+      else if (!this.#isFirstFetch(stop)) return this.#stops.read(stop);
     }
   }
 
@@ -191,7 +186,7 @@ export class Engine {
       this.#rereadWrittenCode();
       return LIMIT;
     }
-    return this.#stop(stop);
+    return this.#stops.read(stop);
   }
 
   /** A model has executed the instruction at RIP: counts it and goes to the next one, or to `next`. */
@@ -489,110 +484,12 @@ export class Engine {
     if (this.#isDisposed) throw new EngineError('ENGINE_DISPOSED', 'the engine was disposed');
   }
 
-  #stop(stop: number): EngineStop {
-    switch (stop) {
-      case NATIVE_STOP.SITE:
-        return this.#code.stopOf(low32(this.#info[INFO.SITE]!));
-      case NATIVE_STOP.EXCEPTION:
-        return this.#exception(toIndex(this.#info[INFO.VECTOR]!));
-      case NATIVE_STOP.MEMORY:
-        return this.#refusedAccess();
-      case NATIVE_STOP.BREAKPOINT:
-        return BREAKPOINT;
-      case NATIVE_STOP.LIMIT:
-        return LIMIT;
-      case NATIVE_STOP.WATCH:
-        return {
-          kind: 'watch',
-          access: ACCESSES[toIndex(this.#info[INFO.ACCESS]!)] === 'write' ? 'write' : 'read',
-          address: this.#info[INFO.ADDRESS]!,
-          sizeBytes: toIndex(this.#info[INFO.SIZE]!),
-        };
-      case NATIVE_STOP.CONTROL_PROTECTION:
-        return { kind: 'control-protection', errorCode: toIndex(this.#info[INFO.ERROR_CODE]!) };
-      case NATIVE_STOP.SHADOW_STACK:
-        return {
-          kind: 'shadow-stack',
-          access: ACCESSES[toIndex(this.#info[INFO.ACCESS]!)] === 'write' ? 'write' : 'read',
-          address: this.#info[INFO.ADDRESS]!,
-        };
-      default:
-        return INVALID;
-    }
-  }
-
-  #exception(vector: number): EngineStop {
-    if (vector !== GENERAL_PROTECTION) return { kind: 'exception', vector };
-    const rip = this.registers.get('RIP');
-    if (!isCanonical(rip)) {
-      this.#takeBackBranch();
-      return {
-        kind: 'memory',
-        access: 'fetch',
-        reason: 'non-canonical',
-        address: rip,
-        sizeBytes: 0,
-      };
-    }
-    const found = nonCanonicalAccess(this.#bytesAtRip(), this.registers);
-    return found === undefined
-      ? { kind: 'exception', vector }
-      : { kind: 'memory', reason: 'non-canonical', ...found };
-  }
-
-  #refusedAccess(): EngineStop {
-    const address = this.#info[INFO.ADDRESS]!;
-    const refused = ACCESSES[toIndex(this.#info[INFO.ACCESS]!)]!;
-    if (refused === 'fetch' && !isCanonical(this.registers.get('RIP'))) this.#takeBackBranch();
-    const writesToo =
-      refused === 'read' && readsToWrite(this.#bytesAtRip(), this.registers, address);
-    const access = writesToo ? 'write' : refused;
-    const known = toIndex(this.#info[INFO.SIZE]!);
-    const sizeBytes =
-      access === 'fetch'
-        ? 0
-        : known !== 0
-          ? known
-          : (accessAt(this.#bytesAtRip(), this.registers, address)?.sizeBytes ?? 0);
-    return {
-      kind: 'memory',
-      access,
-      reason: REFUSALS[toIndex(this.#info[INFO.REASON]!)]!,
-      address,
-      sizeBytes,
-    };
-  }
-
   /** Whether the stop is only that code was about to run which nobody has swept; now it is. */
   #isFirstFetch(stop: number): boolean {
     return (
       stop === NATIVE_STOP.MEMORY &&
       this.#info[INFO.ACCESS] === FETCH &&
       this.#code.sweepAt(this.#info[INFO.ADDRESS]!)
-    );
-  }
-
-  /** Hardware refuses a branch to a non-canonical address; the engine has taken it. */
-  #takeBackBranch(): void {
-    const block = this.recentBlocks().at(-1);
-    if (block === undefined) return;
-    const found = refusedBranch((address) => this.#bytesAt(address), block, this.registers);
-    if (found === undefined) return;
-    this.registers.set('RIP', found.address);
-    this.registers.set('RSP', found.rsp);
-    this.counters.instructions -= 1;
-  }
-
-  #bytesAtRip(): Uint8Array {
-    return this.#bytesAt(this.registers.get('RIP'));
-  }
-
-  #bytesAt(address: bigint): Uint8Array {
-    if (address >= BigInt(this.#memory.length)) return new Uint8Array(0);
-    const start = toIndex(address);
-    return this.#memory.subarray(
-      start,
-      Math.min(start + MAX_INSTRUCTION_BYTES, this.#memory.length),
     );
   }
 
