@@ -8,6 +8,7 @@ import { unreachable } from '../../abi/errors.js';
 import type { FieldName } from '../../abi/vmcs-fields.js';
 import type { RegisterName } from '../cpu/registers.js';
 import type { GuestExit } from '../guest/guest.js';
+import type { HandStep } from '../machine/conductor/by-hand.js';
 import type { Machine } from '../machine/machine.js';
 
 /** One change. */
@@ -32,7 +33,9 @@ export type Edit =
   /** What the guest does next. */
   | { readonly kind: 'exit'; readonly vcpu: number; readonly exit: GuestExit }
   /** KVM's flag in the control block, as KVM writes it. */
-  | { readonly kind: 'flip'; readonly vcpu: number; readonly to: 'attached' | 'detached' };
+  | { readonly kind: 'flip'; readonly vcpu: number; readonly to: 'attached' | 'detached' }
+  /** What the host does next. */
+  | { readonly kind: 'host'; readonly step: HandStep };
 
 /** An edit and when it was made. */
 export interface TapeEntry {
@@ -81,6 +84,9 @@ export function applyEdit(machine: Machine, edit: Edit): void {
       vcpu.ccbView.set('attach_state', edit.to === 'attached' ? 1 : 0);
       return;
     }
+    case 'host':
+      machine.hostWishes.push(edit.step);
+      return;
     default:
       unreachable(edit);
   }

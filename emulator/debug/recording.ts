@@ -11,6 +11,7 @@ import { HarnessError } from '../../abi/errors.js';
 import { hex } from '../../abi/uint.js';
 import { VMCS_FIELDS, type FieldName } from '../../abi/vmcs-fields.js';
 import { REG, type RegisterName } from '../cpu/registers.js';
+import { HAND_STEPS } from '../machine/conductor/by-hand.js';
 import type { TapeEntry } from './edits.js';
 import { parsePosition, printPosition, type Position } from './position.js';
 import type { DebugSession } from './session.js';
@@ -66,6 +67,7 @@ const edit = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('interrupt'), vcpu, vector: count.max(255) }),
   z.strictObject({ kind: z.literal('exit'), vcpu, exit }),
   z.strictObject({ kind: z.literal('flip'), vcpu, to: z.enum(['attached', 'detached']) }),
+  z.strictObject({ kind: z.literal('host'), step: z.enum(HAND_STEPS) }),
 ]);
 
 const position = z

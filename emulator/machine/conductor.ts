@@ -9,6 +9,7 @@
  */
 import { VfioBus } from '../host/handlers/vfio.js';
 import type { Process } from '../host/process.js';
+import { ByHand } from './conductor/by-hand.js';
 import { GuestLoad } from './conductor/guest-load.js';
 import { Kernels } from './conductor/kernels.js';
 import { outOfOrder } from './conductor/refusal.js';
@@ -37,6 +38,7 @@ export class Conductor {
   readonly scenario: Scenario;
   readonly kernels: Kernels;
   readonly load: GuestLoad;
+  readonly byHand = new ByHand(this);
   vmm: Vmm;
   outgoing: OutgoingSession | null = null;
   incoming: IncomingSession | null = null;
@@ -76,7 +78,8 @@ export class Conductor {
     this.say(`VM with ${scenario.vcpus} vCPUs runs, Caretaker on each vcpufd`, 3);
     for (const step of scenario.steps) {
       machine.structureChanged();
-      take(this, step);
+      if (!this.byHand.isDone(step)) take(this, step);
+      this.byHand.takeWishes();
     }
     for (const lane of machine.lanes) machine.hooks.atEnd(lane, machine.ledger);
   }
@@ -121,6 +124,16 @@ export class Conductor {
             plan(lane, { instruction: entry.instruction + n * stride, event: entry.event, series });
         });
       }
+    }
+  }
+
+  /** Runs the vCPUs as Machine.runUntil() does, and takes what is asked of the host meanwhile. @throws ConductorError. */
+  runUntil(done: () => boolean, limitTsc: number): boolean {
+    const { machine } = this;
+    for (;;) {
+      const isDone = machine.runUntil(() => done() || machine.hostWishes.length > 0, limitTsc);
+      if (!isDone || machine.hostWishes.length === 0) return isDone;
+      this.byHand.takeWishes();
     }
   }
 

@@ -29,6 +29,7 @@ import type { PcpuEvents } from '../vmx/pcpu.js';
 import { IpiBus } from '../vmx/root/ipi-bus.js';
 import { VmcsStore } from '../vmx/vmcs-store.js';
 import { initAndStart, makeCore, type Core } from './cores.js';
+import type { HandStep } from './conductor/by-hand.js';
 import type { DebugHook } from './debug-hook.js';
 import { Hooks } from './hooks.js';
 import { onDelivery } from './interposed-events.js';
@@ -80,6 +81,7 @@ export interface MachineConfig {
 export interface MachineState {
   readonly hostTsc: number;
   readonly steps: number;
+  readonly hostWishes: readonly HandStep[];
 }
 
 export class Machine implements KvmMachine {
@@ -185,6 +187,9 @@ export class Machine implements KvmMachine {
     const region = this.memory.regionAt(toIndex(address));
     return region === undefined ? 'free memory' : `${region.owner}: ${region.label}`;
   }
+
+  /** What a debugger wants of the host; the conductor takes it when no vCPU is inside a handler. */
+  readonly hostWishes: HandStep[] = [];
 
   /** Device interrupts that KVM routes, in every kernel of this run. */
   irqRoutes: Kvm['irqRoutes'] = [];
@@ -484,10 +489,11 @@ export class Machine implements KvmMachine {
   }
 
   state(): MachineState {
-    return { hostTsc: this.#hostTsc, steps: this.#steps };
+    return { hostTsc: this.#hostTsc, steps: this.#steps, hostWishes: this.hostWishes.slice() };
   }
 
-  restoreState({ hostTsc, steps }: MachineState): void {
+  restoreState({ hostTsc, steps, hostWishes }: MachineState): void {
+    this.hostWishes.splice(0, Infinity, ...hostWishes);
     this.#hostTsc = hostTsc;
     this.#steps = steps;
   }

@@ -83,6 +83,11 @@ export class Timeline {
       .filter((phase) => phase.tscEnd > phase.tscStart);
   }
 
+  /** The phase that began last, null before the first. */
+  get phase(): PhaseName | null {
+    return this.#phases.items.at(-1)?.name ?? null;
+  }
+
   /** How often a phase, or any, has begun. */
   phaseCount(name: PhaseName | null): number {
     let count = 0;

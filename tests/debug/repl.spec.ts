@@ -89,6 +89,8 @@ describe('a script of commands', () => {
     ['catch exit CPIUD', /did you mean "CPUID"\?/],
     ['catch phase kexce', /kexec/],
     ['flip sideways', /attached or detached/],
+    ['host prserve', /did you mean "preserve"\?/],
+    ['host retrieve', /kexec comes first/],
     ['inject nim', /did you mean "nmi"\?/],
     ['inject interrupt 4096', /vectors are 16 to 255/],
     ['seek nowhere', /"nowhere" is no position/],

@@ -1,4 +1,5 @@
 /** A controller that follows a script: what the tests of the session hold, without a face. */
+import { createHash } from 'node:crypto';
 import { Conductor } from '../../emulator/machine/conductor.js';
 import { parseScenario } from '../../emulator/machine/scenario/load.js';
 import type { Scenario } from '../../emulator/machine/scenario/schema.js';
@@ -65,13 +66,7 @@ export function fingerprint(session: DebugSession): string {
   return JSON.stringify({ lanes, now: machine.now(), memory: hash(machine.memory.bytes) });
 }
 
-/** FNV-1a over 32-bit words. */
-function hash(bytes: Uint8Array): number {
-  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length >>> 2);
-  let value = 0x811c9dc5;
-  for (const word of words) value = Math.imul(value ^ word, 0x01000193);
-  return value >>> 0;
-}
+const hash = (bytes: Uint8Array): string => createHash('sha1').update(bytes).digest('hex');
 
 /** What a run comes to, with or without a debugger. */
 export function outcomeOf({ machine }: Conductor): unknown {

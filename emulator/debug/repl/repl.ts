@@ -7,6 +7,7 @@
 import { didYouMean } from '../../../abi/did-you-mean.js';
 import { HarnessError } from '../../../abi/errors.js';
 import { hex } from '../../../abi/uint.js';
+import type { Change } from '../breakpoints.js';
 import { printPosition } from '../position.js';
 import type { Cause, LineOf, Resume, Stop } from '../resume.js';
 import type { DebugSession } from '../session.js';
@@ -95,7 +96,7 @@ export class Repl {
     }
     if (stop.cause.kind === 'ended' || !this.showsContext) this.print(this.where(cause));
     else this.print(...this.level.context(this.session, this.canvas, cause));
-    for (const line of detailsOf(stop.cause)) this.print(line);
+    for (const line of detailsOf(stop.cause, this.session)) this.print(line);
   }
 
   /** The stop in one line. */
@@ -191,12 +192,15 @@ export function causeText(cause: Cause): string {
 }
 
 /** What there is to say of a cause below the context. */
-function detailsOf(cause: Cause): readonly string[] {
+function detailsOf(cause: Cause, session: DebugSession): readonly string[] {
   if (cause.kind === 'finding') return cause.findings.map(({ message }) => `finding: ${message}`);
-  if (cause.kind !== 'breakpoint') return [];
-  return cause.changes.map(({ breakpoint, before, after }) =>
-    before === after
-      ? `${breakpoint.text}: ${hex(after)} was read`
-      : `${breakpoint.text}: ${hex(before)} -> ${hex(after)}`,
-  );
+  return cause.kind === 'breakpoint' ? cause.changes.map((one) => changeText(one, session)) : [];
+}
+
+function changeText({ breakpoint, before, after }: Change, session: DebugSession): string {
+  const { text, spec } = breakpoint;
+  if (spec.kind === 'phase') return `${text}: ${session.machine.timeline.phase ?? 'none'}`;
+  if (spec.kind === 'flip') return `${text}: KVM_${after === 0n ? 'DETACHED' : 'ATTACHED'}`;
+  if (before === after) return `${text}: ${hex(after)} was read`;
+  return `${text}: ${hex(before)} -> ${hex(after)}`;
 }

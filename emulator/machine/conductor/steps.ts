@@ -32,7 +32,7 @@ const STEPS: Steps = {
     host.schedule(step.script);
     const target = host.exits() + (step.exits ?? Infinity);
     const limit = machine.now() + host.ticks(step.seconds ?? RUN_LIMIT_SECONDS);
-    machine.runUntil(() => host.exits() >= target, limit);
+    host.runUntil(() => host.exits() >= target, limit);
   },
 
   'pause-devices': (host) => {
@@ -93,24 +93,25 @@ const STEPS: Steps = {
     }
     const bootNext = must(gone, 'reboot(LINUX_REBOOT_CMD_KEXEC)');
     unfulfilled('kexec', step.expect);
+    host.outgoing = null;
     host.enter('no-kernel');
     host.say('the old kernel is gone: its memory is overwritten', 3);
     // A third of the gap passes before the next kernel's first instruction; the rest is its boot and userspace.
     machine.runFor(Math.floor((end - begun) / 3));
     bootNext();
-    host.outgoing = null;
     host.forgetAgent();
     host.vmm = new Vmm(host.kernels);
     host.enter('next-kernel');
     const { banner } = host.kernels.kernel.image;
     host.say(`${banner} is up; smp_init() skipped the preserved cores`, 3);
-    machine.runFor(Math.max(0, end - machine.now()));
+    // Whoever takes the vCPUs back by hand ends the gap.
+    host.runUntil(() => machine.lanes.every(({ vcpu }) => vcpu.state !== 'detached'), end);
   },
 
   gap: (host, step) => {
     host.load.follow(step);
     host.schedule(step.script);
-    host.machine.runFor(host.ticks(step.seconds));
+    host.runUntil(() => false, host.machine.now() + host.ticks(step.seconds));
   },
 
   retrieve: (host) => {
