@@ -6,6 +6,7 @@ import { Conductor } from '../machine/conductor.js';
 import { loadScenario } from '../machine/scenario/load.js';
 import { debugFiguresOf } from './debug-figures.js';
 import type { Clock, Figure } from './figure.js';
+import { fuzzFiguresOf } from './fuzz-figures.js';
 import { Yardstick } from './yardstick.js';
 
 const FILES = 20;
@@ -39,6 +40,7 @@ export function figuresOf(payload: Uint8Array): readonly Figure[] {
       },
     },
     ...debugFiguresOf(payload),
+    ...fuzzFiguresOf(payload, yardstick),
   ];
 }
 

@@ -45,6 +45,7 @@ const OTHERWISE = new Set([
   'machine.ratioToC',
   'machine.accessesPerExit',
   'machine.checksPerExit',
+  'fuzz.ratioToC',
 ]);
 
 describe('figuresOf', () => {
