@@ -81,9 +81,10 @@ describe('the lock', () => {
       records: { ...locked.records, [name]: { ...record!, ...more } },
     });
     const layout = { sizeBytes: 136, fields: {} };
+    const version = record!.version + 1;
     expect(lockViolations(locked, change({ layout }))).toHaveLength(1);
-    expect(lockViolations(locked, change({ layout, version: 2 }))).toHaveLength(1);
-    expect(lockViolations(locked, change({ layout, version: 2, compatible: 'v2' }))).toEqual([]);
+    expect(lockViolations(locked, change({ layout, version }))).toHaveLength(1);
+    expect(lockViolations(locked, change({ layout, version, compatible: 'another' }))).toEqual([]);
   });
 
   it('is the one that the contract has', () => {
