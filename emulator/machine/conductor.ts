@@ -60,11 +60,8 @@ export class Conductor {
     this.load = new GuestLoad(scenario, machine.tscFrequencyHz);
     machine.irqRoutes = [DEVICE];
     machine.guestOf = (id) => this.load.guestOf(id);
-    this.kernels = new Kernels(
-      machine,
-      new VfioBus([DEVICE.id]),
-      scenario.parked,
-      (event, weight) => this.say(event, weight),
+    this.kernels = new Kernels(machine, new VfioBus([DEVICE.id]), scenario, (event, weight) =>
+      this.say(event, weight),
     );
     this.vmm = new Vmm(this.kernels);
   }
@@ -115,7 +112,7 @@ export class Conductor {
       const { times, every, stride } = entry.repeat ?? ONCE;
       const series = {};
       for (let n = 0; n < times; n++) {
-        const at = machine.now() + (entry.at + n * every) * machine.tscFrequencyHz;
+        const at = machine.now() + this.ticks(entry.at + n * every);
         machine.events.schedule(at, () => {
           const lane = machine.lane(entry.vcpu);
           if (entry.event === undefined || entry.instruction === undefined)

@@ -9,6 +9,7 @@
 import { EXIT_REASON } from '../../abi/exit-reasons.js';
 import { VECTOR } from '../../abi/interruption.js';
 import { MSR } from '../../abi/msrs.js';
+import { PV_MSR } from '../../abi/pv-clock.js';
 import { joinHalves } from '../../abi/uint.js';
 import { decodeIcr, X2APIC } from '../../abi/x2apic.js';
 import { REG } from '../cpu/registers.js';
@@ -34,6 +35,9 @@ export function noteIntent(machine: Machine, lane: Lane, exit: VmExit): void {
       return;
     case X2APIC.ICR:
       noteIpi(machine, lane, low, high);
+      return;
+    case PV_MSR.SYSTEM_TIME:
+      machine.count('pvClocksSwitchedOn');
       return;
     default:
   }

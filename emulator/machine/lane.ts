@@ -318,6 +318,8 @@ export class Lane {
 
   /** Guest TSC less host TSC. */
   tscOffset = 0;
+  /** True frequency of the TSC. */
+  tscFrequencyHz = 0;
   /** The guest wrote 0 to its TSC deadline last. */
   isTimerDisarmed = false;
   /** All vCPUs of the machine. */

@@ -537,6 +537,7 @@ export class Machine implements KvmMachine {
       this.config.vcpus,
     );
     lane.tscOffset = toIndex(vm.settings.tscOffset);
+    lane.tscFrequencyHz = this.tscFrequencyHz;
     lane.peers = () => this.lanes;
     lane.isPreserved = (address) => this.isPreserved(address);
     this.structureChanged();

@@ -54,6 +54,7 @@ const ABOUT: Readonly<Record<string, { readonly checked: readonly InvariantId[];
   'machine-check':      { checked: [...GAP, 'nmi'], evidence: ['machineChecksDelivered', 'coresShutDown', 'parked'] },
   'payload-fault':      { checked: GAP, evidence: ['faultsOfPayloads', 'parked', 'parkedRestarted', 'coresReclaimed'] },
   'idt-only-in-gap':    { checked: ALWAYS, evidence: [] },
+  'timekeeping':        { checked: GAP, evidence: ['pvClocksSwitchedOn', 'serialized'] },
   'stop-and-serialize': { checked: ALWAYS, evidence: ['serialized'] },
 };
 

@@ -275,6 +275,7 @@ describe('a lane', () => {
     'stallTolerance',
     'boundVmcs',
     'tscOffset',
+    'tscFrequencyHz',
     'faultIsForced',
     'peers',
   ];

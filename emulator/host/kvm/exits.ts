@@ -50,6 +50,8 @@ export interface ExitContext {
   readonly peers: readonly ApicPeer[];
   /** Guest-physical pages that EPT maps since a violation. */
   readonly mapped: Set<bigint>;
+  /** KVM's own MSRs; false when the index is none of them, or the value names no guest memory. */
+  writePvMsr(index: number, value: bigint): boolean;
   /** A host vector that a guest's device owns, as KVM's IRQ routing has it. */
   guestVectorOf(hostVector: number): number | undefined;
 }
@@ -121,6 +123,7 @@ const readMsr: Handler = (context) => {
 /** kvm_set_msr_common(): the APIC's and the timer's; other writes are ignored. */
 const writeMsr: Handler = (context) => {
   const index = low32(get(context, 'RCX'));
+  if (context.writePvMsr(index, edxEax(context))) return skip(context);
   writeLapicMsr(context.kernel.memory, context.self, context.peers, index, edxEax(context));
   return skip(context);
 };

@@ -13,6 +13,7 @@ import type { Process } from '../process.js';
 import { DONE, ok, refuse, type Result } from '../result.js';
 import { VcpuFileHandler, VmFileHandler } from './luo-files.js';
 import type { KvmKernel, KvmMachine } from './ports.js';
+import type { ClockPolicy } from './pv-clock.js';
 import { resumeParked, type ParkedPolicy } from './parked.js';
 import { renderTelemetry } from './telemetry-file.js';
 import type { KvmVcpu } from './vcpu.js';
@@ -27,8 +28,21 @@ export interface KvmConfig {
   readonly features?: bigint;
   /** For vCPUs that come from another kernel parked; `kill` unless said otherwise. */
   readonly parkedPolicy?: ParkedPolicy;
+  /** For the clocks of VMs that come from another kernel; `carried` unless said otherwise. */
+  readonly clockPolicy?: ClockPolicy;
+  readonly time?: KernelTime;
   readonly irqRoutes: VmSettings['irqRoutes'];
 }
+
+/** How a kernel's own clocks differ from the machine's. */
+export interface KernelTime {
+  /** By how much it has calibrated the TSC too fast. */
+  readonly ppm: number;
+  /** By how much its wall clock was stepped. */
+  readonly wallStepNs: bigint;
+}
+
+const TRUE_TIME: KernelTime = { ppm: 0, wallStepNs: 0n };
 
 export class Kvm {
   readonly kernel: Kernel;
@@ -38,6 +52,7 @@ export class Kvm {
   readonly features: bigint;
   readonly irqRoutes: VmSettings['irqRoutes'];
   readonly parkedPolicy: ParkedPolicy;
+  readonly clockPolicy: ClockPolicy;
   /** The preserved record of a VM: outgoing in the old kernel, incoming in the next. */
   readonly vmRecords = new Map<KvmVm, bigint>();
   readonly #vms = new Map<number, KvmVm>();
@@ -50,7 +65,8 @@ export class Kvm {
     this.features = config.features ?? ALL_FEATURES;
     this.irqRoutes = config.irqRoutes;
     this.parkedPolicy = config.parkedPolicy ?? 'kill';
-    this.services = servicesOf(kernel, machine);
+    this.clockPolicy = config.clockPolicy ?? 'carried';
+    this.services = servicesOf(kernel, machine, config.time ?? TRUE_TIME);
     kernel.files.register('kvm-vm', {});
     kernel.files.register('kvm-vcpu', {});
     const vcpuHandler = new VcpuFileHandler(this);
@@ -70,6 +86,15 @@ export class Kvm {
     const fd = caller.openFile('kvm-vm', inode, `kvm-vm-${vm.value.id}`);
     if (fd.ok) this.#vms.set(inode, vm.value);
     return fd;
+  }
+
+  /** KVM_SET_USER_MEMORY_REGION: guest-physical memory from 0 on. Errnos: EBADF, EEXIST. */
+  setMemory(caller: Process, vmFd: number, hpa: bigint, sizeBytes: number): Result<void> {
+    const vm = this.#vmAt(caller, vmFd);
+    if (vm === undefined) return refuse('EBADF');
+    if (vm.guestMemory !== null) return refuse('EEXIST');
+    vm.guestMemory = { hpa, sizeBytes };
+    return DONE;
   }
 
   /** KVM_CREATE_VCPU; the value is a vcpufd. Errnos: EBADF, EEXIST, ENOMEM, EMFILE. */
@@ -211,9 +236,15 @@ export class Kvm {
   }
 }
 
-/** Nanoseconds of CLOCK_MONOTONIC at TSC 0; every kernel's own clock begins at its boot. */
-function servicesOf(kernel: Kernel, machine: KvmMachine): KvmKernel {
+/** CLOCK_REALTIME when the machine was switched on: 2026-01-01. */
+const EPOCH_NS = 1_767_225_600_000_000_000n;
+
+/** Every kernel's own monotonic clock begins at its boot. */
+function servicesOf(kernel: Kernel, machine: KvmMachine, time: KernelTime): KvmKernel {
   const bootTsc = machine.now();
+  const tscFrequencyHz = Math.round(machine.tscFrequencyHz * (1 + time.ppm / 1_000_000));
+  const nsOf = (ticks: number): bigint =>
+    (BigInt(Math.max(0, ticks)) * 1_000_000_000n) / BigInt(tscFrequencyHz);
   const { frames } = kernel.image;
   return {
     memory: kernel.memory,
@@ -230,7 +261,8 @@ function servicesOf(kernel: Kernel, machine: KvmMachine): KvmKernel {
     },
     restore: (hpa, pages, label) =>
       kernel.khoIn.restorePages({ start: pfnOf(hpa), count: pages }, label),
-    monotonicNs: (tsc) =>
-      (BigInt(Math.max(0, tsc - bootTsc)) * 1_000_000_000n) / BigInt(machine.tscFrequencyHz),
+    monotonicNs: (tsc) => nsOf(tsc - bootTsc),
+    realtimeNs: (tsc) => EPOCH_NS + time.wallStepNs + nsOf(tsc),
+    tscFrequencyHz,
   };
 }

@@ -81,6 +81,12 @@ export class VmFileHandler implements LiveupdateFileHandler {
     view.set('lifecycle', vm.settings.lifecycle === 'interpose' ? 0 : 1);
     view.set('cr3_policy', vm.settings.cr3 === 'isolated' ? 0 : 1);
     view.set('tsc_offset', vm.settings.tscOffset);
+    view.set('clock_tsc', vm.clock.tsc);
+    view.set('clock_ns', vm.clock.ns);
+    view.set('clock_mul', vm.clock.mul);
+    view.set('clock_shift', vm.clock.shift >>> 0);
+    view.set('guest_memory', vm.guestMemory?.hpa ?? 0n);
+    view.set('guest_memory_size', vm.guestMemory?.sizeBytes ?? 0);
     view.set('hlt_policy', CARETAKER_HLT_POLICY[vm.settings.hltPolicy]);
     this.#kvm.vmRecords.set(vm, record.value.hpa);
     return ok(record.value.hpa);
@@ -125,6 +131,18 @@ export class VmFileHandler implements LiveupdateFileHandler {
       view.get('ept_root'),
     );
     vm.markPublished();
+    if (view.get('guest_memory') !== 0n) {
+      const sizeBytes = view.number('guest_memory_size');
+      vm.guestMemory = { hpa: view.get('guest_memory'), sizeBytes };
+    }
+    if (this.#kvm.clockPolicy === 'carried') {
+      vm.clock = {
+        tsc: view.get('clock_tsc'),
+        ns: view.get('clock_ns'),
+        mul: view.get('clock_mul'),
+        shift: view.number('clock_shift') | 0,
+      };
+    }
     this.#kvm.vmRecords.set(vm, serializedData);
     return ok(this.#kvm.openVm(vm, holder));
   }
@@ -217,6 +235,8 @@ export class VcpuFileHandler implements LiveupdateFileHandler {
         writable: m.writable,
         executable: m.executable,
       }));
+    vcpu.pvTimeInfo = view.get('pv_time_info');
+    vcpu.pvStealTime = view.get('pv_steal_time');
     const added = vm.adoptVcpu(vcpu);
     if (!added.ok) return added;
     kernel.hotplug.adopt(view.number('pcpu_apic_id'));
@@ -281,5 +301,7 @@ export class VcpuFileHandler implements LiveupdateFileHandler {
     view.set('epoch', vcpu.ccbView.get('epoch'));
     view.set('payload_version', vcpu.ccbView.number('header.version'));
     view.set('vm_record', vmRecord);
+    view.set('pv_time_info', vcpu.pvTimeInfo);
+    view.set('pv_steal_time', vcpu.pvStealTime);
   }
 }

@@ -36,6 +36,10 @@ export interface KvmKernel {
   restore(hpa: bigint, pages: number, label: string): Result<unknown>;
   /** CLOCK_MONOTONIC in ns at a TSC. */
   monotonicNs(tsc: number): bigint;
+  /** CLOCK_REALTIME in ns at a TSC. */
+  realtimeNs(tsc: number): bigint;
+  /** Of the TSC, as this kernel has calibrated it. */
+  readonly tscFrequencyHz: number;
 }
 
 /** How a call into a payload ended. */

@@ -22,12 +22,20 @@ import {
 } from '../../../abi/ccb.js';
 import { low32 } from '../../../abi/uint.js';
 import { INTR_INFO } from '../../../abi/interruption.js';
+import {
+  KVM_STEAL_TIME,
+  PV_MSR,
+  PV_MSR_ENABLE,
+  PVCLOCK_VCPU_TIME_INFO,
+  PVCLOCK_WALL_CLOCK,
+} from '../../../abi/pv-clock.js';
 import { VMCS_FIELDS } from '../../../abi/vmcs-fields.js';
 import { applyDescription, type VmcsDescription } from '../../vmx/description.js';
 import type { Vmcs } from '../../vmx/vmcs.js';
 import type { ApicPeer } from './lapic.js';
 import { handleHostEvent, handleRoutedExit, type ExitContext, type ExitVerdict } from './exits.js';
 import type { KvmCpu } from './ports.js';
+import { addSteal, clockAt, writeTimeInfo, writeWallClock } from './pv-clock.js';
 import type { KvmVcpu } from './vcpu.js';
 import type { KvmVm } from './vm.js';
 import { caretakerHostState } from './vmcs-setup.js';
@@ -59,6 +67,7 @@ export function startVcpu(vm: KvmVm, vcpu: KvmVcpu): void {
   if (!vcpu.isAttached) vcpu.attach(vm.routingOf(vcpu));
   vcpu.stopRequested = false;
   vcpu.state = 'running';
+  loadClocks(vm, vcpu);
   enterThroughRun(vm, vcpu);
   vm.machine.vcpuStarted(vcpu.id);
 }
@@ -100,6 +109,7 @@ export function onRoutedExit(vm: KvmVm, vcpu: KvmVcpu, word: number): RoutedVerd
     vm.machine.vcpuTakesOver(vcpu.id);
     takeOverVmcs(vm, vcpu);
     vm.machine.vcpuTookOver(vcpu.id);
+    loadClocks(vm, vcpu);
   }
   vcpu.state = 'in-kvm';
   if (vcpu.stopRequested) return { kind: 'stay' };
@@ -142,10 +152,46 @@ export function exitContextOf(vm: KvmVm, vcpu: KvmVcpu, cpu: KvmCpu, vmcs: Vmcs)
     self: peerOf(vm, vcpu),
     peers: vm.vcpus.map((peer) => peerOf(vm, peer)),
     mapped: vcpu.mapped,
+    writePvMsr: (index, value) => writePvMsr(vm, vcpu, index, value),
     guestVectorOf: (hostVector) =>
       vm.settings.irqRoutes.find((route) => route.hostVector === hostVector)?.guestVector,
   };
 }
+
+/** kvm_set_msr_common() for the MSRs of KVM's own. */
+function writePvMsr(vm: KvmVm, vcpu: KvmVcpu, index: number, value: bigint): boolean {
+  const { memory } = vm.kernel;
+  const isOn = (value & PV_MSR_ENABLE) !== 0n;
+  const at = (sizeBytes: number): bigint | undefined => vm.hpaOf(value & ~PV_MSR_ENABLE, sizeBytes);
+  switch (index) {
+    case PV_MSR.SYSTEM_TIME:
+      vcpu.pvTimeInfo = isOn ? (at(PVCLOCK_VCPU_TIME_INFO.sizeBytes) ?? 0n) : 0n;
+      if (vcpu.pvTimeInfo !== 0n) writeTimeInfo(memory, vcpu.pvTimeInfo, vm.clock);
+      return true;
+    case PV_MSR.STEAL_TIME:
+      vcpu.pvStealTime = isOn ? (at(KVM_STEAL_TIME.sizeBytes) ?? 0n) : 0n;
+      return true;
+    case PV_MSR.WALL_CLOCK: {
+      const hpa = at(PVCLOCK_WALL_CLOCK.sizeBytes);
+      const now = vm.machine.now();
+      const bootNs = vm.kernel.realtimeNs(now) - clockAt(vm.clock, vm.guestTsc(now));
+      if (hpa !== undefined) writeWallClock(memory, hpa, bootNs);
+      return true;
+    }
+    default:
+      return false;
+  }
+}
+
+/** record_steal_time() in vcpu_load(): the thread has waited for its core since it was last scheduled. */
+function loadClocks(vm: KvmVm, vcpu: KvmVcpu): void {
+  const { memory } = vm.kernel;
+  if (vcpu.pvTimeInfo !== 0n) writeTimeInfo(memory, vcpu.pvTimeInfo, vm.clock);
+  if (vcpu.pvStealTime !== 0n) addSteal(memory, vcpu.pvStealTime, RUN_DELAY_NS);
+}
+
+/** What the scheduler takes to give a vCPU's thread its core. */
+const RUN_DELAY_NS = 2_000n;
 
 function peerOf(vm: KvmVm, vcpu: KvmVcpu): ApicPeer {
   return {

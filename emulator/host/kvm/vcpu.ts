@@ -39,7 +39,7 @@ export type VcpuState =
 /** What running a vCPU changes in it; the rest changes with the structure of the host. */
 export interface KvmVcpuState extends Pick<
   KvmVcpu,
-  'state' | 'pcpu' | 'kernelStack' | 'vmcsRegion' | 'stopRequested'
+  'state' | 'pcpu' | 'kernelStack' | 'vmcsRegion' | 'stopRequested' | 'pvTimeInfo' | 'pvStealTime'
 > {
   readonly mapped: readonly bigint[];
 }
@@ -78,6 +78,9 @@ export class KvmVcpu {
   vmcsRegion: bigint;
   /** Guest-physical pages that EPT maps since a violation. */
   readonly mapped = new Set<bigint>();
+  /** Where the guest has its kvmclock and its steal time, 0 for nowhere. */
+  pvTimeInfo = 0n;
+  pvStealTime = 0n;
   /** Set by a host that wants the vCPU to stay in KVM at its next routed exit. */
   stopRequested = false;
 
@@ -168,8 +171,9 @@ export class KvmVcpu {
   }
 
   snapshot(): KvmVcpuState {
-    const { state, pcpu, kernelStack, vmcsRegion, stopRequested } = this;
-    return { state, pcpu, kernelStack, vmcsRegion, stopRequested, mapped: [...this.mapped] };
+    const { state, pcpu, kernelStack, vmcsRegion, stopRequested, pvTimeInfo, pvStealTime } = this;
+    const plain = { state, pcpu, kernelStack, vmcsRegion, stopRequested, pvTimeInfo, pvStealTime };
+    return { ...plain, mapped: [...this.mapped] };
   }
 
   restore({ mapped, ...rest }: KvmVcpuState): void {

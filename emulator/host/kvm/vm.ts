@@ -5,7 +5,7 @@
  * Invariant: a Caretaker is set on the VM for all its vCPUs, or on each vCPU, never both.
  */
 import { HarnessBug } from '../../../abi/errors.js';
-import { s64 } from '../../../abi/uint.js';
+import { s64, u64 } from '../../../abi/uint.js';
 import { LoaderError } from '../../../loader/errors.js';
 import { parseElf } from '../../../loader/elf.js';
 import type { CaretakerImage } from '../../../loader/image.js';
@@ -24,6 +24,7 @@ import {
 import type { KvmCpu, KvmKernel, KvmMachine } from './ports.js';
 import { writeSharedConfig, type SharedConfigSettings } from './shared-config.js';
 import { guestRegistersOf } from './parked.js';
+import { scaleOf, type ClockBase } from './pv-clock.js';
 import { KvmVcpu, type Routing } from './vcpu.js';
 import { STACK_BYTES, VcpuMemory } from './vcpu-memory.js';
 import { caretakerHostState, guestVmcs, withoutTables } from './vmcs-setup.js';
@@ -69,6 +70,10 @@ export class KvmVm {
   readonly vcpus: KvmVcpu[] = [];
   /** Page that the EPT pointer names. */
   eptRoot: bigint;
+  /** Where guest-physical address 0 lies, null before the VMM says so. */
+  guestMemory: { readonly hpa: bigint; readonly sizeBytes: number } | null = null;
+  /** kvmclock of all vCPUs. */
+  clock: ClockBase;
   /** Root of the kernel's tables for this VM. */
   kernelCr3 = 0n;
   #tablePool = 0n;
@@ -90,6 +95,24 @@ export class KvmVm {
     this.id = id;
     this.settings = settings;
     this.eptRoot = eptRoot;
+    this.clock = this.freshClock();
+  }
+
+  /** A clock that begins now, by this kernel's own calibration. */
+  freshClock(): ClockBase {
+    const { kernel, machine } = this;
+    return { tsc: this.guestTsc(machine.now()), ns: 0n, ...scaleOf(kernel.tscFrequencyHz) };
+  }
+
+  guestTsc(hostTsc: number): bigint {
+    return u64(BigInt(hostTsc) + this.settings.tscOffset);
+  }
+
+  /** Where guest memory of that many bytes lies, undefined where there is none. */
+  hpaOf(gpa: bigint, sizeBytes: number): bigint | undefined {
+    const { guestMemory } = this;
+    if (guestMemory === null || gpa + BigInt(sizeBytes) > BigInt(guestMemory.sizeBytes)) return;
+    return guestMemory.hpa + gpa;
   }
 
   /** KVM_CREATE_VM. Errnos: ENOMEM. */

@@ -10,11 +10,11 @@ import { VfioModule, type VfioBus } from '../../host/handlers/vfio.js';
 import { Kernel, type KernelConfig } from '../../host/kernel.js';
 import { rebootKexec } from '../../host/kexec.js';
 import { hostEvents } from '../../host/events.js';
-import { Kvm } from '../../host/kvm/kvm.js';
-import type { ParkedPolicy } from '../../host/kvm/parked.js';
+import { Kvm, type KvmConfig } from '../../host/kvm/kvm.js';
 import { ok, type Result } from '../../host/result.js';
 import { toIndex } from '../../../abi/uint.js';
 import type { Machine } from '../machine.js';
+import type { Scenario } from '../scenario/schema.js';
 import type { Weight } from '../timeline.js';
 
 const MIB = 1 << 20;
@@ -33,7 +33,8 @@ export interface Modules {
 export class Kernels {
   readonly #machine: Machine;
   readonly #bus: VfioBus;
-  readonly #parked: ParkedPolicy;
+  readonly #scenario: Scenario;
+  #isNext = false;
   readonly #say: (event: string, weight: Weight) => void;
   #modules: Modules | null = null;
   /** The kernel that runs, or ran last. */
@@ -43,12 +44,12 @@ export class Kernels {
   constructor(
     machine: Machine,
     bus: VfioBus,
-    parked: ParkedPolicy,
+    scenario: Scenario,
     say: (event: string, weight: Weight) => void,
   ) {
     this.#machine = machine;
     this.#bus = bus;
-    this.#parked = parked;
+    this.#scenario = scenario;
     this.#say = say;
     const { memory } = machine;
     this.kernel = new Kernel(
@@ -85,6 +86,7 @@ export class Kernels {
     for (const range of gone.value.overwritten)
       machine.codePlaced(BigInt(range.start * 4096), range.count * 4096);
     return ok(() => {
+      this.#isNext = true;
       this.kernel = gone.value.placeNext(this.#config());
       this.kernel.boot();
     });
@@ -102,14 +104,25 @@ export class Kernels {
         onLuo: (step, handler, token) => this.#say(`LUO ${step} ${handler} token ${token}`, 1),
       }),
       initcalls: (kernel) => {
-        const kvm = new Kvm(kernel, machine, {
-          irqRoutes: machine.irqRoutes,
-          parkedPolicy: this.#parked,
-        });
+        const kvm = new Kvm(kernel, machine, this.#kvmConfig());
         machine.kvm = kvm;
         const memfd = new MemfdModule(kernel);
         this.#modules = { kvm, memfd, vfio: new VfioModule(kernel, this.#bus) };
       },
+    };
+  }
+
+  /** The kernel after kexec has clocks of its own. */
+  #kvmConfig(): KvmConfig {
+    const { parked, 'next-kernel': next } = this.#scenario;
+    const { irqRoutes } = this.#machine;
+    if (!this.#isNext) return { irqRoutes, parkedPolicy: parked };
+    const wallStepNs = BigInt(Math.round(next['wall-step'] * 1e9));
+    return {
+      irqRoutes,
+      parkedPolicy: parked,
+      clockPolicy: next.clock,
+      time: { ppm: next['tsc-ppm'], wallStepNs },
     };
   }
 

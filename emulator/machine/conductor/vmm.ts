@@ -4,6 +4,7 @@
  * Source: the RFC, "API Design & Caretaker Installation"; Linux Documentation/virt/kvm/api.rst.
  * Invariant: every call goes through its descriptors, as a process would make it.
  */
+import { hpaOf } from '../../host/frames.js';
 import type { Process } from '../../host/process.js';
 import type { Scenario } from '../scenario/schema.js';
 import type { Kernels } from './kernels.js';
@@ -51,6 +52,11 @@ export class Vmm {
         tscOffset: TSC_OFFSET,
       }),
       'KVM_CREATE_VM',
+    );
+    const [run] = memfd.framesOf(process.file(memory)!);
+    must(
+      kvm.setMemory(process, vm, hpaOf(run!.start), GUEST_MEMORY_BYTES),
+      'KVM_SET_USER_MEMORY_REGION',
     );
     const vcpus = Array.from({ length: scenario.vcpus }, (_, id) => {
       const fd = must(kvm.createVcpu(process, vm, id), 'KVM_CREATE_VCPU');

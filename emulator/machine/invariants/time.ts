@@ -3,7 +3,7 @@
  *
  * Source: SDM, "TSC-Deadline Mode", "VMX-Preemption Timer"; DESIGN ("Invariants").
  * Invariant: lateness is measured from the deadline, or from when the guest could take the interrupt, to VM entry.
- * Not modelled: PV clock pages.
+ * The guest's kvmclock and steal time, once it has them, are read at every exit and VM entry (pv-clock.ts).
  */
 import { EXIT_REASON } from '../../../abi/exit-reasons.js';
 import { offsetsOf } from '../../../abi/layout.js';
@@ -16,6 +16,7 @@ import { joinHalves } from '../../../abi/uint.js';
 import type { Lane } from '../lane.js';
 import { rowOf, type Ledger } from '../ledger.js';
 import type { Invariant } from './invariant.js';
+import { ClockWatch, type ClockMemory } from './pv-clock.js';
 
 const ID = 'time';
 const ROW = rowOf(ID);
@@ -27,25 +28,38 @@ export function time(): Invariant {
   const lastSeen = new Map<number, bigint>();
   /** Host TSC of each vCPU's deadline at its exit, null for none. */
   const deadlineAtExit = new Map<number, number | null>();
+  const clocks = new ClockWatch();
+  const lookAtClocks = (lane: Lane, ledger: Ledger): void => {
+    ledger.count(ROW);
+    const wrong = clocks.look(lane, lane.tscFrequencyHz);
+    if (wrong !== null) ledger.fail(ID, lane.rip, `${lane.describeExit()}: ${wrong}`);
+  };
   return {
     id: ID,
     holdsWhen:
-      "the guest's TSC never goes backwards, and VM entry never forgets a deadline that it holds",
+      "the guest's TSC and PV clock never go backwards nor jump, and VM entry never forgets a deadline that it holds",
 
-    state: () => [new Map(lastSeen), new Map(deadlineAtExit)],
+    state: () => [new Map(lastSeen), new Map(deadlineAtExit), clocks.state()],
     restore: (state) => {
-      const [seen, deadlines] = state as [typeof lastSeen, typeof deadlineAtExit];
+      const [seen, deadlines, watched] = state as [
+        typeof lastSeen,
+        typeof deadlineAtExit,
+        ClockMemory,
+      ];
+      clocks.restore(watched);
       lastSeen.clear();
       deadlineAtExit.clear();
       for (const [id, tsc] of seen) lastSeen.set(id, tsc);
       for (const [id, tsc] of deadlines) deadlineAtExit.set(id, tsc);
     },
 
-    atExit(lane: Lane): void {
+    atExit(lane: Lane, ledger: Ledger): void {
       deadlineAtExit.set(lane.id, lane.deadlineTsc());
+      if (lane.vcpu.pvTimeInfo !== 0n) lookAtClocks(lane, ledger);
     },
 
     atResume(lane: Lane, ledger: Ledger): void {
+      if (lane.vcpu.pvTimeInfo !== 0n) lookAtClocks(lane, ledger);
       if (lane.exit.outcome !== 'fastpath') return;
       if (
         lane.exit.basic === EXIT_REASON.EXIT_REASON_RDTSC ||

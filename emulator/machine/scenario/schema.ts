@@ -37,6 +37,11 @@ const seconds = z
   .union([z.bigint(), z.number()], 'a number of seconds is wanted')
   .transform((value) => Number.parseFloat(value.toString()))
   .pipe(z.number().min(0).max(MAX_SECONDS));
+const signed = (most: number) =>
+  z
+    .union([z.bigint(), z.number()], 'a number is wanted')
+    .transform((value) => Number.parseFloat(value.toString()))
+    .pipe(z.number().min(-most).max(most));
 const u64 = z
   .union([z.bigint(), z.number().int()], WHOLE)
   .transform((value) => BigInt(value))
@@ -199,6 +204,16 @@ const scenario = z.strictObject({
   mix: mixName.default('busy'),
   /** Exits a second of each vCPU while its guest is active. */
   rate: count(1_000_000).default(3600),
+  /** How the clocks of the kernel after kexec differ, and what its KVM makes of the guest's. */
+  'next-kernel': z
+    .strictObject({
+      /** By how much it calibrates the TSC too fast. */
+      'tsc-ppm': signed(500).default(0),
+      /** Seconds by which its wall clock is stepped. */
+      'wall-step': signed(1e6).default(0),
+      clock: z.enum(['carried', 'restarted']).default('carried'),
+    })
+    .prefault({}),
   /** Findings that the scenario is there to show: each must come, and no other. */
   expect: z
     .array(z.strictObject({ invariant: z.enum(INVARIANT_IDS), says: z.string().min(1) }))
