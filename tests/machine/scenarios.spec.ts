@@ -54,6 +54,7 @@ const ABOUT: Readonly<Record<string, { readonly checked: readonly InvariantId[];
   'machine-check':      { checked: [...GAP, 'nmi'], evidence: ['machineChecksDelivered', 'coresShutDown', 'parked'] },
   'payload-fault':      { checked: GAP, evidence: ['faultsOfPayloads', 'parked', 'parkedRestarted', 'coresReclaimed'] },
   'idt-only-in-gap':    { checked: ALWAYS, evidence: [] },
+  'handover':           { checked: GAP, evidence: ['exitsToKvmDirectly', 'serialized', 'statesReadAndSet', 'statesRefusedWhileRunning'] },
   'timekeeping':        { checked: GAP, evidence: ['pvClocksSwitchedOn', 'serialized'] },
   'stop-and-serialize': { checked: ALWAYS, evidence: ['serialized'] },
 };
@@ -173,7 +174,7 @@ describe('examples/scenario.yaml', () => {
     const kinds = new Set(steps.flatMap((step) => Object.keys(step)));
     // prettier-ignore
     expect([...kinds].sort()).toEqual([
-      'close-session', 'finish', 'gap', 'kexec', 'migrate', 'pause-devices', 'preserve', 'retrieve', 'run', 'stop',
+      'close-session', 'finish', 'gap', 'get-set-state', 'kexec', 'migrate', 'pause-devices', 'preserve', 'retrieve', 'run', 'stop',
       'vmm-exit',
     ]);
   });

@@ -6,17 +6,19 @@
  * Not modelled: ioctl numbers and structures of /dev/kvm; its calls are typed methods.
  */
 import { CARETAKER_FEATURE } from '../../../abi/ccb.js';
+import { KVM_VCPU_STATE } from '../../../abi/kvm-state.js';
 import type { FileHolder, OpenFile } from '../files.js';
 import { pfnOf } from '../frames.js';
 import type { Kernel } from '../kernel.js';
 import type { Process } from '../process.js';
 import { DONE, ok, refuse, type Result } from '../result.js';
 import { VcpuFileHandler, VmFileHandler } from './luo-files.js';
-import type { KvmKernel, KvmMachine } from './ports.js';
+import type { KvmCpu, KvmKernel, KvmMachine } from './ports.js';
 import type { ClockPolicy } from './pv-clock.js';
 import { resumeParked, type ParkedPolicy } from './parked.js';
 import { renderTelemetry } from './telemetry-file.js';
 import type { KvmVcpu } from './vcpu.js';
+import { getState, setState, type VcpuStateBytes } from './vcpu-state.js';
 import { moveVcpu, requestStop, startVcpu } from './vcpu-run.js';
 import { KvmVm, type VmSettings } from './vm.js';
 
@@ -167,6 +169,44 @@ export class Kvm {
     if (!stopped.ok) return stopped;
     startVcpu(found.vm, found.vcpu);
     return DONE;
+  }
+
+  /** Stop and serialize, and stay in KVM until KVM_RUN. Errnos: ENOENT; EBUSY it runs alone; ETIMEDOUT it did not stop. */
+  stop(id: number): Result<void> {
+    const found = this.findVcpu(id);
+    if (found === undefined) return refuse('ENOENT');
+    if (found.vcpu.state === 'in-kvm') return DONE;
+    if (found.vcpu.state !== 'running') return refuse('EBUSY');
+    requestStop(found.vm, found.vcpu);
+    return this.machine.stopVcpu(id);
+  }
+
+  /** KVM_GET_REGS and its kin. Errnos: EBADF; EBUSY the vCPU is not stopped in KVM. */
+  getState(caller: Process, fd: number): Result<VcpuStateBytes> {
+    const stopped = this.#stoppedAt(caller, fd);
+    return stopped.ok ? ok(getState(...stopped.value)) : stopped;
+  }
+
+  /** KVM_SET_REGS and its kin. Errnos: EBADF; EBUSY the vCPU is not stopped in KVM; EINVAL not that many bytes. */
+  setState(caller: Process, fd: number, state: VcpuStateBytes): Result<void> {
+    const stopped = this.#stoppedAt(caller, fd);
+    if (!stopped.ok) return stopped;
+    if (state.length !== KVM_VCPU_STATE.sizeBytes) return refuse('EINVAL');
+    setState(...stopped.value, state);
+    return DONE;
+  }
+
+  #stoppedAt(
+    caller: Process,
+    fd: number,
+  ): Result<[vcpu: KvmVcpu, cpu: KvmCpu, vmcs: NonNullable<KvmCpu['vmx']['current']>]> {
+    const found = this.#vcpuAt(caller, fd);
+    if (found === undefined) return refuse('EBADF');
+    const cpu = this.machine.cpu(found.vcpu.pcpu);
+    const { current } = cpu.vmx;
+    if (found.vcpu.state !== 'in-kvm' || current?.regionPa !== found.vcpu.vmcsRegion)
+      return refuse('EBUSY');
+    return ok([found.vcpu, cpu, current]);
   }
 
   /** The time in which a retrieved vCPU must come to this kernel is over: it is given up. Errnos: ENOENT; EBUSY it came. */

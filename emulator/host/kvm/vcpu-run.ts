@@ -66,6 +66,8 @@ export function startVcpu(vm: KvmVm, vcpu: KvmVcpu): void {
   if (vcpu.state === 'created') vcpu.ccbView.set('registers_valid', 1);
   if (!vcpu.isAttached) vcpu.attach(vm.routingOf(vcpu));
   vcpu.stopRequested = false;
+  // Without an interposed payload nobody but KVM has seen it.
+  vcpu.ccbView.set('request', CARETAKER_REQUEST.NONE);
   vcpu.state = 'running';
   loadClocks(vm, vcpu);
   enterThroughRun(vm, vcpu);

@@ -148,6 +148,36 @@ const STEPS: Steps = {
     host.say(`vCPU ${vcpu} was stopped and serialized${isAlone ? '' : ', and goes on'}`, 3);
   },
 
+  /** The VMM stops the vCPU, reads its state by KVM's own calls, sets it again, and lets it run. */
+  'get-set-state': (host, { vcpu, expect }) => {
+    const { kvm } = host.kernels;
+    const fd = host.vmm.fds.vcpus[vcpu]!;
+    const { process } = host.vmm;
+    const whileItRuns = kvm.getState(process, fd);
+    if (whileItRuns.ok) throw outOfOrder('get-set-state', `vCPU ${vcpu} is stopped already`);
+    host.machine.count('statesRefusedWhileRunning');
+    if (whileItRuns.errno === expect) {
+      host.say(`the state of vCPU ${vcpu} is refused with -${expect}, as expected`, 3);
+      return;
+    }
+    unfulfilled('get-set-state', expect);
+    must(kvm.stop(vcpu), 'stop and serialize');
+    const state = must(kvm.getState(process, fd), 'KVM_GET_REGS');
+    must(kvm.setState(process, fd, state), 'KVM_SET_REGS');
+    const again = must(kvm.getState(process, fd), 'KVM_GET_REGS');
+    const { lanes, ledger } = host.machine;
+    const differs = state.findIndex((byte, index) => byte !== again[index]);
+    ledger.expect(
+      'preserved',
+      differs < 0,
+      lanes[vcpu]!.rip,
+      () => `vCPU ${vcpu}: byte ${differs} of its state came back as another`,
+    );
+    host.machine.count('statesReadAndSet');
+    must(kvm.run(process, fd), 'KVM_RUN');
+    host.say(`the state of vCPU ${vcpu} was read and set by KVM's own calls`, 3);
+  },
+
   /** The scheduler moves the vCPU's thread: it leaves its core with VMCLEAR and goes on elsewhere. */
   migrate: (host, { vcpu, pcpu }) => {
     const { machine } = host;

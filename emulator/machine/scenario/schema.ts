@@ -152,6 +152,7 @@ const STEPS = {
   retrieve: z.literal(true),
   finish: z.literal(true),
   stop: z.strictObject({ vcpu: count(MAX_VCPUS - 1) }),
+  'get-set-state': z.strictObject({ vcpu: count(MAX_VCPUS - 1), expect: z.string().optional() }),
   migrate: z.strictObject({ vcpu: count(MAX_VCPUS - 1), pcpu: count(2 * MAX_VCPUS) }),
 };
 export type StepName = keyof typeof STEPS;
