@@ -7,12 +7,12 @@
  */
 import { CARETAKER_HEADER, struct } from './layout.js';
 
-export const KVM_VM_COMPATIBLE = 'kvm-caretaker-vm-v2';
-export const KVM_VCPU_COMPATIBLE = 'kvm-caretaker-vcpu-v2';
+export const KVM_VM_COMPATIBLE = 'kvm-caretaker-vm-v3';
+export const KVM_VCPU_COMPATIBLE = 'kvm-caretaker-vcpu-v3';
 
 export const KVM_VM_SER_MAGIC = 0x314d_5653_4d56_4b21n;
 export const KVM_VCPU_SER_MAGIC = 0x3155_5043_564d_4b21n;
-export const KVM_SER_VERSION = 2;
+export const KVM_SER_VERSION = 3;
 
 // prettier-ignore
 /** One preserved VM. */
@@ -29,7 +29,7 @@ export const KVM_VM_SER = struct('kvm_vm_ser', 128, [
   ['ept_root', 'u64', 64, 'kvm', 'page that the EPT pointer names'],
   ['tsc_offset', 'u64', 72, 'kvm', 'guest TSC less host TSC'],
   ['hlt_policy', 'u32', 80, 'kvm', 'enum caretaker_hlt_policy'],
-  ['reserved_policy', 'u32', 84, 'reserved', 'must be 0'],
+  ['shadow_stacks', 'u32', 84, 'kvm', '1: payloads run on shadow stacks'],
   ['clock_tsc', 'u64', 88, 'kvm', 'guest TSC at which kvmclock is clock_ns'],
   ['clock_ns', 'u64', 96, 'kvm', 'kvmclock at clock_tsc'],
   ['clock_mul', 'u32', 104, 'kvm', 'ns per tick, 32.32 fixed point'],
@@ -71,7 +71,8 @@ export const KVM_VCPU_SER = struct('kvm_vcpu_ser', 256, [
   ['vm_record', 'u64', 200, 'kvm', 'struct kvm_vm_ser of its VM'],
   ['pv_time_info', 'u64', 208, 'kvm', 'host-physical address of its kvmclock structure, 0 for none'],
   ['pv_steal_time', 'u64', 216, 'kvm', 'host-physical address of its steal time, 0 for none'],
-  ['reserved', 'u64*4', 224, 'reserved', 'must be 0'],
+  ['shadow_stack', 'u64', 224, 'kvm', 'interrupt SSP table and shadow stacks; 0 for none'],
+  ['reserved', 'u64*3', 232, 'reserved', 'must be 0'],
 ]);
 
 /** The records as one list, for the lock and the comparison of two kernels. */

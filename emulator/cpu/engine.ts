@@ -100,6 +100,9 @@ class Counters implements EngineCounters {
   get inlineRdtscs(): number {
     return this.#words[COUNTER.RDTSCS]!;
   }
+  get heldReturns(): number {
+    return this.#words[COUNTER.HELD_RETURNS]!;
+  }
 }
 
 export class Engine {

@@ -54,8 +54,10 @@ export const COUNTER = {
   CET: 10,
   /** 1 while an indirect branch waits for its ENDBR64. */
   TRACKER: 11,
+  /** Near returns that the shadow stack allowed. */
+  HELD_RETURNS: 12,
 } as const;
-export const COUNTER_WORDS = 12;
+export const COUNTER_WORDS = 13;
 
 /** Bits of COUNTER.CET; native/engine.h: Cet. */
 export const CET_ON = { SHADOW_STACKS: 1, ENDBRANCH: 2, NO_TRACK: 4 } as const;

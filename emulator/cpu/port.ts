@@ -101,6 +101,8 @@ export interface EngineCounters {
   inlineVmreads: number;
   inlineVmwrites: number;
   inlineRdtscs: number;
+  /** Near returns that a shadow stack allowed. */
+  heldReturns: number;
 }
 
 /**

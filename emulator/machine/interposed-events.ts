@@ -11,6 +11,7 @@ import { VECTOR } from '../../abi/interruption.js';
 import { offsetsOf } from '../../abi/layout.js';
 import { MCG_STATUS, MSR } from '../../abi/msrs.js';
 import { REG } from '../cpu/registers.js';
+import { isShadowStackOn } from '../vmx/root/control-flow.js';
 import type { DeliveryEvent, DeliveryResult } from '../vmx/root/idt-delivery.js';
 import type { Fault } from '../vmx/root/outcome.js';
 import type { FatalEvent } from './exit-record.js';
@@ -33,6 +34,7 @@ export function onDelivery(
 ): void {
   // A poll that a handler interrupted is none to measure the others by.
   lane.poll.site = -1n;
+  if (result.kind === 'delivered' && isShadowStackOn(lane.pcpu)) machine.count('shadowStackFrames');
   const isMachineCheck = event.kind === 'exception' && event.vector === VECTOR.MC;
   if (event.kind !== 'nmi' && !isMachineCheck) return;
   machine.count(isMachineCheck ? 'machineChecksDelivered' : 'nmisDelivered');

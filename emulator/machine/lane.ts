@@ -79,6 +79,8 @@ interface Places {
   readonly config: number;
   readonly softState: number;
   readonly stack: number;
+  /** 0 where there is none. */
+  readonly shadowStack: number;
 }
 
 function placesOf(vcpu: KvmVcpu, memory: MachineMemory): Places {
@@ -89,6 +91,7 @@ function placesOf(vcpu: KvmVcpu, memory: MachineMemory): Places {
     config: at('config'),
     softState: at('softState'),
     stack: at('stack'),
+    shadowStack: vcpu.memory.has('shadowStack') ? at('shadowStack') : 0,
   };
 }
 
@@ -194,6 +197,9 @@ export class Lane {
   }
   get stack(): number {
     return this.#places.stack;
+  }
+  get shadowStack(): number {
+    return this.#places.shadowStack;
   }
 
   /** RIP in the payload. */

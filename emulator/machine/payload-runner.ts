@@ -8,13 +8,14 @@
 import { CARETAKER_NO_EXIT, CARETAKER_REQUEST, CARETAKER_RUN_STATE } from '../../abi/ccb.js';
 import { unreachable } from '../../abi/errors.js';
 import { printExitReason } from '../../abi/exit-reasons.js';
-import { INTR_TYPE } from '../../abi/interruption.js';
+import { INTR_TYPE, VECTOR } from '../../abi/interruption.js';
 import { VMXERR } from '../../abi/vm-errors.js';
 import { hex } from '../../abi/uint.js';
 import { REG } from '../cpu/registers.js';
 import { execute, type VmxResult } from '../vmx/vmx-instructions.js';
 import type { InvariantId, StopReason } from '../vmx/stop-reason.js';
 import type { Fault } from '../vmx/root/outcome.js';
+import { CONTROL_PROTECTION } from '../vmx/root/shadow-stack.js';
 import type { DebugHook } from './debug-hook.js';
 import type { Outcome } from './exit-record.js';
 import { addToTruth, isServicingMachineCheck, noteFault } from './interposed-events.js';
@@ -400,11 +401,26 @@ export class PayloadRunner {
     const where = exception.address === null ? '' : ` accessing ${hex(exception.address)}`;
     const region =
       exception.address === null ? undefined : this.#machine.regionName(exception.address);
-    const id = exception.address === null ? 'no-lost-exit' : 'isolation';
+    const id = invariantOf(exception);
+    if (exception.vector === VECTOR.CP) this.#machine.count('controlProtections');
     this.#machine.ledger.fail(
       id,
       address,
-      `${lane.describeExit()}: the payload raised vector ${exception.vector}${where}${region === undefined ? '' : ` (${region})`}`,
+      `${lane.describeExit()}: the payload raised vector ${exception.vector}${codeOf(exception)}${where}${region === undefined ? '' : ` (${region})`}`,
     );
   }
+}
+
+/** The invariant that an exception of the payload's own breaks. */
+function invariantOf({ vector, address }: Fault): InvariantId {
+  if (vector === VECTOR.CP) return 'stack';
+  return address === null ? 'no-lost-exit' : 'isolation';
+}
+
+/** What was wrong with a return, in words. */
+function codeOf({ vector, errorCode }: Fault): string {
+  if (vector !== VECTOR.CP) return '';
+  return errorCode === CONTROL_PROTECTION.NEAR_RET
+    ? ': RET to another address than its CALL pushed'
+    : ` (#CP, error code ${errorCode ?? 0})`;
 }

@@ -10,6 +10,7 @@ import type { Conductor, ConductorError, Gap } from '../machine/conductor.js';
 import { deepestUse } from '../machine/invariants/stack.js';
 import type { Lane } from '../machine/lane.js';
 import { expectedFindings, unexpectedFindings } from '../machine/scenario/expectations.js';
+import type { Machine } from '../machine/machine.js';
 import type { InvariantResult } from '../machine/ledger.js';
 import type { Phase, TimelineEvent } from '../machine/timeline.js';
 import type { Finding } from '../vmx/stop-reason.js';
@@ -108,9 +109,15 @@ export function runReport(conductor: Conductor, settings: RunSettings): RunRepor
     findings: findings.map((finding) => findingReport(finding, symbols)),
     expected,
     gap,
-    evidence: machine.evidence,
+    evidence: evidenceOf(machine),
     stopped: stopped === null ? null : { code: stopped.code, message: stopped.message },
   };
+}
+
+/** What the machine counted, and the returns that the engines held against a shadow stack. */
+function evidenceOf({ evidence, cores }: Machine): Readonly<Record<string, number>> {
+  const returnsHeld = cores.reduce((sum, { engine }) => sum + engine.counters.heldReturns, 0);
+  return returnsHeld === 0 ? evidence : { ...evidence, returnsHeld };
 }
 
 function findingReport(finding: Finding, symbols: PayloadSymbols): FindingReport {

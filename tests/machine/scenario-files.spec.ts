@@ -28,7 +28,7 @@ describe('a scenario file', () => {
     expect(outcomeOf(HEAD + STEPS)).toEqual({
       ...{ name: 'a', description: 'b', vcpus: 1, steps: [{ 'vmm-exit': true }] },
       ...{ lifecycle: 'interpose', cr3: 'isolated', hlt: 'ACTIVITY', seed: 1, mix: 'busy' },
-      rate: 3600,
+      ...{ rate: 3600, 'shadow-stacks': false },
     });
   });
 

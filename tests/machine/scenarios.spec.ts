@@ -56,6 +56,7 @@ const ABOUT: Readonly<Record<string, { readonly checked: readonly InvariantId[];
   'idt-only-in-gap':    { checked: ALWAYS, evidence: [] },
   'handover':           { checked: GAP, evidence: ['exitsToKvmDirectly', 'serialized', 'statesReadAndSet', 'statesRefusedWhileRunning'] },
   'timekeeping':        { checked: GAP, evidence: ['pvClocksSwitchedOn', 'serialized'] },
+  'shadow-stack':       { checked: [...GAP, 'nmi'], evidence: ['returnsHeld', 'shadowStackFrames', 'nmisDelivered', 'machineChecksDelivered'] },
   'stop-and-serialize': { checked: ALWAYS, evidence: ['serialized'] },
 };
 

@@ -80,6 +80,8 @@ const ROWS: readonly Row[] = [
   ['stopped-without-the-event', 'event-reinjected', /soft state has 0x0/, 'stops'],
   ['event-error-code-lost', 'event-reinjected', /error code/],
   ['stack-imbalance-on-an-error-path', 'stack', /RSP is/, 'stray-events'],
+  ['return-address-changed', 'stack', /EXCEPTION_NMI.*vector 21: RET to another address/, 'shadow-stack'],
+  ['shadow-frame-left', 'stack', /vector 21 \(#CP, error code 2\)/, 'shadow-stack'],
   ['routed-with-a-word-pushed', 'stack', /routed with RSP/],
   ['spin-without-pause', 'bounded', /no end after/],
   ['stopped-without-vmclear', 'preserved', /without VMCLEAR/, 'stops'],

@@ -202,6 +202,7 @@ export const TRIALS = {
   ipi: builtin('ipi'),
   'machine-check': builtin('machine-check'),
   'payload-fault': builtin('payload-fault'),
+  'shadow-stack': builtin('shadow-stack'),
 } as const satisfies Readonly<Record<string, Trial>>;
 export type TrialName = keyof typeof TRIALS;
 

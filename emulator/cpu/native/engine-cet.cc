@@ -109,6 +109,7 @@ bool Engine::follow_return(uint64_t target) {
   uint64_t wanted;
   std::memcpy(&wanted, top, kSlotBytes);
   if (wanted != target) return refuse_branch(BranchRefusal::kMismatch, ssp);
+  shared_.counters[slot::kHeldReturns]++;
   // A RET to a non-canonical address is refused behind this and has popped nothing.
   if (is_canonical(target)) shared_.registers[slot::kSsp] = ssp + kSlotBytes;
   return true;

@@ -88,6 +88,7 @@ export class VmFileHandler implements LiveupdateFileHandler {
     view.set('guest_memory', vm.guestMemory?.hpa ?? 0n);
     view.set('guest_memory_size', vm.guestMemory?.sizeBytes ?? 0);
     view.set('hlt_policy', CARETAKER_HLT_POLICY[vm.settings.hltPolicy]);
+    view.set('shadow_stacks', vm.settings.shadowStacks ? 1 : 0);
     this.#kvm.vmRecords.set(vm, record.value.hpa);
     return ok(record.value.hpa);
   }
@@ -127,6 +128,7 @@ export class VmFileHandler implements LiveupdateFileHandler {
         hltPolicy: hlt,
         tscOffset: view.get('tsc_offset'),
         irqRoutes: this.#kvm.irqRoutes,
+        shadowStacks: view.number('shadow_stacks') !== 0,
       },
       view.get('ept_root'),
     );

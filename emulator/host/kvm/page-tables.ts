@@ -9,6 +9,7 @@ import { CARETAKER_KVM_PAGE } from '../../../abi/ccb.js';
 import { buildIdentityTables, type IdentityRange } from '../../memory/page-tables.js';
 import { PAGE_SIZE } from '../../memory/physical-memory.js';
 import type { KvmKernel } from './ports.js';
+import { shadowStackRanges } from './shadow-stacks.js';
 import { STACK_BYTES, type VcpuMemory } from './vcpu-memory.js';
 
 const data = (base: bigint, sizeBytes: number, writable = true): IdentityRange => ({
@@ -53,6 +54,7 @@ function vcpuRanges(memory: VcpuMemory): readonly IdentityRange[] {
     data(memory.at('config'), 2 * PAGE_SIZE, false),
     data(memory.at('telemetry'), 2 * PAGE_SIZE),
     data(memory.at('softState'), PAGE_SIZE),
+    ...(memory.has('shadowStack') ? shadowStackRanges(memory.at('shadowStack')) : []),
   ];
 }
 

@@ -11,6 +11,7 @@ import { PAGE_SIZE } from '../../memory/physical-memory.js';
 import type { Owner, PhysicalBytes } from '../../memory/physical-memory.js';
 import { DONE, type Result } from '../result.js';
 import type { KvmKernel } from './ports.js';
+import { SHADOW_STACK_PAGES } from './shadow-stacks.js';
 
 /** The payload's stack: a power of two, aligned to it, with the CCB's address in its lowest word. */
 export const STACK_BYTES = 16384;
@@ -36,8 +37,8 @@ const WISHES = {
   tables:    { pages: 24, owner: 'payload' },
 } as const satisfies Record<string, { pages: number; owner: Owner; align?: number }>;
 
-/** The name of an allocation; the instance is sized by the image. */
-export type PagesName = keyof typeof WISHES | 'instance';
+/** The name of an allocation; the instance is sized by the image, and shadow stacks are there when the host offers them. */
+export type PagesName = keyof typeof WISHES | 'instance' | 'shadowStack';
 
 /** The pages of an instance; `at` where the image is linked, if it cannot move. */
 export interface InstanceWish {
@@ -49,12 +50,17 @@ export class VcpuMemory {
   readonly #pages = new Map<PagesName, VcpuPages>();
 
   /** Allocates everything but the instance. Errnos: ENOMEM, with nothing left allocated. */
-  static allocate(kernel: KvmKernel, vcpuId: number): Result<VcpuMemory> {
+  static allocate(
+    kernel: KvmKernel,
+    vcpuId: number,
+    settings: { readonly shadowStacks: boolean },
+  ): Result<VcpuMemory> {
     const memory = new VcpuMemory();
-    for (const [what, wish] of Object.entries(WISHES) as [
-      keyof typeof WISHES,
-      (typeof WISHES)['vmcs'],
-    ][]) {
+    const wishes: Readonly<Record<string, { pages: number; owner: Owner; align?: number }>> =
+      settings.shadowStacks
+        ? { ...WISHES, shadowStack: { pages: SHADOW_STACK_PAGES, owner: 'payload' } }
+        : WISHES;
+    for (const [what, wish] of Object.entries(wishes) as [PagesName, (typeof wishes)['vmcs']][]) {
       const got = kernel.allocate({ ...wish, label: `vCPU ${vcpuId} ${what}` });
       if (!got.ok) {
         memory.free(kernel);
@@ -133,6 +139,7 @@ export class VcpuMemory {
     view.set('msr_bitmap', this.at('msrBitmap'));
     view.set('virtual_apic', this.at('virtualApic'));
     view.set('tables', this.at('tables'));
+    view.set('shadow_stack', this.has('shadowStack') ? this.at('shadowStack') : 0n);
     return view;
   }
 
@@ -151,15 +158,21 @@ export class VcpuMemory {
       msrBitmap: 'msr_bitmap',
       virtualApic: 'virtual_apic',
       tables: 'tables',
+      shadowStack: 'shadow_stack',
     };
     for (const [what, field] of Object.entries(fields) as [PagesName, string][]) {
       const hpa = record.get(field);
-      const pages =
-        what === 'instance' ? toIndex(record.get('instance_size')) / PAGE_SIZE : WISHES[what].pages;
+      if (what === 'shadowStack' && hpa === 0n) continue;
+      const pages = pagesOf(what, record);
       const result = kernel.restore(hpa, pages, `vCPU ${vcpuId} ${what}`);
       if (!result.ok) return result;
       memory.#pages.set(what, { what, hpa, pages });
     }
     return { ok: true, value: memory };
   }
+}
+
+function pagesOf(what: PagesName, record: StructView): number {
+  if (what === 'instance') return toIndex(record.get('instance_size')) / PAGE_SIZE;
+  return what === 'shadowStack' ? SHADOW_STACK_PAGES : WISHES[what].pages;
 }

@@ -20,6 +20,7 @@ import {
   CARETAKER_REGISTER_ORDER,
   CARETAKER_REQUEST,
 } from '../../../abi/ccb.js';
+import { MSR } from '../../../abi/msrs.js';
 import { low32 } from '../../../abi/uint.js';
 import { INTR_INFO } from '../../../abi/interruption.js';
 import {
@@ -57,6 +58,8 @@ export function enterThroughRun(vm: KvmVm, vcpu: KvmVcpu): void {
   cpu.registers.set('RFLAGS', 2n);
   cpu.registers.set('CR3', routing.cr3);
   cpu.registers.set('GS_BASE', routing.gsBase);
+  // A routed exit leaves S_CET as VM exit loaded it; KVM's own code has no shadow stack.
+  cpu.msrs.write(MSR.IA32_S_CET, 0n);
 }
 
 /** KVM_RUN for the first time, or after the vCPU was stopped in KVM. */

@@ -30,6 +30,7 @@ import type { LoadedImage } from '../../../loader/place.js';
 import type { IdentityRange } from '../../memory/page-tables.js';
 import type { PhysicalMemory } from '../../memory/physical-memory.js';
 import { msrPolicy } from './shared-config.js';
+import { shadowStackTop, writeShadowStacks } from './shadow-stacks.js';
 import { STACK_BYTES, type VcpuMemory } from './vcpu-memory.js';
 
 /** Where a vCPU is in its life. */
@@ -129,6 +130,12 @@ export class KvmVcpu {
     ccb.set('apic_id', this.apicId);
     ccb.set('stack_base', stack);
     ccb.set('stack_size', STACK_BYTES);
+    if (memory.has('shadowStack')) {
+      const base = memory.at('shadowStack');
+      writeShadowStacks(this.#bytes, base);
+      ccb.set('ssp', shadowStackTop(base));
+      ccb.set('interrupt_ssp_table', base);
+    }
     ccb.set('config_address', memory.at('config'));
     ccb.set('config_size', CARETAKER_CONFIG.sizeBytes);
     ccb.set('telemetry_address', memory.at('telemetry'));

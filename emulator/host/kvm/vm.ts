@@ -49,6 +49,8 @@ export interface VmSettings {
   readonly hltPolicy: SharedConfigSettings['hltPolicy'];
   readonly tscOffset: bigint;
   readonly irqRoutes: SharedConfigSettings['irqRoutes'];
+  /** Whether payloads get shadow stacks. */
+  readonly shadowStacks: boolean;
 }
 
 /** A payload that was refused: the errno of the ioctl, and the loader's reason. */
@@ -129,7 +131,7 @@ export class KvmVm {
   /** KVM_CREATE_VCPU: vCPU n runs on core n + 1. Errnos: EEXIST, ENOMEM, those of setCaretaker() when the VM has one. */
   createVcpu(id: number): Result<KvmVcpu> {
     if (this.vcpus.some((vcpu) => vcpu.id === id)) return refuse('EEXIST');
-    const memory = VcpuMemory.allocate(this.kernel, id);
+    const memory = VcpuMemory.allocate(this.kernel, id, this.settings);
     if (!memory.ok) return memory;
     const stack = this.kernel.allocate({
       pages: KERNEL_STACK_BYTES / PAGE_SIZE,

@@ -7,6 +7,7 @@
  */
 import { CARETAKER_CCB } from '../../../abi/ccb.js';
 import { VECTOR } from '../../../abi/interruption.js';
+import { CET } from '../../../abi/msrs.js';
 import { StructView } from '../../../abi/layout.js';
 import type { FieldName } from '../../../abi/vmcs-fields.js';
 import { ENTRY_CONTROL, EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from '../../../abi/vmx-controls.js';
@@ -19,6 +20,20 @@ const or = (...bits: number[]): bigint => BigInt(bits.reduce((all, bit) => all |
 
 /** vmx_update_exception_bitmap() of a guest with EPT that nobody debugs: #DB, #UD, #AC and #MC. */
 const INTERCEPTED_EXCEPTIONS = or(1 << VECTOR.DB, 1 << VECTOR.UD, 1 << VECTOR.AC, 1 << VECTOR.MC);
+
+/** CR4 of a Linux host, and CR4.CET, which user shadow stacks need there anyway. */
+const LINUX_CR4 = 0x0005_26e0n;
+const CR4_CET = 1n << 23n;
+
+/** KVM's own code has no shadow stack. */
+const NO_SHADOW_STACK: VmcsDescription = {
+  HOST_S_CET: 0n,
+  HOST_SSP: 0n,
+  HOST_INTR_SSP_TABLE: 0n,
+  GUEST_S_CET: 0n,
+  GUEST_SSP: 0n,
+  GUEST_INTR_SSP_TABLE: 0n,
+};
 
 /** Controls and a 64-bit guest; the host area is vmx_set_constant_host_state()'s until a Caretaker takes it. */
 export function guestVmcs(
@@ -33,6 +48,7 @@ export function guestVmcs(
     readonly hostStack: bigint;
   },
 ): VmcsDescription {
+  const cet = memory.has('shadowStack');
   return validVmcs(
     {
       PIN_BASED_VM_EXEC_CONTROL: or(
@@ -64,6 +80,7 @@ export function guestVmcs(
         EXIT_CONTROL.LOAD_IA32_PAT,
         EXIT_CONTROL.SAVE_IA32_EFER,
         EXIT_CONTROL.LOAD_IA32_EFER,
+        cet ? EXIT_CONTROL.LOAD_CET_STATE : 0,
       ),
       VM_ENTRY_CONTROLS: or(
         capabilities.entry.allowed0,
@@ -71,7 +88,9 @@ export function guestVmcs(
         ENTRY_CONTROL.IA32E_MODE,
         ENTRY_CONTROL.LOAD_IA32_PAT,
         ENTRY_CONTROL.LOAD_IA32_EFER,
+        cet ? ENTRY_CONTROL.LOAD_CET_STATE : 0,
       ),
+      ...(cet ? { ...NO_SHADOW_STACK, HOST_CR4: LINUX_CR4 | CR4_CET } : {}),
       EXCEPTION_BITMAP: INTERCEPTED_EXCEPTIONS,
       VIRTUAL_PROCESSOR_ID: BigInt(settings.vpid),
       MSR_BITMAP: memory.at('msrBitmap'),
@@ -113,6 +132,13 @@ export function caretakerHostState(
     HOST_IA32_SYSENTER_CS: 0n,
     HOST_IA32_SYSENTER_ESP: 0n,
     HOST_IA32_SYSENTER_EIP: 0n,
+    ...(memory.has('shadowStack')
+      ? {
+          HOST_S_CET: CET.SH_STK_EN,
+          HOST_SSP: view.get('ssp'),
+          HOST_INTR_SSP_TABLE: view.get('interrupt_ssp_table'),
+        }
+      : {}),
   };
 }
 

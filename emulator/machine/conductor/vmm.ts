@@ -50,6 +50,7 @@ export class Vmm {
         tables: scenario.tables,
         hltPolicy: scenario.hlt,
         tscOffset: TSC_OFFSET,
+        shadowStacks: scenario['shadow-stacks'],
       }),
       'KVM_CREATE_VM',
     );

@@ -40,6 +40,7 @@ const KEPT = ['CR2', 'DR0', 'DR1', 'DR2', 'DR3', 'DR6', 'XCR0'] as const satisfi
 // prettier-ignore
 const PAGES: readonly PagesName[] = [
   'instance', 'stack', 'config', 'telemetry', 'softState', 'vmcs', 'vmxon', 'msrBitmap', 'virtualApic', 'tables',
+  'shadowStack',
 ];
 
 /** Every value that must come through, by its name. */
@@ -110,7 +111,8 @@ function compare(lane: Lane, ledger: Ledger, before: Facts, after: Facts, when: 
 
 /** The vCPU as its kernel has it. */
 function identityOf(vcpu: KvmVcpu): Facts {
-  const pages = PAGES.map((what) => [`the address of ${what}`, vcpu.memory.at(what)] as const);
+  const there = PAGES.filter((what) => vcpu.memory.has(what));
+  const pages = there.map((what) => [`the address of ${what}`, vcpu.memory.at(what)] as const);
   return new Map<string, bigint>([
     ...pages,
     ['the APIC id', BigInt(vcpu.apicId)],

@@ -201,6 +201,8 @@ const scenario = z.strictObject({
   /** What a kernel does with a vCPU whose payload has parked its core. */
   parked: z.enum(['kill', 'restart']).default('kill'),
   hlt: z.enum(['ACTIVITY', 'ROOT']).default('ACTIVITY'),
+  /** Whether the host offers shadow stacks to payloads. */
+  'shadow-stacks': z.boolean().default(false),
   seed: count(0xffff_ffff).default(1),
   mix: mixName.default('busy'),
   /** Exits a second of each vCPU while its guest is active. */

@@ -19,6 +19,7 @@ const settings = {
   tables: 'always',
   hltPolicy: 'ACTIVITY',
   tscOffset: 0n,
+  shadowStacks: false,
 } as const;
 
 let conductor: Conductor;

@@ -77,6 +77,7 @@ export class FakeEngine implements EnginePort {
     inlineVmreads: 0,
     inlineVmwrites: 0,
     inlineRdtscs: 0,
+    heldReturns: 0,
   };
   tscBase = 0;
   readonly script = new Map<number, Scripted>();
