@@ -28,7 +28,8 @@ describe('a scenario file', () => {
     expect(outcomeOf(HEAD + STEPS)).toEqual({
       ...{ name: 'a', description: 'b', vcpus: 1, steps: [{ 'vmm-exit': true }] },
       ...{ lifecycle: 'interpose', cr3: 'isolated', hlt: 'ACTIVITY', seed: 1, mix: 'busy' },
-      ...{ rate: 3600, 'shadow-stacks': false },
+      ...{ rate: 3600, 'shadow-stacks': false, tables: 'always', parked: 'kill', expect: [] },
+      'next-kernel': { 'tsc-ppm': 0, 'wall-step': 0, clock: 'carried' },
     });
   });
 
