@@ -270,6 +270,8 @@ export class Pcpu implements RootCpu {
     this.#requestedStop = state.requestedStop;
     this.#exceptionsInARow = state.exceptionsInARow;
     this.#exceptionsSince = state.exceptionsSince;
+    // The engine's counters went back too: what it enforces is told again before it runs.
+    this.#isEnforcing = true;
     const { vmxonPointer, mode, current } = state.vmx;
     this.vmx.vmxonPointer = vmxonPointer;
     this.vmx.mode = mode;
