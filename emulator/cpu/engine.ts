@@ -72,6 +72,8 @@ export interface EngineSnapshot {
 
 const FETCH = BigInt(ACCESSES.indexOf('fetch'));
 const NO_ACCESSES: readonly LoggedAccess[] = [];
+/** XMM0 to XMM15. */
+const VECTOR_BYTES = 16 * 16;
 
 /** The shared counters under their names. */
 class Counters implements EngineCounters {
@@ -411,9 +413,16 @@ export class Engine {
 
   /** XMM0 to XMM15, 16 bytes each. */
   vectors(): Uint8Array {
-    const bytes = new Uint8Array(256);
+    const bytes = new Uint8Array(VECTOR_BYTES);
     this.#native.readVectors(bytes);
     return bytes;
+  }
+
+  /** FPSW, FPCW, the tag word, MXCSR and ST0 to ST7, little-endian at the beginning of 16 bytes each. */
+  x87(): Uint8Array {
+    const bytes = new Uint8Array(EXTENDED_BYTES);
+    this.#native.readExtended(bytes);
+    return bytes.subarray(VECTOR_BYTES);
   }
 
   setVectors(bytes: Uint8Array): void {

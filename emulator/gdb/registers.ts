@@ -14,7 +14,7 @@ export type RegisterSource =
   | { readonly kind: 'file'; readonly name: RegisterName }
   /** An XMM register, of 16 bytes. */
   | { readonly kind: 'vector'; readonly index: number }
-  /** In the state that FXSAVE stores, at an offset. */
+  /** Of the state that FXSAVE stores. */
   | { readonly kind: 'x87'; readonly name: X87Name }
   | { readonly kind: 'vmcs'; readonly field: VmcsField };
 

@@ -6,9 +6,14 @@
 import { u64 } from '../../abi/uint.js';
 import type { Edit } from '../debug/edits.js';
 import type { Core } from '../machine/cores.js';
-import type { SourcedRegister } from './registers.js';
+import type { SourcedRegister, X87Name } from './registers.js';
 
 const VECTOR_BYTES = 16;
+/** Engine.x87() in order. The last instruction and operand (fiseg to fop) are in no engine. */
+const X87_SLOTS: readonly X87Name[] = [
+  ...(['fstat', 'fctrl', 'ftag', 'mxcsr'] as const),
+  ...(['st0', 'st1', 'st2', 'st3', 'st4', 'st5', 'st6', 'st7'] as const),
+];
 
 /** A register of a core. */
 export function readCoreRegister(
@@ -22,8 +27,11 @@ export function readCoreRegister(
       const at = source.index * VECTOR_BYTES;
       return engine.vectors().slice(at, at + VECTOR_BYTES);
     }
-    case 'x87':
-      return null;
+    case 'x87': {
+      const slot = X87_SLOTS.indexOf(source.name);
+      if (slot < 0) return null;
+      return engine.x87().slice(slot * VECTOR_BYTES, slot * VECTOR_BYTES + bits / 8);
+    }
     case 'vmcs': {
       const vmcs = pcpu.vmx.current;
       const { slot } = source.field;
