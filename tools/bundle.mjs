@@ -5,18 +5,25 @@
  * Invariant: the bundle is a copy of dist/ and nothing depends on it: bin/caretaker-emu starts dist/ itself when there is
  * no bundle or when it is older.
  */
+import { readdirSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { rolldown } from 'rolldown';
 
 /** Libraries that load files from beside their own, or gain nothing. */
 const LEFT_ALONE = [/^yargs/, 'capstone-wasm', 'cli-table3', 'elfy'];
 
+/** Started by their paths, which in the bundle are all in one folder. */
+const workers = {};
+for (const file of readdirSync('dist/emulator', { recursive: true })) {
+  if (!file.endsWith('-worker.js')) continue;
+  const path = join('dist/emulator', file);
+  const name = basename(path, '.js');
+  if (name in workers) throw new Error(`two workers are named ${name}: ${workers[name]} and ${path}`);
+  workers[name] = path;
+}
+
 const bundle = await rolldown({
-  input: {
-    main: 'dist/emulator/cli/main.js',
-    // Started by their paths, as workers.
-    'session-worker': 'dist/emulator/gdb/session-worker.js',
-    'dap-worker': 'dist/emulator/dap/dap-worker.js',
-  },
+  input: { main: 'dist/emulator/cli/main.js', ...workers },
   platform: 'node',
   external: LEFT_ALONE,
   logLevel: 'warn',

@@ -104,7 +104,7 @@ function startSession(
     interrupt: line.interrupt,
     mailbox: receiver,
   };
-  const worker = new Worker(new URL('./session-worker.js', import.meta.url), {
+  const worker = new Worker(new URL('./gdb-worker.js', import.meta.url), {
     workerData: data,
     transferList: [receiver.port],
   });

@@ -32,7 +32,7 @@ export async function runInteractively(
     interrupt,
     columns: process.stdout.columns,
   };
-  const worker = new Worker(new URL('./session-worker.js', import.meta.url), {
+  const worker = new Worker(new URL('./repl-worker.js', import.meta.url), {
     workerData: data,
     transferList: [mailbox.receiver.port],
   });
