@@ -18,7 +18,8 @@ for (const file of readdirSync('dist/emulator', { recursive: true })) {
   if (!file.endsWith('-worker.js')) continue;
   const path = join('dist/emulator', file);
   const name = basename(path, '.js');
-  if (name in workers) throw new Error(`two workers are named ${name}: ${workers[name]} and ${path}`);
+  if (name in workers)
+    throw new Error(`two workers are named ${name}: ${workers[name]} and ${path}`);
   workers[name] = path;
 }
 

@@ -266,7 +266,9 @@ describe('the context', () => {
     ]) {
       expect(text).toContain(part);
     }
-    expect(lines[0]).toMatch(/^-- \d+:\d+ \| vCPU 0 \| exit \w+, attached \| guest RIP 0x\w+ \|/);
+    expect(lines[0]).toMatch(
+      /^-- \d+:\d+ \| breakpoint 1 \| vCPU 0 \| exit \w+, attached \| guest RIP 0x\w+/,
+    );
   });
 
   it('marks what changed since the last stop, and is the same text without colour', () => {

@@ -66,17 +66,18 @@ export function contextView(
   return [head, ...registers, ...source, ...code, ...stack, ...trace];
 }
 
-/** `12:345  vCPU 0  HLT attached  guest 0x...`. */
+/** `12:345 | breakpoint 1: ... | vCPU 0 | exit HLT, attached | guest RIP 0x...`. */
 export function headline(core: CoreView, { position, cause, attachment }: ContextOptions): string {
   const reason = core.vmcsField('VM_EXIT_REASON');
   const exit = reason === null ? '' : `exit ${exitReasonText(low32(reason))}`;
   const guest = core.vmcsField('GUEST_RIP');
   const parts = [
     position,
+    // Before what a narrow terminal may cut off.
+    cause,
     `vCPU ${core.id}`,
     [exit, attachment].filter((part) => part !== '').join(', '),
     guest === null ? '' : `guest RIP ${hex(guest)}`,
-    cause,
   ];
   return parts.filter((part) => part !== '').join(' | ');
 }
