@@ -6,12 +6,14 @@
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup prerequisites build engine payload lint check test run abi-check bench abi-lock golden format clean ci
+.PHONY: help setup prerequisites build engine payload lint check test run abi-check bench abi-lock sign golden format clean ci
 
 # The seed of every property test: fixed, so that two runs of the suite are the same run.
 export FC_SEED ?= 20260429
 
 BIN := node_modules/.bin
+PAYLOAD ?= caretaker-payload/build/caretaker.elf
+SIGNED ?= $(PAYLOAD:.elf=.signed.elf)
 # Directories too: their time changes when a file is removed.
 SOURCES := $(shell find abi loader emulator -type d -o -name '*.ts')
 ENGINE := build/Release/caretaker_engine.node
@@ -84,6 +86,9 @@ bench: build ## the figures of the README, measured here
 
 abi-lock: build ## write abi/layout.lock.json; refuses a layout change without a new version
 	@node tools/abi-lock.mjs
+
+sign: payload ## sign the payload: make sign KEY=key.pem CERT=cert.pem [PAYLOAD=a.elf] [SIGNED=a.signed.elf]
+	@tools/sign-payload.sh "$(KEY)" "$(CERT)" "$(PAYLOAD)" "$(SIGNED)"
 
 golden: build ## accept the transcripts as they are now; review the diff
 	@UPDATE_GOLDEN=1 $(BIN)/vitest run tests/golden tests/readme/readme.spec.ts

@@ -12,12 +12,17 @@ import { DONE, ok, refuse, type Result } from './result.js';
 /** RLIMIT_NOFILE of a new process. */
 export const DEFAULT_MAX_FDS = 1024;
 
+/** A privilege that a call asks for; a process has all of them until it drops one. */
+export type Capability = 'CAP_SYS_BOOT' | 'CAP_SYS_ADMIN';
+const ALL_CAPABILITIES: readonly Capability[] = ['CAP_SYS_BOOT', 'CAP_SYS_ADMIN'];
+
 /** A process as plain data; descriptors by number. */
 export interface ProcessState {
   readonly pid: number;
   readonly name: string;
   readonly maxFds: number;
   readonly exited: boolean;
+  readonly capabilities: readonly Capability[];
   readonly fds: readonly { readonly fd: number; readonly file: number }[];
 }
 
@@ -30,6 +35,7 @@ export class Process {
   readonly maxFds: number;
   #exited = false;
   #isKilled = false;
+  readonly #capabilities = new Set<Capability>(ALL_CAPABILITIES);
   readonly #fds = new Map<number, number>();
   readonly #files: FileTable;
   readonly #devices: ReadonlyMap<string, DeviceOpen>;
@@ -48,6 +54,16 @@ export class Process {
 
   get exited(): boolean {
     return this.#exited;
+  }
+
+  /** capable(). */
+  has(capability: Capability): boolean {
+    return this.#capabilities.has(capability);
+  }
+
+  /** Gives a privilege up for good. */
+  drop(capability: Capability): void {
+    this.#capabilities.delete(capability);
   }
 
   /** The kernel under it is gone: no call answers any more. */
@@ -122,6 +138,7 @@ export class Process {
       name: this.name,
       maxFds: this.maxFds,
       exited: this.#exited,
+      capabilities: [...this.#capabilities],
       fds: [...this.#fds].map(([fd, file]) => ({ fd, file })),
     };
   }
@@ -130,6 +147,8 @@ export class Process {
   restore(state: ProcessState): void {
     this.#exited = state.exited;
     this.#isKilled = false;
+    this.#capabilities.clear();
+    for (const capability of state.capabilities) this.#capabilities.add(capability);
     this.#fds.clear();
     for (const { fd, file } of state.fds) this.#fds.set(fd, file);
   }

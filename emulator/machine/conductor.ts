@@ -8,6 +8,7 @@
  * Invariant: every call of a process goes through descriptors, as a process would make it.
  */
 import { VfioBus } from '../host/handlers/vfio.js';
+import type { IntegrityPolicy } from '../host/integrity/admission.js';
 import type { Process } from '../host/process.js';
 import { ByHand } from './conductor/by-hand.js';
 import { GuestLoad } from './conductor/guest-load.js';
@@ -31,6 +32,12 @@ export interface Gap {
   tscEnd: number;
 }
 
+/** How a run is made that is no matter of the scenario. */
+export interface ConductorSettings extends Pick<MachineConfig, 'pollsEveryTime' | 'maxSteps'> {
+  /** Keyring, lockdown and IMA policy of every kernel. */
+  readonly integrity?: IntegrityPolicy;
+}
+
 const ONCE = { times: 1, every: 0, stride: 0 };
 
 export class Conductor {
@@ -43,24 +50,26 @@ export class Conductor {
   outgoing: OutgoingSession | null = null;
   incoming: IncomingSession | null = null;
   gap: Gap | null = null;
-  readonly #payload: Uint8Array;
+  readonly payload: Uint8Array;
   #agent: Process | null = null;
 
   constructor(
     scenario: Scenario,
     payload: Uint8Array,
     wantsSlices: boolean,
-    settings: Pick<MachineConfig, 'pollsEveryTime' | 'maxSteps'> = {},
+    settings: ConductorSettings = {},
   ) {
     this.scenario = scenario;
-    this.#payload = payload;
+    this.payload = payload;
     const { vcpus, seed } = scenario;
-    const machine = new Machine({ ...settings, vcpus, seed, wantsSlices });
+    const { integrity, ...own } = settings;
+    const machine = new Machine({ ...own, vcpus, seed, wantsSlices });
     this.machine = machine;
     this.load = new GuestLoad(scenario, machine.tscFrequencyHz);
     machine.irqRoutes = [DEVICE];
     machine.guestOf = (id) => this.load.guestOf(id);
-    this.kernels = new Kernels(machine, new VfioBus([DEVICE.id]), scenario, (event, weight) =>
+    const bus = new VfioBus([DEVICE.id]);
+    this.kernels = new Kernels(machine, bus, { scenario, integrity }, (event, weight) =>
       this.say(event, weight),
     );
     this.vmm = new Vmm(this.kernels);
@@ -69,7 +78,7 @@ export class Conductor {
   /** Takes all steps. @throws ConductorError. */
   run(): void {
     const { machine, scenario } = this;
-    this.vmm.createVm(scenario, this.#payload);
+    this.vmm.createVm(scenario, this.payload);
     this.vmm.run();
     this.enter('attached');
     this.say(`VM with ${scenario.vcpus} vCPUs runs, Caretaker on each vcpufd`, 3);
@@ -87,7 +96,7 @@ export class Conductor {
   restartParked(): void {
     for (const { id, vcpu } of this.machine.lanes) {
       if (vcpu.state !== 'parked') continue;
-      this.vmm.restart(id, this.#payload);
+      this.vmm.restart(id, this.payload);
       this.machine.count('parkedRestarted');
       this.say(`vCPU ${id} goes on with another instance of the Caretaker`, 3);
     }

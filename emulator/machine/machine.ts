@@ -298,6 +298,8 @@ export class Machine implements KvmMachine {
     if (found === undefined) throw new HarnessBug(`vCPU ${vcpuId} started without a KVM`);
     const lane = this.lanes.find((one) => one.id === vcpuId) ?? this.#addLane(found.vm, found.vcpu);
     lane.vcpu = found.vcpu;
+    // It may have another instance than before.
+    lane.findPages();
     this.#moveLane(lane, found.vcpu.pcpu);
     lane.pcpu.clock.advanceTo(this.#hostTsc);
     lane.pcpu.routingAddresses.add(found.vm.kernel.routingHandler);

@@ -53,6 +53,7 @@ const ABOUT: Readonly<Record<string, { readonly checked: readonly InvariantId[];
   'nmi-storm':          { checked: [...GAP, 'nmi'], evidence: ['nmisDelivered', 'nmisLatched', 'nmisMerged', 'nmisInShadow', 'hostEventsHandedOn'] },
   'machine-check':      { checked: [...GAP, 'nmi'], evidence: ['machineChecksDelivered', 'coresShutDown', 'parked'] },
   'payload-fault':      { checked: GAP, evidence: ['faultsOfPayloads', 'parked', 'parkedRestarted', 'coresReclaimed'] },
+  'caretaker-update':   { checked: GAP, evidence: ['updates', 'updatesRefused'] },
   'idt-only-in-gap':    { checked: ALWAYS, evidence: [] },
   'handover':           { checked: GAP, evidence: ['exitsToKvmDirectly', 'serialized', 'statesReadAndSet', 'statesRefusedWhileRunning'] },
   'timekeeping':        { checked: GAP, evidence: ['pvClocksSwitchedOn', 'serialized'] },

@@ -6,6 +6,9 @@
  */
 import { createHash } from 'node:crypto';
 import { closeSync, openSync, writeFileSync } from 'node:fs';
+import { Admissions, OPEN_POLICY } from '../../host/integrity/admission.js';
+import type { IntegrityPolicy } from '../../host/integrity/admission.js';
+import { DerError } from '../../host/integrity/der.js';
 import { Conductor, ConductorError } from '../../machine/conductor.js';
 import { loadScenario } from '../../machine/scenario/load.js';
 import { laneCells } from '../../report/lane-cells.js';
@@ -40,12 +43,18 @@ export const command = defineCommand({
       describe: 'A built-in scenario (see `scenarios`) or a YAML file',
     },
     trace: { type: 'string', describe: 'Write every exit to FILE, for Perfetto' },
+    keyring: { type: 'string', describe: 'Certificates that the kernels trust, in PEM or DER' },
+    lockdown: { type: 'boolean', default: false, describe: 'Refuse a payload without a signature' },
     timeline: { type: 'number', describe: 'How many events to show, the most telling' },
   },
   examples: [
     ['caretaker-emu run', 'a live update with the reference payload'],
     ['caretaker-emu run my.elf --seed 7', 'the same with yours, drawn anew'],
     ['caretaker-emu run --scenario examples/scenario.yaml', 'a scenario of your own'],
+    [
+      'caretaker-emu run a.signed.elf --lockdown --keyring cert.pem',
+      'on a host that takes signed payloads alone',
+    ],
     ['caretaker-emu run --trace out.json', 'every exit, for a trace viewer'],
   ],
   run: (args, terminal) => {
@@ -56,7 +65,8 @@ export const command = defineCommand({
     // Before the run, which may take long and would be lost.
     const trace = args.trace === undefined ? null : openTrace(args.trace);
     terminal.progress(`${scenario.name} ...`);
-    const conductor = new Conductor(scenario, payload, true);
+    const integrity = integrityOf(args.keyring, args.lockdown);
+    const conductor = new Conductor(scenario, payload, true, { integrity });
     const stopped = takeAllSteps(conductor, file);
     terminal.progress('');
     const payloadSha256 = createHash('sha256').update(payload).digest('hex');
@@ -76,6 +86,25 @@ export const command = defineCommand({
     return report.result === 'pass' ? EXIT.OK : EXIT.FINDING;
   },
 });
+
+/** The policy of the kernels. @throws CliUsageError for a keyring that is none. */
+function integrityOf(keyring: string | undefined, lockdown: boolean): IntegrityPolicy {
+  const certificates = keyring === undefined ? [] : [readPayloadFile(keyring)];
+  const policy: IntegrityPolicy = {
+    ...OPEN_POLICY,
+    certificates,
+    lockdown: lockdown ? 'integrity' : 'none',
+    // Keys have an end: the kernels' clock is this machine's.
+    now: Math.floor(Date.now() / 1000),
+  };
+  try {
+    return new Admissions(policy).policy;
+  } catch (cause) {
+    if (!(cause instanceof DerError)) throw cause;
+    const message = `--keyring ${shownName(keyring ?? '')}: ${cause.message} (rule: certificates in PEM or DER)`;
+    throw new CliUsageError('BAD_VALUE', message, { file: keyring, field: 'keyring' }, { cause });
+  }
+}
 
 /** The file of --trace, open. @throws CliUsageError FILE_UNWRITABLE, now or when it is written. */
 function openTrace(file: string): { readonly write: (text: string) => void } {

@@ -11,12 +11,14 @@ import type { FileHolder, OpenFile } from '../files.js';
 import { pfnOf } from '../frames.js';
 import type { Kernel } from '../kernel.js';
 import type { Process } from '../process.js';
+import { Admissions, OPEN_POLICY, type IntegrityPolicy } from '../integrity/admission.js';
 import { DONE, ok, refuse, type Result } from '../result.js';
 import { VcpuFileHandler, VmFileHandler } from './luo-files.js';
 import type { KvmCpu, KvmKernel, KvmMachine } from './ports.js';
 import type { ClockPolicy } from './pv-clock.js';
 import { resumeParked, type ParkedPolicy } from './parked.js';
 import { renderTelemetry } from './telemetry-file.js';
+import { canBeUpdated, updateCaretaker } from './update.js';
 import type { KvmVcpu } from './vcpu.js';
 import { getState, setState, type VcpuStateBytes } from './vcpu-state.js';
 import { moveVcpu, requestStop, startVcpu } from './vcpu-run.js';
@@ -34,6 +36,8 @@ export interface KvmConfig {
   readonly clockPolicy?: ClockPolicy;
   readonly time?: KernelTime;
   readonly irqRoutes: VmSettings['irqRoutes'];
+  /** Who may install which payload; without one the kernel measures and takes unsigned files. */
+  readonly integrity?: IntegrityPolicy;
 }
 
 /** How a kernel's own clocks differ from the machine's. */
@@ -45,6 +49,8 @@ export interface KernelTime {
 }
 
 const TRUE_TIME: KernelTime = { ppm: 0, wallStepNs: 0n };
+/** Where the payload lies in the VMM's file system, for the measurement log. */
+const PAYLOAD_PATH = '/usr/lib/caretaker/caretaker.elf';
 
 export class Kvm {
   readonly kernel: Kernel;
@@ -55,6 +61,7 @@ export class Kvm {
   readonly irqRoutes: VmSettings['irqRoutes'];
   readonly parkedPolicy: ParkedPolicy;
   readonly clockPolicy: ClockPolicy;
+  readonly admissions: Admissions;
   /** The preserved record of a VM: outgoing in the old kernel, incoming in the next. */
   readonly vmRecords = new Map<KvmVm, bigint>();
   readonly #vms = new Map<number, KvmVm>();
@@ -69,6 +76,9 @@ export class Kvm {
     this.parkedPolicy = config.parkedPolicy ?? 'kill';
     this.clockPolicy = config.clockPolicy ?? 'carried';
     this.services = servicesOf(kernel, machine, config.time ?? TRUE_TIME);
+    this.admissions = new Admissions(config.integrity ?? OPEN_POLICY);
+    const { ima } = this.admissions;
+    kernel.debugfs.add('ima/ascii_runtime_measurements_sha256', () => ima.text);
     kernel.files.register('kvm-vm', {});
     kernel.files.register('kvm-vcpu', {});
     const vcpuHandler = new VcpuFileHandler(this);
@@ -114,12 +124,27 @@ export class Kvm {
     return fd;
   }
 
-  /** KVM_SET_CARETAKER on a vmfd or a vcpufd. Errnos: EBADF, and those of KvmVm.setCaretaker(). */
-  setCaretaker(caller: Process, fd: number, file: Uint8Array): Result<void> {
-    const vm = this.#vmAt(caller, fd);
-    if (vm !== undefined) return vm.setCaretaker(file, null);
+  /**
+   * KVM_SET_CARETAKER on a vmfd or a vcpufd: the kernel has read the file behind the descriptor that the VMM gave it. On
+   * the vcpufd of a vCPU that runs it is an update.
+   * Errnos: EBADF, those of Admissions.admit(), KvmVm.setCaretaker() and updateCaretaker().
+   */
+  setCaretaker(
+    caller: Process,
+    fd: number,
+    file: Uint8Array,
+    path: string = PAYLOAD_PATH,
+  ): Result<void> {
     const found = this.#vcpuAt(caller, fd);
-    return found === undefined ? refuse('EBADF') : found.vm.setCaretaker(file, found.vcpu);
+    const vm = found?.vm ?? this.#vmAt(caller, fd);
+    if (vm === undefined) return refuse('EBADF');
+    const admission = this.admissions.admit(caller, path, file);
+    if (!admission.ok) return vm.refuse(admission.errno, admission.why);
+    const { content } = admission;
+    if (found !== undefined && canBeUpdated(found.vcpu)) {
+      return updateCaretaker(vm, found.vcpu, content, this.features);
+    }
+    return vm.setCaretaker(content, found?.vcpu ?? null);
   }
 
   /** KVM_RUN: the vCPU's thread enters the guest, and stays in it until the machine says otherwise. Errnos: EBADF,

@@ -86,6 +86,16 @@ export class VcpuMemory {
     kernel.free(old.hpa);
   }
 
+  /** The pages of the instance. */
+  get instance(): VcpuPages {
+    return this.#pages.get('instance')!;
+  }
+
+  /** Makes other pages the instance; those it was stay allocated. */
+  putInstance(run: VcpuPages): void {
+    this.#pages.set('instance', run);
+  }
+
   has(what: PagesName): boolean {
     return this.#pages.has(what);
   }

@@ -5,6 +5,7 @@
  * Invariant: a Caretaker is set on the VM for all its vCPUs, or on each vCPU, never both.
  */
 import { HarnessBug } from '../../../abi/errors.js';
+import type { ErrnoName } from '../../../abi/luo.js';
 import { s64, u64 } from '../../../abi/uint.js';
 import { LoaderError } from '../../../loader/errors.js';
 import { parseElf } from '../../../loader/elf.js';
@@ -55,7 +56,7 @@ export interface VmSettings {
 
 /** A payload that was refused: the errno of the ioctl, and the loader's reason. */
 export interface Refusal {
-  readonly errno: 'ENOEXEC' | 'EINVAL' | 'ENOMEM' | 'EEXIST' | 'EBUSY' | 'EIO';
+  readonly errno: ErrnoName;
   readonly error?: LoaderError;
   readonly message: string;
 }
@@ -145,7 +146,7 @@ export class KvmVm {
     vcpu.kernelStack = stack.value;
     this.vcpus.push(vcpu);
     this.#isPublished = false;
-    const installed = this.#vmImage === null ? DONE : this.#install(vcpu, this.#vmImage);
+    const installed = this.#vmImage === null ? DONE : this.install(vcpu, this.#vmImage);
     if (!installed.ok) {
       this.destroyVcpu(vcpu);
       return installed;
@@ -172,21 +173,21 @@ export class KvmVm {
     if (vcpu?.state === 'parked') return this.#reinstall(file, vcpu);
     const scope = vcpu === null ? 'vm' : 'vcpu';
     if (this.#scope !== 'none' && this.#scope !== scope) {
-      return this.#refuse(
+      return this.refuse(
         'EINVAL',
         `a Caretaker is set on the ${this.#scope}fd already; the two do not mix`,
       );
     }
     const targets = vcpu === null ? this.vcpus : [vcpu];
     if ((scope === 'vm' && this.#vmImage !== null) || targets.some((one) => one.hasCaretaker)) {
-      return this.#refuse('EEXIST', 'a Caretaker is installed already');
+      return this.refuse('EEXIST', 'a Caretaker is installed already');
     }
     if (targets.some((one) => one.state !== 'created'))
-      return this.#refuse('EBUSY', 'a vCPU has run');
-    const image = this.#parse(file);
+      return this.refuse('EBUSY', 'a vCPU has run');
+    const image = this.parse(file);
     if (image === null) return refuse('ENOEXEC');
     for (const target of targets) {
-      const installed = this.#install(target, image);
+      const installed = this.install(target, image);
       if (!installed.ok) return installed;
     }
     this.#scope = scope;
@@ -202,7 +203,7 @@ export class KvmVm {
     for (const vcpu of this.vcpus) {
       if (!vcpu.hasCaretaker) continue;
       this.#writeConfig(vcpu);
-      this.#buildIsolatedTables(vcpu);
+      this.buildIsolatedTables(vcpu);
       this.#programVmcs(vcpu);
     }
     this.#isPublished = true;
@@ -210,7 +211,8 @@ export class KvmVm {
     return DONE;
   }
 
-  #buildIsolatedTables(vcpu: KvmVcpu): void {
+  /** The payload's own page tables, built anew over those it had: the vCPU is not running. */
+  buildIsolatedTables(vcpu: KvmVcpu): void {
     vcpu.isolatedCr3 = buildIsolatedTables(
       this.kernel,
       vcpu,
@@ -330,21 +332,21 @@ export class KvmVm {
 
   /** The guest's registers are the only thing that the new instance takes from the old. */
   #reinstall(file: Uint8Array, vcpu: KvmVcpu): Result<void> {
-    const image = this.#parse(file);
+    const image = this.parse(file);
     if (image === null) return refuse('ENOEXEC');
     const registers = guestRegistersOf(vcpu);
     const old = vcpu.memory.at('instance');
-    const installed = this.#install(vcpu, image);
+    const installed = this.install(vcpu, image);
     if (!installed.ok) return installed;
     registers.forEach((value, index) => vcpu.ccbView.set(`registers[${index}]`, value));
     this.kernel.free(old);
-    this.#buildIsolatedTables(vcpu);
+    this.buildIsolatedTables(vcpu);
     this.machine.tablesChanged();
     return DONE;
   }
 
-  /** Copies the image for one vCPU, fills KVM's fields, runs init. */
-  #install(vcpu: KvmVcpu, image: CaretakerImage): Result<void> {
+  /** Copies the image for one vCPU, fills KVM's fields, runs init. Errnos: ENOMEM, ENOEXEC, EIO. */
+  install(vcpu: KvmVcpu, image: CaretakerImage): Result<void> {
     const pages = spanPages(image);
     const at = image.pages.start - BigInt(PAGE_SIZE);
     const wish = image.type === 'ET_EXEC' ? { pages, at } : { pages };
@@ -358,7 +360,7 @@ export class KvmVm {
       vcpu.ranges = identityRanges(loaded);
     } catch (error) {
       if (!(error instanceof LoaderError)) throw error;
-      return this.#refuse('ENOEXEC', error.message, error);
+      return this.refuse('ENOEXEC', error.message, error);
     }
     this.machine.codePlaced(vcpu.memory.at('instance'), spanPages(image) * PAGE_SIZE);
     vcpu.initialise(vcpu.memory.at('vmxon'));
@@ -373,9 +375,9 @@ export class KvmVm {
     const top = vcpu.memory.at('stack') + BigInt(STACK_BYTES);
     const result = this.machine.cpu(vcpu.pcpu).call(entry, vcpu.ccb, top, this.kernelCr3);
     if (result.kind === 'failed')
-      return this.#refuse('EIO', `init of vCPU ${vcpu.id}: ${result.why}`);
+      return this.refuse('EIO', `init of vCPU ${vcpu.id}: ${result.why}`);
     if (result.rax !== 0n) {
-      return this.#refuse('EIO', `init of vCPU ${vcpu.id} returned ${s64(result.rax)}`);
+      return this.refuse('EIO', `init of vCPU ${vcpu.id} returned ${s64(result.rax)}`);
     }
     return DONE;
   }
@@ -398,17 +400,19 @@ export class KvmVm {
     });
   }
 
-  #parse(file: Uint8Array): CaretakerImage | null {
+  /** The image of a file; null when the loader refuses it, which lastRefusal tells. */
+  parse(file: Uint8Array): CaretakerImage | null {
     try {
       return parseElf(file, CCB_RULE);
     } catch (error) {
       if (!(error instanceof LoaderError)) throw error;
-      this.#refuse('ENOEXEC', error.message, error);
+      this.refuse('ENOEXEC', error.message, error);
       return null;
     }
   }
 
-  #refuse(errno: Refusal['errno'], message: string, error?: LoaderError): Result<never> {
+  /** Refuses KVM_SET_CARETAKER and keeps the reason. */
+  refuse(errno: ErrnoName, message: string, error?: LoaderError): Result<never> {
     this.lastRefusal = { errno, message, ...(error === undefined ? {} : { error }) };
     return refuse(errno);
   }

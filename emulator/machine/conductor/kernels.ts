@@ -10,6 +10,7 @@ import { VfioModule, type VfioBus } from '../../host/handlers/vfio.js';
 import { Kernel, type KernelConfig } from '../../host/kernel.js';
 import { rebootKexec } from '../../host/kexec.js';
 import { hostEvents } from '../../host/events.js';
+import type { IntegrityPolicy } from '../../host/integrity/admission.js';
 import { Kvm, type KvmConfig } from '../../host/kvm/kvm.js';
 import { ok, type Result } from '../../host/result.js';
 import { toIndex } from '../../../abi/uint.js';
@@ -34,6 +35,7 @@ export class Kernels {
   readonly #machine: Machine;
   readonly #bus: VfioBus;
   readonly #scenario: Scenario;
+  readonly #integrity: IntegrityPolicy | undefined;
   #isNext = false;
   readonly #say: (event: string, weight: Weight) => void;
   #modules: Modules | null = null;
@@ -44,12 +46,13 @@ export class Kernels {
   constructor(
     machine: Machine,
     bus: VfioBus,
-    scenario: Scenario,
+    settings: { readonly scenario: Scenario; readonly integrity: IntegrityPolicy | undefined },
     say: (event: string, weight: Weight) => void,
   ) {
     this.#machine = machine;
     this.#bus = bus;
-    this.#scenario = scenario;
+    this.#scenario = settings.scenario;
+    this.#integrity = settings.integrity;
     this.#say = say;
     const { memory } = machine;
     this.kernel = new Kernel(
@@ -116,9 +119,11 @@ export class Kernels {
   #kvmConfig(): KvmConfig {
     const { parked, 'next-kernel': next } = this.#scenario;
     const { irqRoutes } = this.#machine;
-    if (!this.#isNext) return { irqRoutes, parkedPolicy: parked };
+    const integrity = this.#integrity === undefined ? {} : { integrity: this.#integrity };
+    if (!this.#isNext) return { irqRoutes, parkedPolicy: parked, ...integrity };
     const wallStepNs = BigInt(Math.round(next['wall-step'] * 1e9));
     return {
+      ...integrity,
       irqRoutes,
       parkedPolicy: parked,
       clockPolicy: next.clock,

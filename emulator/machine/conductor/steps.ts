@@ -11,6 +11,7 @@
 import type { Conductor } from '../conductor.js';
 import type { Lane } from '../lane.js';
 import type { Step, StepName, StepOf } from '../scenario/schema.js';
+import { brokenPayload } from './broken-payload.js';
 import { must, outOfOrder, unfulfilled } from './refusal.js';
 import { IncomingSession, OutgoingSession } from './update-session.js';
 import { Vmm } from './vmm.js';
@@ -176,6 +177,24 @@ const STEPS: Steps = {
     host.machine.count('statesReadAndSet');
     must(kvm.run(process, fd), 'KVM_RUN');
     host.say(`the state of vCPU ${vcpu} was read and set by KVM's own calls`, 3);
+  },
+
+  /** A new payload for vCPUs that run: the same file again, or one that is broken. */
+  update: (host, { vcpu, broken, expect }) => {
+    const payload = broken === undefined ? host.payload : brokenPayload(host.payload, broken);
+    const lanes = vcpu === undefined ? host.machine.lanes : [host.machine.lane(vcpu)];
+    for (const { id } of lanes) {
+      const { errno, why } = host.vmm.update(id, payload);
+      if (errno !== null && errno === expect) {
+        host.machine.count('updatesRefused');
+        host.say(`update of vCPU ${id} is refused with -${errno}, as expected`, 3);
+        continue;
+      }
+      if (errno !== null) must({ ok: false, errno }, `KVM_SET_CARETAKER: ${why}`);
+      unfulfilled('update', expect);
+      host.machine.count('updates');
+      host.say(`vCPU ${id} goes on with a new Caretaker; the old one is poisoned and freed`, 3);
+    }
   },
 
   /** The scheduler moves the vCPU's thread: it leaves its core with VMCLEAR and goes on elsewhere. */

@@ -4,6 +4,7 @@
  * Source: the RFC, "API Design & Caretaker Installation"; Linux Documentation/virt/kvm/api.rst.
  * Invariant: every call goes through its descriptors, as a process would make it.
  */
+import type { ErrnoName } from '../../../abi/luo.js';
 import { hpaOf } from '../../host/frames.js';
 import type { Process } from '../../host/process.js';
 import type { Scenario } from '../scenario/schema.js';
@@ -77,6 +78,17 @@ export class Vmm {
     const fd = this.fds.vcpus[id]!;
     this.#setCaretaker(fd, payload);
     must(this.#kernels.kvm.run(this.process, fd), 'KVM_RUN');
+  }
+
+  /** KVM_SET_CARETAKER on a vCPU that runs: null, or the errno and the kernel's reason. */
+  update(
+    id: number,
+    payload: Uint8Array,
+  ): { readonly errno: ErrnoName | null; readonly why: string } {
+    const { kvm } = this.#kernels;
+    const set = kvm.setCaretaker(this.process, this.fds.vcpus[id]!, payload);
+    if (set.ok) return { errno: null, why: '' };
+    return { errno: set.errno, why: kvm.vms[0]?.lastRefusal?.message ?? 'refused' };
   }
 
   /** Takes files that another process holds, or that were retrieved. */

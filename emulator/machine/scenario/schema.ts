@@ -153,6 +153,12 @@ const STEPS = {
   finish: z.literal(true),
   stop: z.strictObject({ vcpu: count(MAX_VCPUS - 1) }),
   'get-set-state': z.strictObject({ vcpu: count(MAX_VCPUS - 1), expect: z.string().optional() }),
+  /** KVM_SET_CARETAKER on a vCPU that runs; all of them when none is named. `broken` says what the new file has wrong. */
+  update: z.strictObject({
+    vcpu: count(MAX_VCPUS - 1).optional(),
+    broken: z.enum(['init', 'machine']).optional(),
+    expect: z.string().optional(),
+  }),
   migrate: z.strictObject({ vcpu: count(MAX_VCPUS - 1), pcpu: count(2 * MAX_VCPUS) }),
 };
 export type StepName = keyof typeof STEPS;

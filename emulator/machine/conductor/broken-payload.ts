@@ -1,0 +1,35 @@
+/**
+ * A payload file with one thing wrong, for an update that must fail: its machine, or its init.
+ *
+ * Invariant: everything else of the file is as it was.
+ */
+import { HarnessBug } from '../../../abi/errors.js';
+import { toIndex } from '../../../abi/uint.js';
+import { parseElf } from '../../../loader/elf.js';
+import { CCB_RULE } from '../../host/kvm/ccb-rule.js';
+
+/** What is wrong: `machine` is refused before anything is staged, `init` when everything is. */
+export type Breakage = 'init' | 'machine';
+
+const E_MACHINE = 18;
+const EM_AARCH64 = 183;
+const ENDBR64_BYTES = 4;
+/** mov rax, -22; ret. */
+const RETURN_EINVAL = [0x48, 0xc7, 0xc0, 0xea, 0xff, 0xff, 0xff, 0xc3];
+
+/** A copy of the file that is broken. @throws LoaderError for a file that is no payload to begin with. */
+export function brokenPayload(file: Uint8Array, what: Breakage): Uint8Array {
+  const copy = file.slice();
+  if (what === 'machine') {
+    copy[E_MACHINE] = EM_AARCH64;
+    return copy;
+  }
+  const image = parseElf(file, CCB_RULE);
+  const init = image.ccb.entryPoints['init']!;
+  const segment = image.segments.find(
+    ({ address, sizeBytes }) => init >= address && init < address + BigInt(sizeBytes),
+  );
+  if (segment === undefined) throw new HarnessBug('init is in no segment');
+  copy.set(RETURN_EINVAL, segment.offset + toIndex(init - segment.address) + ENDBR64_BYTES);
+  return copy;
+}
