@@ -92,11 +92,14 @@ describe('a file that', () => {
   });
 });
 
+/** What only a layout lock says: two locks break it in tests/abi/lock-file.spec.ts. */
+const OF_LOCKS: readonly RuleId[] = ['record-compatible'];
+
 describe('every rule', () => {
   it('is broken by a variant', () => {
-    const shown = new Set<RuleId>(
-      [...PAYLOAD_VARIANTS, ...HEADER_VARIANTS, ...FILE_VARIANTS].map(({ rule }) => rule),
-    );
+    const shown = new Set<RuleId>(OF_LOCKS);
+    for (const { rule } of [...PAYLOAD_VARIANTS, ...HEADER_VARIANTS, ...FILE_VARIANTS])
+      shown.add(rule);
     expect((Object.keys(RULES) as RuleId[]).filter((rule) => !shown.has(rule))).toEqual([]);
   });
 
