@@ -5,6 +5,7 @@
  * Invariant: every branch of a state begins in the same state, to the byte and the tick; all invariants and the executable
  * specification judge it to its end.
  */
+import { CARETAKER_REQUEST } from '../../abi/ccb.js';
 import type { Finding } from '../vmx/stop-reason.js';
 import type { MachineSnapshot } from '../machine/snapshot.js';
 import { plan, raise } from '../machine/stray-events.js';
@@ -36,6 +37,7 @@ export class Ground {
     lane.planned.length = 0;
     // KVM sees what the payload made of it before it does anything more.
     if (machine.ledger.clean) stage.settle();
+    if (happenings.some(({ event }) => event.name === 'stop')) this.#isServed();
     if (machine.ledger.clean && lane.phase !== 'stopped') stage.finish();
     return machine.ledger.findings.slice();
   }
@@ -68,6 +70,19 @@ export class Ground {
       raise(machine, lane, lane.planned.shift()!.event);
       stage.settle();
     }
+  }
+
+  /** A request ends with `serialized`, or with KVM that has the vCPU and takes it back. */
+  #isServed(): void {
+    const { machine, lane } = this.stage;
+    if (lane.phase === 'stopped' || lane.phase === 'in-kvm') return;
+    const isOpen = lane.vcpu.ccbView.number('request') === CARETAKER_REQUEST.STOP;
+    machine.ledger.expect(
+      'bounded',
+      !isOpen || lane.vcpu.payloadState === 'SERIALIZED',
+      lane.rip,
+      () => `${lane.describeExit()}: asked to stop, the vCPU goes on (${lane.phase})`,
+    );
   }
 
   get #isResting(): boolean {

@@ -36,7 +36,7 @@ export const STATES: readonly ExploreState[] = [
   { name: 'attached', variant: ISOLATED, isAttached: true, reasons: null, events: null },
   { name: 'detached', variant: ISOLATED, isAttached: false, reasons: null, events: null },
   // The host's tables are in CR3 at the exit; alone, a vCPU is isolated under either policy.
-  { name: 'shared-attached', variant: SHARED, isAttached: true, reasons: null, events: ['nmi', 'mce', 'stop', 'detach'] },
+  { name: 'shared-attached', variant: SHARED, isAttached: true, reasons: null, events: ['nmi', 'stop', 'detach'] },
   { name: 'root-halt-attached', variant: ROOT_HALT, isAttached: true, reasons: HLT, events: null },
   { name: 'root-halt-detached', variant: ROOT_HALT, isAttached: false, reasons: HLT, events: null },
   // KVM takes HOST_RIP back at its first exit.

@@ -6,10 +6,13 @@
  */
 import { CARETAKER_ATTACH_STATE, CARETAKER_CCB, CARETAKER_RUN_STATE } from '../../abi/ccb.js';
 import { offsetsOf } from '../../abi/layout.js';
+import { REG } from '../cpu/registers.js';
 import { isShadowed, nextEvent, type PendingEvents } from '../vmx/events.js';
 import type { Pcpu } from '../vmx/pcpu.js';
 import type { Lane } from './lane.js';
 
+/** RFLAGS.IF in the low half of its slot. */
+const RFLAGS_IF = 0x200;
 const ATTACH_STATE = offsetsOf<'attach_state' | 'request' | 'state'>(CARETAKER_CCB);
 
 /** When a lane does its next thing, Infinity while something else must happen first. */
@@ -22,7 +25,7 @@ export function nextTscOf(lane: Lane, hostTsc: number): number {
     case 'waiting':
       return isWoken(lane) ? nextPollTsc(lane, hostTsc) : Infinity;
     case 'halted':
-      return isPending(lane.pcpu) ? lane.pcpu.now() : lane.pcpu.apic.nextTsc;
+      return isTaken(lane.pcpu) ? lane.pcpu.now() : lane.pcpu.apic.nextTsc;
     case 'in-kvm':
     case 'stopped':
       return Infinity;
@@ -62,14 +65,24 @@ function isPending(pcpu: Pcpu): boolean {
   );
 }
 
-/** The wake set of a payload that polls: its flag, a request, an NMI or a machine check. */
+/** Whether a core in VMX root operation takes what waits for it: an NMI that is blocked stays pending, and so does INIT. */
+function isTaken(pcpu: Pcpu): boolean {
+  const isOpen = (pcpu.registers.words[2 * REG.RFLAGS]! & RFLAGS_IF) !== 0;
+  return (
+    pcpu.pendingMachineCheck ||
+    (pcpu.pendingNmi && !pcpu.blocking.nmi) ||
+    (pcpu.pendingInit && pcpu.vmx.mode === 'off') ||
+    (isOpen && pcpu.apic.deliverable >= 0)
+  );
+}
+
+/** The wake set of a payload that polls: its flag, a request, and what its core takes. */
 function isWoken(lane: Lane): boolean {
   const { words } = lane.memory;
   return (
     words[(lane.ccb + ATTACH_STATE.attach_state) >>> 2] === CARETAKER_ATTACH_STATE.KVM_ATTACHED ||
     (words[(lane.ccb + ATTACH_STATE.request) >>> 2] !== 0 && !hasStopped(lane)) ||
-    lane.pcpu.pendingNmi ||
-    lane.pcpu.pendingMachineCheck
+    isTaken(lane.pcpu)
   );
 }
 

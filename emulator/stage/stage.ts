@@ -157,7 +157,8 @@ export class Stage {
 
   /** KVM comes back, so that whatever still waits is seen to be released, and the accounts are compared. */
   finish(): void {
-    this.attach();
+    // A vCPU that runs its guest waits for nothing.
+    if (this.lane.phase !== 'guest' || this.lane.planned.length > 0) this.attach();
     this.settle();
     // KVM or its VMM has ended the vCPU: nothing more is owed to it.
     if (this.lane.phase === 'stopped') return;

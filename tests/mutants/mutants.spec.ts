@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Conductor } from '../../emulator/machine/conductor.js';
 import { ConductorError } from '../../emulator/machine/conductor.js';
+import { EXPLORED_MUTANTS } from '../explore/mutants.js';
 import { MUTANTS } from './mutants.js';
 import { MutantTree, patchNames } from './mutant-tree.js';
 import { makeTrial, TRIALS, type TrialName } from './scenarios.js';
@@ -37,9 +38,8 @@ describe('the reference payload is clean', () => {
 
 describe('a mutant is caught by the invariant that names its fault', () => {
   it('and every patch is tried', () => {
-    expect([...new Set(MUTANTS.map(({ patch }) => patch))].sort()).toEqual(
-      [...patchNames()].sort(),
-    );
+    const tried = [...MUTANTS, ...EXPLORED_MUTANTS].map(({ patch }) => patch);
+    expect([...new Set(tried)].sort()).toEqual([...patchNames()].sort());
   });
 
   it.each(MUTANTS)('$patch: $invariant in $trial', ({ patch, invariant, says, trial }) => {
