@@ -44,6 +44,8 @@ const C_NAMES: Readonly<Record<string, string>> = {
   nmi_pad: 'nmi.pad',
   triple_fault_pending: 'triple_fault.pending',
 };
+const nameInC = (struct: string, field: string): string =>
+  struct === 'kvm_vcpu_events' ? (C_NAMES[field] ?? field) : field;
 
 describe.runIf(HAS_HEADERS)("the system's asm/kvm.h", () => {
   it('has the same sizes and offsets', () => {
@@ -51,7 +53,7 @@ describe.runIf(HAS_HEADERS)("the system's asm/kvm.h", () => {
     const wanted = layouts.flatMap(({ name, sizeBytes, fields }) => [
       { c: `sizeof(struct ${name})`, value: sizeBytes },
       ...fields.map((field) => ({
-        c: `__builtin_offsetof(struct ${name}, ${(name === 'kvm_vcpu_events' && C_NAMES[field.name]) || field.name})`,
+        c: `__builtin_offsetof(struct ${name}, ${nameInC(name, field.name)})`,
         value: field.offset,
       })),
     ]);
