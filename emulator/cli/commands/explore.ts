@@ -33,6 +33,7 @@ export const command = defineCommand({
     },
     reason: { type: 'string', describe: 'Exit reasons, separated by commas (default: all)' },
     depth: {
+      type: 'string',
       choices: ['1', '2'],
       default: '1',
       describe: 'Events in one run: each by itself, or also each pair',

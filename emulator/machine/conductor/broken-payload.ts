@@ -19,7 +19,8 @@ const RETURN_EINVAL = [0x48, 0xc7, 0xc0, 0xea, 0xff, 0xff, 0xff, 0xc3];
 
 /** A copy of the file that is broken. @throws LoaderError for a file that is no payload to begin with. */
 export function brokenPayload(file: Uint8Array, what: Breakage): Uint8Array {
-  const copy = file.slice();
+  // Of a Buffer, slice() is a view.
+  const copy = Uint8Array.from(file);
   if (what === 'machine') {
     copy[E_MACHINE] = EM_AARCH64;
     return copy;
