@@ -25,6 +25,8 @@ export interface Core {
   readonly returnAddresses: Set<bigint>;
   /** The CCB that the engine watches, 0 for none. */
   watched: bigint;
+  /** The kernel is calling a payload: what happens meanwhile happens to the kernel, not to a vCPU. */
+  isCalling: boolean;
 }
 
 /** What makes a core. */
@@ -88,7 +90,7 @@ export function makeCore({ id, machine, engineMemory, bus, seed }: CoreParts): C
   );
   bus.attach(pcpu.apic);
   asLinuxLeavesIt(pcpu);
-  return { id, engine, pcpu, spaces, returnAddresses, watched: 0n };
+  return { id, engine, pcpu, spaces, returnAddresses, watched: 0n, isCalling: false };
 }
 
 function asLinuxLeavesIt(pcpu: Pcpu): void {

@@ -155,27 +155,27 @@ export class Machine implements KvmMachine {
   coreEvents(pcpuId: number): Partial<PcpuEvents> {
     return {
       onPause: (site) => {
-        const lane = this.laneOn(pcpuId);
+        const lane = this.#laneIn(pcpuId);
         return lane === undefined ? 'continue' : this.#payload.onPause(lane, site);
       },
       onException: (exception, address) => {
-        const lane = this.laneOn(pcpuId);
+        const lane = this.#laneIn(pcpuId);
         if (lane === undefined) return 'stop';
         this.#payload.onException(lane, exception, address);
         return 'deliver';
       },
       onDelivery: (event, interrupted, result) => {
-        const lane = this.laneOn(pcpuId);
+        const lane = this.#laneIn(pcpuId);
         if (lane !== undefined) onDelivery(this, lane, event, interrupted, result);
       },
       onFinding: ({ invariant, address, message, details }) => {
-        const lane = this.laneOn(pcpuId);
+        const lane = this.#laneIn(pcpuId);
         const where = lane?.inExit === true ? `${lane.describeExit()}: ` : '';
         this.ledger.fail(invariant, address, where + message, details);
         return 'continue';
       },
       onEoi: (vector) => {
-        const lane = this.laneOn(pcpuId);
+        const lane = this.#laneIn(pcpuId);
         if (vector === null && lane?.inExit === true) lane.exit.strayEois++;
       },
     };
@@ -206,6 +206,11 @@ export class Machine implements KvmMachine {
   /** The lane that runs on a core, if any. */
   laneOn(pcpuId: number): Lane | undefined {
     return this.lanes.find((lane) => lane.pcpu.id === pcpuId);
+  }
+
+  /** The lane that executes on a core: none while the kernel calls a payload there. */
+  #laneIn(pcpuId: number): Lane | undefined {
+    return this.#core(pcpuId).isCalling ? undefined : this.laneOn(pcpuId);
   }
 
   lane(vcpuId: number): Lane {

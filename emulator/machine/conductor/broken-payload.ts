@@ -1,5 +1,5 @@
 /**
- * A payload file with one thing wrong, for an update that must fail: its machine, or its init.
+ * A payload file with one thing wrong, for an update that must fail: its machine, or what its init does.
  *
  * Invariant: everything else of the file is as it was.
  */
@@ -8,14 +8,17 @@ import { toIndex } from '../../../abi/uint.js';
 import { parseElf } from '../../../loader/elf.js';
 import { CCB_RULE } from '../../host/kvm/ccb-rule.js';
 
-/** What is wrong: `machine` is refused before anything is staged, `init` when everything is. */
-export type Breakage = 'init' | 'machine';
+/** What is wrong: `machine` is refused before anything is staged; `init`, which fails, and `fault`, when everything is. */
+export type Breakage = 'machine' | 'init' | 'fault';
 
 const E_MACHINE = 18;
 const EM_AARCH64 = 183;
-const ENDBR64_BYTES = 4;
-/** mov rax, -22; ret. */
-const RETURN_EINVAL = [0x48, 0xc7, 0xc0, 0xea, 0xff, 0xff, 0xff, 0xc3];
+const ENDBR64 = [0xf3, 0x0f, 0x1e, 0xfa];
+/** What init is from its first instruction on: mov rax, -22; ret, or UD2. */
+const INIT = {
+  init: [0x48, 0xc7, 0xc0, 0xea, 0xff, 0xff, 0xff, 0xc3],
+  fault: [0x0f, 0x0b],
+} as const;
 
 /** A copy of the file that is broken. @throws LoaderError for a file that is no payload to begin with. */
 export function brokenPayload(file: Uint8Array, what: Breakage): Uint8Array {
@@ -31,6 +34,8 @@ export function brokenPayload(file: Uint8Array, what: Breakage): Uint8Array {
     ({ address, sizeBytes }) => init >= address && init < address + BigInt(sizeBytes),
   );
   if (segment === undefined) throw new HarnessBug('init is in no segment');
-  copy.set(RETURN_EINVAL, segment.offset + toIndex(init - segment.address) + ENDBR64_BYTES);
+  const at = segment.offset + toIndex(init - segment.address);
+  const isTracked = ENDBR64.every((byte, n) => copy[at + n] === byte);
+  copy.set(INIT[what], isTracked ? at + ENDBR64.length : at);
   return copy;
 }

@@ -156,7 +156,7 @@ const STEPS = {
   /** KVM_SET_CARETAKER on a vCPU that runs; all of them when none is named. `broken` says what the new file has wrong. */
   update: z.strictObject({
     vcpu: count(MAX_VCPUS - 1).optional(),
-    broken: z.enum(['init', 'machine']).optional(),
+    broken: z.enum(['machine', 'init', 'fault']).optional(),
     expect: z.string().optional(),
   }),
   migrate: z.strictObject({ vcpu: count(MAX_VCPUS - 1), pcpu: count(2 * MAX_VCPUS) }),

@@ -63,6 +63,7 @@ describe('an update', () => {
   it.each([
     ['machine', 'ENOEXEC'],
     ['init', 'EIO'],
+    ['fault', 'EIO'],
   ] as const)(
     'that fails in its %s is refused with %s, and the old payload goes on',
     (what, errno) => {
