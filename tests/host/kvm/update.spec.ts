@@ -65,7 +65,7 @@ describe('an update', () => {
     ['init', 'EIO'],
     ['fault', 'EIO'],
   ] as const)(
-    'that fails in its %s is refused with %s, and the old payload goes on',
+    'of a file that is broken (%s) is refused with %s, and the old payload goes on',
     (what, errno) => {
       const { hpa } = vcpu(0).memory.instance;
       const { ccb } = vcpu(0);
