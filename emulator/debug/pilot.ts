@@ -272,7 +272,8 @@ export class Pilot implements DebugHook {
   #forwardCause(goal: Goal, lane: Lane, time: number): Cause | null {
     // The goal first: it keeps an account of what has run.
     const verdict = goal.at(lane, time);
-    if (this.#parts.takeInterrupt()) return { kind: 'interrupted' };
+    const isWanted = this.#parts.takeInterrupt();
+    // Before the wish to stop: a controller goes on from that as if it had not come, and what was hit here would be lost.
     const hits = this.#hits.count(this.#hitsAt(lane, time));
     if (hits.breakpoints.length > 0) return { kind: 'breakpoint', ...hits };
     const { findings } = this.#machine!.ledger;
@@ -281,8 +282,8 @@ export class Pilot implements DebugHook {
       this.#findingsSeen = findings.length;
       return { kind: 'finding', findings: fresh };
     }
-    if (verdict === 'go on') return null;
-    return { kind: verdict };
+    if (verdict !== 'go on') return { kind: verdict };
+    return isWanted ? { kind: 'interrupted' } : null;
   }
 
   #hitsAt(lane: Lane, time: number): Hits {

@@ -141,3 +141,37 @@ describe('a catchpoint', () => {
     expect(forwards).toHaveLength(1);
   });
 });
+
+describe('a wish to stop that comes as the machine goes on', () => {
+  /** Where one breakpoint stops, by a controller that goes on from an interruption as if it had not come. */
+  function stops(spec: (session: DebugSession) => BreakpointSpec, isWanted: boolean): string[] {
+    const interrupt = new Int32Array(new SharedArrayBuffer(4));
+    const seen: string[] = [];
+    debugRun(
+      { scenario: SHORT, payload: referencePayload(), interrupt },
+      (session, { cause, position }) => {
+        if (cause.kind === 'start') session.breakpoints.add(spec(session));
+        if (cause.kind === 'breakpoint') seen.push(printPosition(position));
+        if (isWanted) Atomics.store(interrupt, 0, 1);
+        return { kind: seen.length === 5 || cause.kind === 'ended' ? 'quit' : 'continue' };
+      },
+    );
+    return seen;
+  }
+
+  it.each<[string, (session: DebugSession) => BreakpointSpec]>([
+    [
+      'a watchpoint',
+      ({ lane }) => ({ kind: 'watch', address: lane.vcpu.ccb + 4096n, sizeBytes: 4, on: 'access' }),
+    ],
+    [
+      'a breakpoint',
+      ({ image }) => ({ kind: 'code', address: image.symbol('caretaker_dispatch')! }),
+    ],
+    ['a catchpoint', () => ({ kind: 'exit', reason: EXIT_REASON.EXIT_REASON_MSR_WRITE })],
+  ])('takes no hit away from %s', (_, spec) => {
+    const undisturbed = stops(spec, false);
+    expect(undisturbed).toHaveLength(5);
+    expect(stops(spec, true)).toEqual(undisturbed);
+  });
+});
