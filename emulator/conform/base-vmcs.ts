@@ -19,11 +19,19 @@ const HOST: VmcsDescription = {
   HOST_RIP: LAYOUT.EXIT_STUB,
 };
 
+const BASES = new WeakMap<VmxCapabilities, VmcsDescription>();
+
 /** The description, with the controls that `capabilities` offers. */
 export function baseVmcs(
   capabilities: VmxCapabilities,
   overrides: VmcsDescription = {},
 ): VmcsDescription {
+  const base = BASES.get(capabilities) ?? offeredBy(capabilities);
+  BASES.set(capabilities, base);
+  return { ...base, ...overrides };
+}
+
+function offeredBy(capabilities: VmxCapabilities): VmcsDescription {
   const valid = validVmcs(HOST, capabilities);
   const offered = (name: FieldName, { allowed0, allowed1 }: AllowedBits): bigint =>
     BigInt(((low32(valid[name] ?? 0n) | allowed0) & allowed1) >>> 0);
@@ -36,6 +44,5 @@ export function baseVmcs(
     VM_ENTRY_CONTROLS: offered('VM_ENTRY_CONTROLS', capabilities.entry),
     HOST_CR4: valid.HOST_CR4! & capabilities.cr4Fixed1,
     GUEST_CR4: valid.GUEST_CR4! & capabilities.cr4Fixed1,
-    ...overrides,
   };
 }

@@ -4,7 +4,7 @@
  * Invariant: a row is held when every attempt of it ends on the model as the peer says, and the two machines differ in none
  * of them but by a known difference; what the second machine does not offer is judged on the model alone.
  */
-import { DEFAULT_CAPABILITIES, type VmxCapabilities } from '../../vmx/capabilities.js';
+import { DEFAULT_CAPABILITIES } from '../../vmx/capabilities.js';
 import { baseVmcs } from '../base-vmcs.js';
 import {
   bucketOf,
@@ -71,14 +71,20 @@ export function holdPeers(
   const failures: PeerFailure[] = [];
   const known: AttemptResult[] = [];
   const named = Object.entries(lists) as [PeerList, readonly PeerRow[]][];
-  const tallies = named.map(([list, rows]) => {
-    const tally: PeerTally = { rows: rows.length, held: 0, open: 0, attempts: 0 };
-    for (const row of rows) {
+  const rows = named.flatMap(([, of]) => of);
+  const second = machine === null ? null : trySecondOf(machine, rows);
+  const tallies = named.map(([list, of]) => {
+    const tally: PeerTally = { rows: of.length, held: 0, open: 0, attempts: 0 };
+    for (const row of of) {
       if (row.holder.kind === 'none') {
         tally.open++;
         continue;
       }
-      const found = hold(row, machine, exits, known);
+      const found = hold(row, exits);
+      for (const one of second?.get(row) ?? []) {
+        if (bucketOf(one.result) === 'known') known.push(one.result);
+        if (bucketOf(one.result) === 'differs') found.failures.push(secondFailure(one));
+      }
       tally.attempts += found.attempts;
       if (found.failures.length === 0) tally.held++;
       failures.push(...found.failures.map((one) => ({ list, row, ...one })));
@@ -91,12 +97,9 @@ export function holdPeers(
 type Failure = Pick<PeerFailure, 'what' | 'model' | 'peer'>;
 
 function hold(
-  row: PeerRow,
-  machine: SecondMachine | null,
+  { holder }: PeerRow,
   exits: readonly Pick<ExitResult, 'title' | 'differences'>[],
-  known: AttemptResult[],
 ): { attempts: number; failures: Failure[] } {
-  const { holder } = row;
   switch (holder.kind) {
     case 'none':
       return { attempts: 0, failures: [] };
@@ -105,13 +108,8 @@ function hold(
     case 'host':
       return { attempts: 0, failures: hostFailure(holder.run) };
     case 'entry': {
-      const make = (capabilities: VmxCapabilities): readonly PeerAttempt[] =>
-        holder.attempts(baseVmcs(capabilities), capabilities);
-      const ours = make(DEFAULT_CAPABILITIES);
-      const failures = ours.flatMap((attempt) => modelFailure(attempt));
-      if (machine !== null)
-        failures.push(...secondFailures(machine, make(machine.capabilities), known));
-      return { attempts: ours.length, failures };
+      const ours = holder.attempts(baseVmcs(DEFAULT_CAPABILITIES), DEFAULT_CAPABILITIES);
+      return { attempts: ours.length, failures: ours.flatMap((attempt) => modelFailure(attempt)) };
     }
   }
 }
@@ -136,26 +134,39 @@ function modelFailure(attempt: PeerAttempt): Failure[] {
   return ours === peer ? [] : [{ what, model: ours, peer }];
 }
 
-function secondFailures(
+/** An attempt on both machines. */
+interface SecondResult {
+  readonly attempt: PeerAttempt;
+  readonly result: AttemptResult;
+}
+
+/** The attempts of all rows with the second machine's processor: a few boots for thousands of them. */
+function trySecondOf(
   machine: SecondMachine,
-  attempts: readonly PeerAttempt[],
-  known: AttemptResult[],
-): Failure[] {
-  const tried = attempts.map(attemptOf);
-  const second = trySecond(machine, tried);
-  return tried.flatMap((attempt, i): Failure[] => {
-    const result = holdAgainst(machine.capabilities, attempt, second[i]!);
-    const bucket = bucketOf(result);
-    if (bucket === 'known') known.push(result);
-    if (bucket !== 'differs') return [];
-    return [
-      {
-        what: `${describe(attempts[i]!)} on the second machine`,
-        model: result.model,
-        peer: result.second,
-      },
-    ];
+  rows: readonly PeerRow[],
+): ReadonlyMap<PeerRow, readonly SecondResult[]> {
+  const { capabilities } = machine;
+  const tried = rows.flatMap((row) =>
+    row.holder.kind === 'entry'
+      ? row.holder
+          .attempts(baseVmcs(capabilities), capabilities)
+          .map((attempt) => ({ row, attempt }))
+      : [],
+  );
+  const second = trySecond(
+    machine,
+    tried.map(({ attempt }) => attemptOf(attempt)),
+  );
+  const results = new Map<PeerRow, SecondResult[]>();
+  tried.forEach(({ row, attempt }, i) => {
+    const result = holdAgainst(capabilities, attemptOf(attempt), second[i]!);
+    results.set(row, [...(results.get(row) ?? []), { attempt, result }]);
   });
+  return results;
+}
+
+function secondFailure({ attempt, result: { model, second } }: SecondResult): Failure {
+  return { what: `${describe(attempt)} on the second machine`, model, peer: second };
 }
 
 function exitFailure(
