@@ -6,6 +6,7 @@
  */
 import { EXIT_REASON } from '../../abi/exit-reasons.js';
 import type { FieldName } from '../../abi/vmcs-fields.js';
+import type { GuestAccess } from '../vmx/ept/guest-access.js';
 import type { VmExit } from '../vmx/vm-exit.js';
 import type { VmcsDescription } from '../vmx/description.js';
 import type { GeneralRegisters } from './program.js';
@@ -16,6 +17,8 @@ export interface ExitCase {
   /** The guest's code as hexadecimal bytes. */
   readonly code: string;
   readonly exit: VmExit;
+  /** The access that exits: what it reports is what the model finds in the guest's own EPT, and `exit` only its reason. */
+  readonly access?: GuestAccess;
   readonly registers?: GeneralRegisters;
   /** Fields of the VMCS besides; controls to add are in `controls`. */
   readonly fields?: VmcsDescription;

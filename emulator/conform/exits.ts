@@ -5,18 +5,22 @@
  * Invariant: a field that the architecture leaves undefined (poison in the model) is not compared; every other one is,
  * with the guest state, the host state and the general registers.
  */
+import { HarnessBug } from '../../abi/errors.js';
 import { hex, u64 } from '../../abi/uint.js';
 import { VMCS_SLOT, type FieldName } from '../../abi/vmcs-fields.js';
 import { GENERAL_REGISTERS } from '../cpu/registers.js';
+import { PhysicalMemory } from '../memory/physical-memory.js';
 import type { VmxCapabilities } from '../vmx/capabilities.js';
 import type { VmcsDescription } from '../vmx/description.js';
 import { vmEntry } from '../vmx/vm-entry.js';
-import { deliverExit } from '../vmx/vm-exit.js';
+import { accessGuestMemory, type GuestAccess } from '../vmx/ept/guest-access.js';
+import { deliverExit, type VmExit } from '../vmx/vm-exit.js';
+import type { Vmcs } from '../vmx/vmcs.js';
 import type { Answer, HostRegister } from './answers.js';
 import { EVENT_CASES } from './event-cases.js';
 import type { ExitCase } from './exit-case.js';
 import { INSTRUCTION_CASES } from './exit-cases.js';
-import { GUEST, guestVmcs, layOutGuest } from './guest-area.js';
+import { GUEST, guestVmcs, layOutGuest, type ValueWriter } from './guest-area.js';
 import { knownExitDifference, type KnownExitDifference } from './known-exit-differences.js';
 import { modelPcpu, withVmcs, type ModelPcpu } from './model.js';
 import { ANSWERS } from './program.js';
@@ -223,6 +227,24 @@ function compareCase(
   return { title: one.title, compared, differences };
 }
 
+/** The tables end below this. */
+const TABLE_BYTES = 2 << 20;
+
+/** The exit that the guest's tables give the model for an access. */
+function walked(pcpu: ModelPcpu, vmcs: Vmcs, access: GuestAccess): VmExit {
+  const memory = new PhysicalMemory(new ArrayBuffer(TABLE_BYTES));
+  const writer: ValueWriter = {
+    values: (address, ...values) => {
+      values.forEach((value, index) => memory.writeU64(address + BigInt(8 * index), value));
+      return writer;
+    },
+  };
+  layOutGuest(writer);
+  const result = accessGuestMemory({ ...pcpu, memory }, vmcs, access);
+  if (result.kind === 'done') throw new HarnessBug(`the model lets ${hex(access.gpa)} through`);
+  return result.exit;
+}
+
 /** Enters and exits in the model; `expected` holds every field that is defined. */
 function exitInModel(
   capabilities: VmxCapabilities,
@@ -236,7 +258,7 @@ function exitInModel(
   const live: VmcsDescription = { GUEST_RIP: rip, ...one.after };
   for (const [name, value] of Object.entries(live) as [FieldName, bigint][])
     vmcs.write(name, value);
-  deliverExit(pcpu, vmcs, one.exit);
+  deliverExit(pcpu, vmcs, one.access === undefined ? one.exit : walked(pcpu, vmcs, one.access));
   const names: FieldName[] = [...INFORMATION, ...GUEST_STATE];
   if (one.after?.VMX_PREEMPTION_TIMER_VALUE !== undefined) names.push('VMX_PREEMPTION_TIMER_VALUE');
   const defined = names.filter((name) => !vmcs.isPoison(VMCS_SLOT[name]));

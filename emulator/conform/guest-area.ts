@@ -32,6 +32,14 @@ export const GUEST = {
   APIC_ACCESS:   0x140_0000n,
   /** 2 MiB that the guest's own tables do not map. */
   UNMAPPED:      0x160_0000n,
+  /** 2 MiB each whose EPT entry gives these rights alone. */
+  READ_ONLY:     0x180_0000n,
+  EXECUTE_ONLY:  0x1a0_0000n,
+  READ_WRITE:    0x1c0_0000n,
+  /** 2 MiB each whose EPT entry is illegal: memory type 2, an address bit below the page, execute and write without read. */
+  BAD_TYPE:      0x1e0_0000n,
+  BAD_ADDRESS:   0xc0_0000n,
+  WRITE_EXECUTE: 0xe0_0000n,
   NON_CANONICAL: 0x8000_0000_0000_0000n,
 } as const;
 
@@ -44,7 +52,16 @@ const PRESENT = 0x3n;
 const LARGE = 0x83n;
 const EPT_ALL = 0x7n;
 const EPT_LARGE = 0xb7n; // read, write, execute, write-back, page
-const EPT_WRITE_ONLY = 0xb2n;
+/** What else the entry of a page says than EPT_LARGE. */
+const EPT_SPECIAL: ReadonlyMap<bigint, bigint> = new Map([
+  [GUEST.MISCONFIGURED, 0xb2n],
+  [GUEST.READ_ONLY, 0xb1n],
+  [GUEST.EXECUTE_ONLY, 0xb4n],
+  [GUEST.READ_WRITE, 0xb3n],
+  [GUEST.BAD_TYPE, 0x97n],
+  [GUEST.BAD_ADDRESS, 0x20b7n],
+  [GUEST.WRITE_EXECUTE, 0xb6n],
+]);
 
 const GDT_SIZE_BYTES = 0x58;
 const IDT_SIZE_BYTES = 0x200;
@@ -91,7 +108,7 @@ export function layOutGuest(program: ValueWriter): void {
 
 function eptEntry(page: bigint): bigint {
   if (page === GUEST.HOLE) return 0n;
-  return page | (page === GUEST.MISCONFIGURED ? EPT_WRITE_ONLY : EPT_LARGE);
+  return page | (EPT_SPECIAL.get(page) ?? EPT_LARGE);
 }
 
 /** The VMCS of a 64-bit guest at CODE, with interrupts off. */

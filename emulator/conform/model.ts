@@ -9,6 +9,7 @@ import { EFER, MSR } from '../../abi/msrs.js';
 import { RegisterFile } from '../cpu/registers.js';
 import { PhysicalMemory } from '../memory/physical-memory.js';
 import type { VmxCapabilities } from '../vmx/capabilities.js';
+import { EptTlb } from '../vmx/ept/tlb.js';
 import { applyDescription, type VmcsDescription } from '../vmx/description.js';
 import type { VmxPcpu } from '../vmx/ports.js';
 import type { Vmcs } from '../vmx/vmcs.js';
@@ -53,6 +54,7 @@ export function modelPcpu(capabilities: VmxCapabilities): ModelPcpu {
     vmx: { vmxonPointer: null, current: null, mode: 'off' },
     capabilities,
     vmcsStore: new VmcsStore(memory),
+    eptTlb: new EptTlb(),
     msrValues,
     now: () => 0,
   };

@@ -15,29 +15,43 @@ const LINEAR_VALID = 0x180n;
 /** RFLAGS as a fault saves it: RF is set so that the instruction can be tried again. */
 const RESUMED: VmcsDescription = { GUEST_RFLAGS: 0x1_0002n };
 
+/** A store, a load and a jump through RDI. */
+const CODE = { write: '88 07', read: '8a 07', fetch: 'ff e7' } as const;
+
+type Row = readonly [what: string, kind: keyof typeof CODE, gpa: bigint];
+
+function translationCase(reason: number, [title, kind, gpa]: Row): ExitCase {
+  return {
+    title,
+    code: CODE[kind],
+    exit: { basic: reason },
+    access: { gpa, gla: gpa, kind },
+    registers: { RDI: gpa },
+    after: kind === 'fetch' ? { ...RESUMED, GUEST_RIP: gpa } : RESUMED,
+  };
+}
+
+const violation = (...row: Row): ExitCase =>
+  translationCase(EXIT_REASON.EXIT_REASON_EPT_VIOLATION, row);
+const misconfiguration = (...row: Row): ExitCase =>
+  translationCase(EXIT_REASON.EXIT_REASON_EPT_MISCONFIG, row);
+
 /** Translations that fail. */
+// prettier-ignore
 export const EPT: readonly ExitCase[] = [
-  {
-    title: 'a store to a page without EPT translation',
-    code: '88 07',
-    exit: exits.eptViolation(GUEST.HOLE + 0x123n, GUEST.HOLE + 0x123n, 'write'),
-    registers: { RDI: GUEST.HOLE + 0x123n },
-    after: RESUMED,
-  },
-  {
-    title: 'a load from a page without EPT translation',
-    code: '8a 07',
-    exit: exits.eptViolation(GUEST.HOLE, GUEST.HOLE, 'read'),
-    registers: { RDI: GUEST.HOLE },
-    after: RESUMED,
-  },
-  {
-    title: 'a fetch from a page without EPT translation',
-    code: 'ff e7',
-    exit: exits.eptViolation(GUEST.HOLE + 5n, GUEST.HOLE + 5n, 'fetch'),
-    registers: { RDI: GUEST.HOLE + 5n },
-    after: { ...RESUMED, GUEST_RIP: GUEST.HOLE + 5n },
-  },
+  violation('a store to a page without EPT translation', 'write', GUEST.HOLE + 0x123n),
+  violation('a load from a page without EPT translation', 'read', GUEST.HOLE),
+  violation('a fetch from a page without EPT translation', 'fetch', GUEST.HOLE + 5n),
+  violation('a store to a page that may be read: its rights are in the qualification', 'write', GUEST.READ_ONLY + 8n),
+  violation('a fetch from a page that may be read: its rights are in the qualification', 'fetch', GUEST.READ_ONLY),
+  violation('a load from a page that may be executed alone', 'read', GUEST.EXECUTE_ONLY),
+  violation('a store to a page that may be executed alone', 'write', GUEST.EXECUTE_ONLY),
+  violation('a fetch from a page that may be read and written', 'fetch', GUEST.READ_WRITE),
+  misconfiguration('a store to a page that may be written and not read', 'write', GUEST.MISCONFIGURED),
+  misconfiguration('a load from a page that may be written and not read', 'read', GUEST.MISCONFIGURED + 0xff8n),
+  misconfiguration('a fetch from a page that may be written, executed and not read', 'fetch', GUEST.WRITE_EXECUTE),
+  misconfiguration('a load from a page whose memory type is 2', 'read', GUEST.BAD_TYPE),
+  misconfiguration('a load from a page with an address bit below its size', 'read', GUEST.BAD_ADDRESS),
   {
     title: 'a locked read-modify-write without EPT translation is a write',
     code: 'f0 ff 07',
@@ -45,17 +59,6 @@ export const EPT: readonly ExitCase[] = [
     // Whether bit 0 is set too is up to the processor.
     defined: { EXIT_QUALIFICATION: ~1n },
     registers: { RDI: GUEST.HOLE },
-    after: RESUMED,
-  },
-  {
-    title: 'a store to a misconfigured page',
-    code: '88 07',
-    // The length is KVM's wish, not the architecture's.
-    exit: {
-      basic: EXIT_REASON.EXIT_REASON_EPT_MISCONFIG,
-      guestPhysicalAddress: exits.doorbell(GUEST.MISCONFIGURED).guestPhysicalAddress!,
-    },
-    registers: { RDI: GUEST.MISCONFIGURED },
     after: RESUMED,
   },
   ...[

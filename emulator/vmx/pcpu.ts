@@ -15,6 +15,7 @@ import type { EngineStop, TrapSite } from '../cpu/port.js';
 import { REG, type RegisterFile } from '../cpu/registers.js';
 import type { PhysicalBytes } from '../memory/physical-memory.js';
 import type { VmxCapabilities } from './capabilities.js';
+import { EptTlb, type EptTlbState } from './ept/tlb.js';
 import type { PcpuConfig, PcpuEvents, PcpuPorts } from './pcpu-ports.js';
 import type { Blocking, VmxOperation } from './ports.js';
 import { ActiveAddressSpace } from './root/active-address-space.js';
@@ -52,6 +53,7 @@ export interface PcpuState {
   /** Exceptions without an instruction between them, and the count of instructions at the last. */
   readonly exceptionsInARow: number;
   readonly exceptionsSince: number;
+  readonly eptTlb: EptTlbState;
   readonly vmx: {
     readonly vmxonPointer: bigint | null;
     readonly mode: VmxOperation['mode'];
@@ -76,6 +78,7 @@ export class Pcpu implements RootCpu {
   readonly vmcsStore: VmcsStore;
   readonly blocking: Blocking = { sti: false, movSs: false, nmi: false };
   readonly vmx: VmxOperation = { vmxonPointer: null, current: null, mode: 'off' };
+  readonly eptTlb = new EptTlb();
   /** Addresses at which an engine breakpoint means `routed`. */
   readonly routingAddresses = new Set<bigint>();
   activity: Activity = 'active';
@@ -246,6 +249,7 @@ export class Pcpu implements RootCpu {
       requestedStop: this.#requestedStop,
       exceptionsInARow: this.#exceptionsInARow,
       exceptionsSince: this.#exceptionsSince,
+      eptTlb: this.eptTlb.state(),
       vmx: {
         vmxonPointer: this.vmx.vmxonPointer,
         mode: this.vmx.mode,
@@ -270,6 +274,7 @@ export class Pcpu implements RootCpu {
     this.#requestedStop = state.requestedStop;
     this.#exceptionsInARow = state.exceptionsInARow;
     this.#exceptionsSince = state.exceptionsSince;
+    this.eptTlb.restore(state.eptTlb);
     // The engine's counters went back too: what it enforces is told again before it runs.
     this.#isEnforcing = true;
     const { vmxonPointer, mode, current } = state.vmx;

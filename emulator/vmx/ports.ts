@@ -8,6 +8,7 @@
 import type { PhysicalBytes } from '../memory/physical-memory.js';
 import type { RegisterFile } from '../cpu/registers.js';
 import type { VmxCapabilities } from './capabilities.js';
+import type { EptTlb } from './ept/tlb.js';
 import type { VmcsStore } from './vmcs-store.js';
 import type { Vmcs } from './vmcs.js';
 
@@ -52,6 +53,8 @@ export interface VmxPcpu {
   readonly capabilities: VmxCapabilities;
   /** Which VMCS is active where; the same object on every pCPU of a machine. */
   readonly vmcsStore: VmcsStore;
+  /** Guest-physical mappings that it has cached. */
+  readonly eptTlb: EptTlb;
   /** The TSC now, in ticks. */
   now(): number;
 }

@@ -4,8 +4,8 @@
  * Source: SDM, "VMX Instruction Reference" (each instruction's operation), "Conventions" (VMsucceed, VMfail).
  * Invariant: RFLAGS changes only for an instruction that completes; an exception changes nothing. The caller has
  * read the memory operand and advances RIP.
- * Not modelled: execution in VMX non-root operation (those exits come from the guest model), SMM, INVEPT and INVVPID
- * effects on translations (there is no modelled TLB), compatibility mode.
+ * Not modelled: execution in VMX non-root operation (those exits come from the guest model), SMM, what INVVPID does to
+ * translations (those of linear addresses are not cached), compatibility mode.
  */
 import { HarnessBug, unreachable } from '../../abi/errors.js';
 import { VECTOR } from '../../abi/interruption.js';
@@ -247,7 +247,9 @@ function invept(pcpu: VmxPcpu, type: bigint, descriptor: readonly [bigint, bigin
     (type === 1n && (cap & EPT_VPID_CAP.INVEPT_SINGLE) !== 0n) ||
     (type === 2n && (cap & EPT_VPID_CAP.INVEPT_ALL) !== 0n);
   const isLegal = offered && descriptor[1] === 0n && (type !== 1n || isEptp(pcpu, descriptor[0]));
-  return isLegal ? succeed(pcpu) : vmfail(pcpu, OPERAND_ERROR);
+  if (!isLegal) return vmfail(pcpu, OPERAND_ERROR);
+  pcpu.eptTlb.invalidate(type === 1n ? descriptor[0] : null);
+  return succeed(pcpu);
 }
 
 /** Whether VM entry would accept the value as EPTP. */

@@ -6,6 +6,7 @@
 import { EFER, MSR } from '../../abi/msrs.js';
 import { PhysicalMemory } from '../../emulator/memory/physical-memory.js';
 import { RegisterFile } from '../../emulator/cpu/registers.js';
+import { EptTlb } from '../../emulator/vmx/ept/tlb.js';
 import { DEFAULT_CAPABILITIES } from '../../emulator/vmx/capabilities.js';
 import {
   applyDescription,
@@ -59,6 +60,7 @@ export function fakePcpu(
     vmx: { vmxonPointer: null, current: null, mode: 'off' },
     capabilities: DEFAULT_CAPABILITIES,
     vmcsStore: machine.vmcsStore,
+    eptTlb: new EptTlb(),
     msrValues,
     refusedMsrs,
     tsc: 1_000_000,
