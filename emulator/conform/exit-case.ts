@@ -17,7 +17,7 @@ export interface ExitCase {
   /** The guest's code as hexadecimal bytes. */
   readonly code: string;
   readonly exit: VmExit;
-  /** The access that exits: what it reports is what the model finds in the guest's own EPT, and `exit` only its reason. */
+  /** The access that exits: in the guest's own EPT the model finds `exit` for it. */
   readonly access?: GuestAccess;
   readonly registers?: GeneralRegisters;
   /** Fields of the VMCS besides; controls to add are in `controls`. */

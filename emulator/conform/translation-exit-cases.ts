@@ -7,6 +7,7 @@
 import { EXIT_REASON } from '../../abi/exit-reasons.js';
 import { SECONDARY } from '../../abi/vmx-controls.js';
 import * as exits from '../guest/exits.js';
+import type { VmExit } from '../vmx/vm-exit.js';
 import type { VmcsDescription } from '../vmx/description.js';
 import { secondary, type ExitCase } from './exit-case.js';
 import { GUEST } from './guest-area.js';
@@ -18,23 +19,31 @@ const RESUMED: VmcsDescription = { GUEST_RFLAGS: 0x1_0002n };
 /** A store, a load and a jump through RDI. */
 const CODE = { write: '88 07', read: '8a 07', fetch: 'ff e7' } as const;
 
-type Row = readonly [what: string, kind: keyof typeof CODE, gpa: bigint];
+type Row = readonly [title: string, kind: keyof typeof CODE, gpa: bigint, rights?: bigint];
 
-function translationCase(reason: number, [title, kind, gpa]: Row): ExitCase {
-  return {
-    title,
-    code: CODE[kind],
-    exit: { basic: reason },
-    access: { gpa, gla: gpa, kind },
-    registers: { RDI: gpa },
-    after: kind === 'fetch' ? { ...RESUMED, GUEST_RIP: gpa } : RESUMED,
-  };
-}
+/** The same twice: what the exit reports, and the access for which the model must find that in the guest's EPT. */
+const translationCase = ([title, kind, gpa]: Row, exit: VmExit): ExitCase => ({
+  title,
+  code: CODE[kind],
+  exit,
+  access: { gpa, gla: gpa, kind },
+  registers: { RDI: gpa },
+  after: kind === 'fetch' ? { ...RESUMED, GUEST_RIP: gpa } : RESUMED,
+});
 
-const violation = (...row: Row): ExitCase =>
-  translationCase(EXIT_REASON.EXIT_REASON_EPT_VIOLATION, row);
+/** `rights` are those that the page has. */
+const violation = (...row: Row): ExitCase => {
+  const [, kind, gpa, rights = 0n] = row;
+  const exit = exits.eptViolation(gpa, gpa, kind);
+  return translationCase(row, { ...exit, qualification: exit.qualification! | (rights << 3n) });
+};
+
+// The length is KVM's wish, not the architecture's.
 const misconfiguration = (...row: Row): ExitCase =>
-  translationCase(EXIT_REASON.EXIT_REASON_EPT_MISCONFIG, row);
+  translationCase(row, {
+    basic: EXIT_REASON.EXIT_REASON_EPT_MISCONFIG,
+    guestPhysicalAddress: row[2],
+  });
 
 /** Translations that fail. */
 // prettier-ignore
@@ -42,11 +51,11 @@ export const EPT: readonly ExitCase[] = [
   violation('a store to a page without EPT translation', 'write', GUEST.HOLE + 0x123n),
   violation('a load from a page without EPT translation', 'read', GUEST.HOLE),
   violation('a fetch from a page without EPT translation', 'fetch', GUEST.HOLE + 5n),
-  violation('a store to a page that may be read: its rights are in the qualification', 'write', GUEST.READ_ONLY + 8n),
-  violation('a fetch from a page that may be read: its rights are in the qualification', 'fetch', GUEST.READ_ONLY),
-  violation('a load from a page that may be executed alone', 'read', GUEST.EXECUTE_ONLY),
-  violation('a store to a page that may be executed alone', 'write', GUEST.EXECUTE_ONLY),
-  violation('a fetch from a page that may be read and written', 'fetch', GUEST.READ_WRITE),
+  violation('a store to a page that may be read: its rights are in the qualification', 'write', GUEST.READ_ONLY + 8n, 1n),
+  violation('a fetch from a page that may be read: its rights are in the qualification', 'fetch', GUEST.READ_ONLY, 1n),
+  violation('a load from a page that may be executed alone', 'read', GUEST.EXECUTE_ONLY, 4n),
+  violation('a store to a page that may be executed alone', 'write', GUEST.EXECUTE_ONLY, 4n),
+  violation('a fetch from a page that may be read and written', 'fetch', GUEST.READ_WRITE, 3n),
   misconfiguration('a store to a page that may be written and not read', 'write', GUEST.MISCONFIGURED),
   misconfiguration('a load from a page that may be written and not read', 'read', GUEST.MISCONFIGURED + 0xff8n),
   misconfiguration('a fetch from a page that may be written, executed and not read', 'fetch', GUEST.WRITE_EXECUTE),
