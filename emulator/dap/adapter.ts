@@ -87,6 +87,11 @@ export class Adapter {
     this.#runCommand = runCommand;
   }
 
+  /** The machine stands only to answer: what it has numbered before is void, and nobody is told. */
+  passes(): void {
+    this.#state.forget();
+  }
+
   /** Takes in a stop: the events that tell of it, and the next move when the last one is not done. */
   arrive(stop: Stop): { readonly events: readonly DapEvent[]; readonly resume: Resume | null } {
     this.#state.forget();
@@ -97,9 +102,13 @@ export class Adapter {
     this.#state.session.pilot.onlyVcpu = null;
     if (!this.#isConfigured) return { events: [], resume: null };
     const events = [stoppedEvent(stop, this.#reason)];
-    const isNews = stop.cause.kind === 'finding' || stop.cause.kind === 'ended';
+    const { cause } = stop;
+    const isNews =
+      cause.kind === 'finding' ||
+      cause.kind === 'ended' ||
+      (cause.kind === 'breakpoint' && cause.findings.length > 0);
     return {
-      events: isNews ? [...events, outputEvent(describe(stop.cause))] : events,
+      events: isNews ? [...events, outputEvent(describe(cause))] : events,
       resume: null,
     };
   }

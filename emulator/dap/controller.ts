@@ -64,6 +64,7 @@ class Serving {
     const { channel, words } = this.#parts;
     Atomics.store(words, RUNNING, 0);
     if (stop.cause.kind === 'interrupted') {
+      this.#adapter.passes();
       const wanted = this.#answerWaiting();
       if (wanted !== null) return this.#depart(wanted);
       if (!this.#isPaused && this.#under !== null) return this.#depart(this.#under);
@@ -88,7 +89,8 @@ class Serving {
     this.#isPaused = false;
     this.#under = resume;
     Atomics.store(words, INTERRUPT, 0);
-    if (resume.kind === 'continue') Atomics.store(words, RUNNING, 1);
+    // Only these are the same wish where they were interrupted as where they began.
+    if (resume.kind === 'continue' || resume.kind === 'end') Atomics.store(words, RUNNING, 1);
     const wanted = this.#answerWaiting();
     if (wanted !== null) return this.#depart(wanted);
     if (this.#isPaused) Atomics.store(words, INTERRUPT, 1);

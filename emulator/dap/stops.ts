@@ -7,6 +7,7 @@ import { unreachable } from '../../abi/errors.js';
 import { hex } from '../../abi/uint.js';
 import { printPosition } from '../debug/position.js';
 import type { Cause, Stop } from '../debug/resume.js';
+import type { Finding } from '../vmx/stop-reason.js';
 import type { DapEvent } from './messages.js';
 
 const CODE_KINDS: readonly string[] = ['address', 'code'];
@@ -53,6 +54,8 @@ function reasonOf(cause: Cause, asked: string): string {
   }
 }
 
+const findingText = ({ invariant, message }: Finding): string => `${invariant}: ${message}`;
+
 /** A stop's cause as a sentence. */
 export function describe(cause: Cause): string {
   switch (cause.kind) {
@@ -66,17 +69,21 @@ export function describe(cause: Cause): string {
       return [
         ...cause.breakpoints.map(({ id, text }) => `breakpoint ${id}: ${text}`),
         ...cause.changes.map(({ before, after }) => `${hex(before)} became ${hex(after)}`),
+        ...cause.findings.map(findingText),
       ].join(', ');
     case 'finding':
-      return cause.findings.map(({ invariant, message }) => `${invariant}: ${message}`).join('\n');
+      return cause.findings.map(findingText).join('\n');
     case 'interrupted':
       return 'paused';
     case 'history-start':
       return 'there is nothing before this';
     case 'ended':
-      return cause.error === null
-        ? 'the scenario is over; there is only the way back'
-        : `the scenario is over: ${cause.error.message}`;
+      return [
+        ...cause.findings.map(findingText),
+        cause.error === null
+          ? 'the scenario is over; there is only the way back'
+          : `the scenario is over: ${cause.error.message}`,
+      ].join('\n');
     case 'not-reached':
       return `not reached: ${cause.why}`;
     default:

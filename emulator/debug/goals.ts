@@ -40,7 +40,7 @@ function untilTime(target: number): Goal {
 }
 
 /** `count` boundaries of one vCPU. */
-function stepsOf(vcpu: number, count: number, from: number, startsThere: boolean): Goal {
+export function stepsOf(vcpu: number, count: number, from: number, startsThere: boolean): Goal {
   let left = count;
   let last: { time: number; budget: number } | null = startsThere
     ? { time: from, budget: count }

@@ -10,7 +10,7 @@ import { HarnessBug, unreachable, type HarnessError } from '../../abi/errors.js'
 import type { DebugHook } from '../machine/debug-hook.js';
 import type { Lane } from '../machine/lane.js';
 import type { Machine } from '../machine/machine.js';
-import type { StopReason, WatchedAccess } from '../vmx/stop-reason.js';
+import type { Finding, StopReason, WatchedAccess } from '../vmx/stop-reason.js';
 import { ArmedBreakpoints } from './armed.js';
 import type { BreakpointTable } from './breakpoints.js';
 import { Checkpoints, type Checkpoint } from './checkpoints.js';
@@ -32,6 +32,8 @@ export class Quit extends Error {}
 /** Thrown up to atBoundary() to pause the handler: the way back begins at a checkpoint. */
 class Jump extends Error {}
 
+const NO_FINDINGS: readonly Finding[] = [];
+
 /** What a pilot works with. */
 export interface PilotParts {
   readonly image: PayloadImage;
@@ -39,6 +41,8 @@ export interface PilotParts {
   readonly tape: Tape;
   /** Asks the controller. */
   readonly ask: (cause: Cause, lane: Lane | null, time: number) => Resume;
+  /** The vCPU that the controller looks at. */
+  readonly selected: () => number | null;
   /** Whether somebody wants the run to stop; asking takes the wish back. */
   readonly takeInterrupt: () => boolean;
   readonly savedState: (name: string) => SavedState | undefined;
@@ -198,23 +202,22 @@ export class Pilot implements DebugHook {
         case 'replay':
           if (mode.target !== time)
             throw new HarnessBug(`replay: ended before time ${mode.target}`);
-          if (
-            this.#ask(
-              mode.cause.kind === 'done' ? { kind: 'ended', error } : mode.cause,
-              null,
-              time,
-            )
-          )
+          if (this.#ask(mode.cause.kind === 'done' ? this.#end(error) : mode.cause, null, time)) {
             return true;
+          }
           break;
         case 'forward':
         case 'end':
-          if (this.#ask({ kind: 'ended', error }, null, time)) return true;
+          if (this.#ask(this.#end(error), null, time)) return true;
           break;
         default:
           return unreachable(mode);
       }
     }
+  }
+
+  #end(error: HarnessError | null): Cause {
+    return { kind: 'ended', error, findings: this.#freshFindings() };
   }
 
   /** Something was changed at a time: what was known of later times is void. */
@@ -239,7 +242,17 @@ export class Pilot implements DebugHook {
     this.#resumedAt = time;
     this.#findingsSeen = this.#machine!.ledger.findings.length;
     this.#hits.take(this.#machine!);
-    return this.#go(this.#planner.plan(resume, lane ?? this.#lastLane, time), time);
+    const here = lane ?? this.#lastLane;
+    return this.#go(
+      this.#planner.plan(resume, { time, lane: here, mover: this.#mover(here) }),
+      time,
+    );
+  }
+
+  /** The lane whose steps a wish counts. */
+  #mover(here: Lane | null): Lane | null {
+    const wanted = this.onlyVcpu ?? this.#parts.selected();
+    return this.#machine!.lanes.find(({ id }) => id === wanted) ?? here;
   }
 
   /** Takes a mode; whether it begins before `time`. */
@@ -256,7 +269,7 @@ export class Pilot implements DebugHook {
       case 'forward':
         return time === this.#resumedAt ? null : this.#forwardCause(mode.goal, lane, time);
       case 'end':
-        return null;
+        return this.#parts.takeInterrupt() ? { kind: 'interrupted' } : null;
       case 'replay':
         if (time > mode.target) throw new HarnessBug(`replay: no boundary at time ${mode.target}`);
         return time === mode.target ? mode.cause : null;
@@ -275,15 +288,18 @@ export class Pilot implements DebugHook {
     const isWanted = this.#parts.takeInterrupt();
     // Before the wish to stop: a controller goes on from that as if it had not come, and what was hit here would be lost.
     const hits = this.#hits.count(this.#hitsAt(lane, time));
-    if (hits.breakpoints.length > 0) return { kind: 'breakpoint', ...hits };
-    const { findings } = this.#machine!.ledger;
-    if (this.stopsAtFindings && findings.length > this.#findingsSeen) {
-      const fresh = findings.slice(this.#findingsSeen);
-      this.#findingsSeen = findings.length;
-      return { kind: 'finding', findings: fresh };
-    }
+    const findings = this.#freshFindings();
+    if (hits.breakpoints.length > 0) return { kind: 'breakpoint', ...hits, findings };
+    if (findings.length > 0) return { kind: 'finding', findings };
     if (verdict !== 'go on') return { kind: verdict };
     return isWanted ? { kind: 'interrupted' } : null;
+  }
+
+  /** Findings that no stop has told of, unless they stop nothing. */
+  #freshFindings(): readonly Finding[] {
+    const { findings } = this.#machine!.ledger;
+    if (!this.stopsAtFindings || findings.length === this.#findingsSeen) return NO_FINDINGS;
+    return findings.slice(this.#findingsSeen);
   }
 
   #hitsAt(lane: Lane, time: number): Hits {
@@ -307,7 +323,7 @@ export class Pilot implements DebugHook {
   #scanCause(scan: Scan, lane: Lane, time: number): Cause | null {
     if (this.#parts.takeInterrupt()) {
       if (this.#go(replayTo(scan.origin, { kind: 'interrupted' }), time)) this.#rewind();
-      return null;
+      return this.#causeAt(lane, time);
     }
     if (time >= scan.until) {
       if (this.#go(scan.then(), time)) this.#rewind();

@@ -80,13 +80,19 @@ export type Cause =
       readonly breakpoints: readonly Breakpoint[];
       /** Old and new values of those that watch one. */
       readonly changes: readonly Change[];
+      /** What was found at the same boundary. */
+      readonly findings: readonly Finding[];
     }
   | { readonly kind: 'finding'; readonly findings: readonly Finding[] }
   | { readonly kind: 'interrupted' }
   /** There is nothing before this. */
   | { readonly kind: 'history-start' }
-  /** The scenario is over; `error` when a step could not be taken. */
-  | { readonly kind: 'ended'; readonly error: HarnessError | null }
+  /** The scenario is over; `error` when a step could not be taken, `findings` since the last stop. */
+  | {
+      readonly kind: 'ended';
+      readonly error: HarnessError | null;
+      readonly findings: readonly Finding[];
+    }
   /** A position that does not exist was sought; the machine is where it was. */
   | { readonly kind: 'not-reached'; readonly position: Position; readonly why: string };
 

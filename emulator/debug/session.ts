@@ -68,6 +68,7 @@ export class DebugSession {
       breakpoints: this.breakpoints,
       tape: this.tape,
       savedState: (name) => this.saved.get(name),
+      selected: () => this.#selected,
       takeInterrupt: () => this.#takeInterrupt(),
       ask: (cause, lane, time) => {
         const vcpu = lane?.id ?? (time === 0 ? null : this.log.at(time).vcpu);

@@ -98,7 +98,7 @@ export class WayBack {
         if (only !== null && lane.id !== only) return;
         const hits = at < time ? this.#past.hits(lane, at) : changesOf(this.#past.hits(lane, at));
         if (hits.breakpoints.length > 0)
-          last = { time: at, cause: { kind: 'breakpoint', ...hits } };
+          last = { time: at, cause: { kind: 'breakpoint', ...hits, findings: [] } };
         else if (at < time && isHit(lane)) last = { time: at, cause: { kind: 'done' } };
       },
       then: () => {

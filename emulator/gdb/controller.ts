@@ -72,6 +72,10 @@ class Serving {
     let request = this.#perform(this.#stub.stopped());
     for (;;) {
       if (request?.kind === 'restart') return this.target.resume(request);
+      if (request !== null && this.target.stopsAgain(request)) {
+        request = this.#perform(this.#stub.stopped());
+        continue;
+      }
       const event = request === null ? this.#parts.channel.receive() : this.#lastLook();
       if (event === null) return this.#depart(request!);
       if (event.kind === 'closed') return { kind: 'quit' };

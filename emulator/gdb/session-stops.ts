@@ -6,6 +6,7 @@
  */
 import { unreachable } from '../../abi/errors.js';
 import type { Cause, Resume } from '../debug/resume.js';
+import type { Finding } from '../vmx/stop-reason.js';
 import type { GdbPoint, GdbRequest, GdbStopCause } from './target.js';
 
 /** SIGABRT: the machine found a fault of the payload's. */
@@ -37,30 +38,39 @@ export function resumeOf(request: GdbRequest): Resume | null {
   }
 }
 
-/** Why the machine stopped, in GDB's words. */
-export function gdbCauseOf(cause: Cause, pointOf: PointOfBreakpoint): GdbStopCause {
+/**
+ * Why the machine stopped, in GDB's words, which have room for one point: more than one cause where several points were
+ * hit. What changed comes first and then alone, because GDB sees a breakpoint at the PC by itself; backwards the other way
+ * round, because the change is still to be undone.
+ */
+export function gdbCausesOf(
+  cause: Cause,
+  pointOf: PointOfBreakpoint,
+  isBackwards: boolean,
+): readonly [GdbStopCause, ...GdbStopCause[]] {
   switch (cause.kind) {
     case 'start':
     case 'done':
     case 'exit-ends':
     case 'not-reached':
-      return { kind: 'step' };
+      return [{ kind: 'step' }];
     case 'breakpoint': {
-      const points = cause.breakpoints.map(({ id }) => pointOf(id));
-      const point = points.find((one) => one !== undefined);
-      if (point === undefined) return { kind: 'step' };
-      return point.kind === 'software' || point.kind === 'hardware'
-        ? { kind: point.kind }
-        : { kind: point.kind, address: point.address };
+      const points = cause.breakpoints.flatMap(({ id }) => pointOf(id) ?? []);
+      const code = points.find((point) => !isWatch(point));
+      const [first, ...more] = points.filter(isWatch);
+      if (first !== undefined && (code === undefined || !isBackwards)) {
+        return [causeOfPoint(first), ...more.map(causeOfPoint)];
+      }
+      return [code === undefined ? { kind: 'step' } : causeOfPoint(code)];
     }
     case 'finding':
-      return { kind: 'signal', signal: FINDING_SIGNAL };
+      return [{ kind: 'signal', signal: FINDING_SIGNAL }];
     case 'interrupted':
-      return { kind: 'interrupt' };
+      return [{ kind: 'interrupt' }];
     case 'history-start':
-      return { kind: 'history-begin' };
+      return [{ kind: 'history-begin' }];
     case 'ended':
-      return { kind: 'history-end' };
+      return [{ kind: 'history-end' }];
     default:
       return unreachable(cause);
   }
@@ -70,11 +80,12 @@ export function gdbCauseOf(cause: Cause, pointOf: PointOfBreakpoint): GdbStopCau
 export function messageOf(cause: Cause): string {
   switch (cause.kind) {
     case 'finding':
-      return cause.findings.map(({ invariant, message }) => `${invariant}: ${message}\n`).join('');
+    case 'breakpoint':
+      return findingsText(cause.findings);
     case 'ended':
-      return cause.error === null
-        ? 'The scenario is over; there is only the way back.\n'
-        : `The scenario is over: ${cause.error.message}\n`;
+      return `${findingsText(cause.findings)}The scenario is over${
+        cause.error === null ? '; there is only the way back.' : `: ${cause.error.message}`
+      }\n`;
     case 'not-reached':
       return `Not reached: ${cause.why}.\n`;
     default:
@@ -82,8 +93,15 @@ export function messageOf(cause: Cause): string {
   }
 }
 
-/** Whether a stop that was come to backwards lies behind a write that is to be undone first. */
-export function isBehindWatched(cause: Cause, pointOf: PointOfBreakpoint): boolean {
-  const { kind } = gdbCauseOf(cause, pointOf);
+function findingsText(findings: readonly Finding[]): string {
+  return findings.map(({ invariant, message }) => `${invariant}: ${message}\n`).join('');
+}
+
+/** Whether a stop is one of a watchpoint's. */
+export function isWatch({ kind }: { readonly kind: GdbStopCause['kind'] }): boolean {
   return kind === 'write' || kind === 'read' || kind === 'access';
+}
+
+function causeOfPoint({ kind, address }: GdbPoint): GdbStopCause {
+  return kind === 'software' || kind === 'hardware' ? { kind } : { kind, address };
 }

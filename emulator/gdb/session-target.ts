@@ -15,7 +15,7 @@ import type { Lane } from '../machine/lane.js';
 import { GDB_REGISTERS } from './registers.js';
 import { placesOf, readBytes, rootOf } from './session-memory.js';
 import { readCoreRegister, registerEdit } from './session-registers.js';
-import { FIRST_STOP, gdbCauseOf, isBehindWatched, messageOf, resumeOf } from './session-stops.js';
+import { FIRST_STOP, gdbCausesOf, isWatch, messageOf, resumeOf } from './session-stops.js';
 import type {
   AddressKind,
   GdbCommandResult,
@@ -61,8 +61,10 @@ export class SessionTarget implements GdbTarget {
   #stop: GdbStop | null = null;
   /** The request at hand goes backwards. */
   #isBackwards = false;
-  /** A watched access that is being undone. */
-  #undoing: GdbStopCause | null = null;
+  /** Watched accesses that are being undone. */
+  #undoing: ReturnType<typeof gdbCausesOf> | null = null;
+  /** Of the present stop, what GDB has no room to hear of at once. */
+  #untold: readonly GdbStopCause[] = [];
   /** What the last command wants. */
   #commandResume: Resume | null = null;
   /** What a command has printed before it moved; null when none moves. */
@@ -80,23 +82,35 @@ export class SessionTarget implements GdbTarget {
   arrive(stop: Stop): Resume | null {
     const { cause, vcpu } = stop;
     const pointOf = (id: number): GdbPoint | undefined => this.#points.get(id);
+    const causes = gdbCausesOf(cause, pointOf, this.#isBackwards);
     this.#session.pilot.onlyVcpu = null;
-    if (this.#isBackwards && isBehindWatched(cause, pointOf)) {
-      this.#isBackwards = false;
-      this.#undoing = gdbCauseOf(cause, pointOf);
+    if (this.#isBackwards && this.#undoing === null && isWatch(causes[0])) {
+      this.#undoing = causes;
       return { kind: 'step', backwards: true };
     }
-    this.#stop = {
-      thread: this.#threadOf(vcpu),
-      cause: this.#undoing ?? gdbCauseOf(cause, pointOf),
-      message:
-        this.#commandOutput === null
-          ? messageOf(cause)
-          : this.#commandOutput + this.#commands.arrived(this.#session, stop),
-    };
+    const [first, ...untold] = this.#undoing ?? causes;
+    const message =
+      this.#commandOutput === null
+        ? messageOf(cause)
+        : this.#commandOutput + this.#commands.arrived(this.#session, stop);
+    this.#stop = { thread: this.#threadOf(vcpu), cause: first, message };
+    this.#untold = untold;
     this.#undoing = null;
     this.#commandOutput = null;
     return null;
+  }
+
+  /** Stops once more where the machine stands, for what the client has not heard of; whether there is such. */
+  stopsAgain(request: GdbRequest): boolean {
+    const isBackwards = 'isBackwards' in request && request.isBackwards;
+    const [next, ...untold] = this.#untold.filter((cause) => this.#isStillSet(cause));
+    this.#untold = untold;
+    // The other way it is undone before it could be told.
+    if (request.kind === 'command' || isBackwards !== this.#isBackwards || next === undefined) {
+      return false;
+    }
+    this.#stop = { thread: this.stop().thread, cause: next, message: '' };
+    return true;
   }
 
   /** What the session is to do for a request. */
@@ -107,9 +121,7 @@ export class SessionTarget implements GdbTarget {
     if (request.kind !== 'step' && request.kind !== 'range') return resume;
     const lane = this.#session.machine.laneOn(request.thread);
     this.#session.pilot.onlyVcpu = lane?.id ?? null;
-    // A range is of the core at hand; another one's steps are counted one by one.
-    const isOther = request.kind === 'range' && request.thread !== this.stop().thread;
-    return isOther ? { kind: 'step' } : resume;
+    return resume;
   }
 
   threads(): readonly GdbThread[] {
@@ -200,6 +212,12 @@ export class SessionTarget implements GdbTarget {
     this.#commandResume = resume;
     this.#commandOutput = resume === null ? null : output;
     return { output, moves: resume !== null };
+  }
+
+  #isStillSet(cause: GdbStopCause): boolean {
+    return [...this.#points.values()].some(
+      ({ kind, address }) => kind === cause.kind && 'address' in cause && address === cause.address,
+    );
   }
 
   #core(thread: number): Core | undefined {

@@ -1,8 +1,9 @@
 /** The session core under scripts: where it stops, how it goes on, and that nobody notices. */
 import { describe, expect, it } from 'vitest';
 import { parsePosition, printPosition } from '../../emulator/debug/position.js';
-import type { Resume } from '../../emulator/debug/resume.js';
-import { debugRun } from '../../emulator/debug/session.js';
+import type { BreakpointSpec } from '../../emulator/debug/breakpoints.js';
+import type { Cause, LineOf, Moving, Resume } from '../../emulator/debug/resume.js';
+import { debugRun, type DebugSession } from '../../emulator/debug/session.js';
 import { referencePayload } from '../support/reference-payload.js';
 import { describeStop, fingerprint, follow, outcomeOf, SHORT, undebugged } from './scripted.js';
 
@@ -102,6 +103,134 @@ describe('where a session stops', () => {
     });
     expect(vcpus.has(0)).toBe(true);
     expect(vcpus.size).toBeLessThanOrEqual(2);
+  });
+});
+
+describe('a stop of two causes', () => {
+  /** An R14 that the guest never had, right before VMRESUME: found at the entry, and so told at the next boundary. */
+  function withFinding(spec: BreakpointSpec | null, next: Resume): Cause[] {
+    const causes: Cause[] = [];
+    follow([
+      { kind: 'finish' },
+      (session) => {
+        session.edit({ kind: 'register', vcpu: session.lane.id, name: 'R14', value: 0x1234n });
+        if (spec !== null) session.breakpoints.add(spec);
+        return next;
+      },
+      (_session, { cause }) => {
+        causes.push(cause);
+        return { kind: 'continue' };
+      },
+    ]);
+    return causes;
+  }
+  const found = [expect.objectContaining({ invariant: 'guest-registers' })];
+
+  it('tells of a finding', () => {
+    const causes = withFinding(null, { kind: 'continue' });
+    expect(causes).toEqual([{ kind: 'finding', findings: found }]);
+  });
+
+  it('tells of a finding at a breakpoint', () => {
+    const causes = withFinding({ kind: 'exit', reason: null }, { kind: 'continue' });
+    expect(causes).toEqual([expect.objectContaining({ kind: 'breakpoint', findings: found })]);
+  });
+
+  it('tells of findings at the end', () => {
+    const causes = withFinding(null, { kind: 'end' });
+    expect(causes).toEqual([{ kind: 'ended', error: null, findings: found }]);
+  });
+});
+
+describe('a controller that looks at another vCPU than the one that stopped', () => {
+  const LOOKS_AT_OTHER: readonly Resume[] = [
+    { kind: 'step' },
+    { kind: 'next' },
+    { kind: 'finish' },
+    { kind: 'step-line', lineOf: () => null },
+    { kind: 'step-range', ranges: [] },
+  ];
+
+  it.each(LOOKS_AT_OTHER)('$kind is of that vCPU, forwards and backwards', (resume) => {
+    const vcpus: (number | null)[] = [];
+    const other = (session: DebugSession, backwards: boolean): Resume => {
+      vcpus.push(session.stop.vcpu);
+      session.select(session.stop.vcpu === 0 ? 1 : 0);
+      return { ...(resume as Moving), backwards };
+    };
+    follow([
+      at('20:9'),
+      (session) => other(session, false),
+      (session) => other(session, false),
+      (session) => other(session, true),
+      (session) => other(session, true),
+      (session) => other(session, true),
+    ]);
+    expect(vcpus).toHaveLength(5);
+    const [first, second] = vcpus;
+    expect(second).not.toBe(first);
+    expect(vcpus).toEqual([first, second, first, second, first]);
+  });
+
+  it('goes on inside an exit that waits', () => {
+    const seen = follow([
+      (session) => {
+        session.breakpoints.add({
+          kind: 'code',
+          address: session.image.symbol('caretaker_block')!,
+        });
+        return { kind: 'continue' };
+      },
+      (session) => {
+        session.breakpoints.clear();
+        return { kind: 'step', count: 2_000 };
+      },
+      (session) => {
+        session.select(1);
+        return { kind: 'next' };
+      },
+    ]);
+    expect(seen[1]).toMatch(/ vCPU 1 caretaker_block\+0$/);
+    expect(seen[2]).toMatch(/ vCPU 0 /);
+    expect(seen[3]).toMatch(/^done .* vCPU 1 caretaker_(wait|block|spin)/);
+  });
+});
+
+describe('a wish to stop', () => {
+  it('stops a run to the end', () => {
+    const interrupt = new Int32Array(new SharedArrayBuffer(4));
+    const causes: string[] = [];
+    debugRun({ scenario: SHORT, payload: referencePayload(), interrupt }, (_session, { cause }) => {
+      causes.push(cause.kind);
+      if (causes.length === 1) Atomics.store(interrupt, 0, 1);
+      return { kind: cause.kind === 'ended' ? 'quit' : 'end' };
+    });
+    expect(causes).toEqual(['start', 'interrupted', 'ended']);
+  });
+
+  it('ends a way back where it began, whenever it comes', () => {
+    const interrupt = new Int32Array(new SharedArrayBuffer(4));
+    /** Lines that are asked for before the wish comes: of the boundary at hand, then of each that is looked at. */
+    let left = Infinity;
+    const lineOf: LineOf = () => {
+      if (--left === 0) Atomics.store(interrupt, 0, 1);
+      return { key: 'the only line', isStatement: true };
+    };
+    const LOOKS = 12;
+    const seen: string[] = [];
+    debugRun(
+      { scenario: SHORT, payload: referencePayload(), interrupt },
+      (_session, { cause, position }) => {
+        if (cause.kind === 'start') return at(`6:${LOOKS}`);
+        seen.push(`${cause.kind} ${printPosition(position)}`);
+        left = seen.length;
+        return seen.length > LOOKS + 1 ? { kind: 'quit' } : { kind: 'step-line', lineOf, ...BACK };
+      },
+    );
+    const [first, ...interrupted] = seen;
+    expect(first).toBe(`done 6:${LOOKS}`);
+    expect(interrupted.slice(0, LOOKS)).toEqual(Array(LOOKS).fill(`interrupted 6:${LOOKS}`));
+    expect(interrupted[LOOKS]).toBe('done 6:0');
   });
 });
 

@@ -2,7 +2,8 @@
  * The REPL on a terminal: readline here, the session in a thread of its own, so that Ctrl-C reaches a run that goes on.
  *
  * Source: Node.js, "Readline"; gdb for what Ctrl-C and Ctrl-D mean.
- * Invariant: Ctrl-C stops the run and not the program; lines typed while the machine runs wait their turn.
+ * Invariant: Ctrl-C stops the run and not the program, and none that comes too late stops the next run; lines typed while
+ * the machine runs wait their turn.
  */
 import { createInterface, type Interface } from 'node:readline';
 import { Worker } from 'node:worker_threads';
@@ -68,6 +69,7 @@ export async function runInteractively(
 /** The person's side. */
 class Console {
   readonly #mailbox: MailboxSender<Typed>;
+  readonly #interrupt: Int32Array;
   readonly #readline: Interface;
   readonly #waiting: string[] = [];
   readonly #file = historyFile(process.env);
@@ -78,6 +80,7 @@ class Console {
 
   constructor(mailbox: MailboxSender<Typed>, interrupt: Int32Array, terminal: Terminal) {
     this.#mailbox = mailbox;
+    this.#interrupt = interrupt;
     this.#history = readHistory(this.#file);
     this.#readline = createInterface({
       input: process.stdin,
@@ -115,6 +118,8 @@ class Console {
   ask(completions: Completions): void {
     this.#completions = completions;
     this.#isAsked = true;
+    // The session stands and waits: a wish that it has not taken is for a run that is over.
+    Atomics.store(this.#interrupt, 0, 0);
     if (this.#waiting.length === 0 && !this.#isClosed) this.#readline.prompt();
     this.#answer();
   }

@@ -47,6 +47,7 @@ export function moveOf(state: AdapterState, command: string, args: Arguments): M
 function select(state: AdapterState, args: Arguments): LaneView {
   const core = state.core(whole(args, 'threadId'));
   const isOnly = args['singleThread'] === true;
+  state.session.select(core.id);
   state.session.pilot.onlyVcpu = isOnly ? core.id : null;
   return core;
 }

@@ -193,8 +193,12 @@ export function causeText(cause: Cause): string {
 
 /** What there is to say of a cause below the context. */
 function detailsOf(cause: Cause, session: DebugSession): readonly string[] {
-  if (cause.kind === 'finding') return cause.findings.map(({ message }) => `finding: ${message}`);
-  return cause.kind === 'breakpoint' ? cause.changes.map((one) => changeText(one, session)) : [];
+  const changes = cause.kind === 'breakpoint' ? cause.changes : [];
+  const findings = 'findings' in cause ? cause.findings : [];
+  return [
+    ...changes.map((one) => changeText(one, session)),
+    ...findings.map(({ invariant, message }) => `finding: ${invariant}: ${message}`),
+  ];
 }
 
 function changeText({ breakpoint, before, after }: Change, session: DebugSession): string {
