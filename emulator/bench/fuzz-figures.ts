@@ -9,7 +9,7 @@ import type { Clock, Figure } from './figure.js';
 import type { Yardstick } from './yardstick.js';
 
 /** Inputs until the corpus has settled and the hot functions are compiled, and those of a round. */
-const WARM_UP = 2_000;
+const WARM_UP = 8_000;
 const ROUND = 1_000;
 
 /** The figures for a payload. */

@@ -112,6 +112,8 @@ export class Engine {
   readonly counters: EngineCounters & { instructions: number };
   /** Edge coverage: 64 Ki saturating counts, the same for the same code wherever it was loaded. */
   readonly coverage: Uint8Array;
+  /** How many counts of the map are not 0, then their places. */
+  readonly #edges = new Uint32Array(1 + COVERAGE_BYTES);
   readonly #memory: Uint8Array;
   readonly #native: NativeEngine;
   readonly #words: Float64Array;
@@ -142,6 +144,7 @@ export class Engine {
       this.#words.buffer as ArrayBuffer,
       this.#info.buffer as ArrayBuffer,
       this.coverage.buffer as ArrayBuffer,
+      this.#edges.buffer,
       this.#trace.buffer as ArrayBuffer,
     );
     this.#untouched = new Uint8Array(EXTENDED_BYTES);
@@ -312,6 +315,10 @@ export class Engine {
     this.#native.setBreakpoint(toIndex(address), true);
   }
 
+  hasBreakpoint(address: bigint): boolean {
+    return this.#breakpoints.has(address);
+  }
+
   clearBreakpoint(address: bigint): void {
     if (!this.#breakpoints.delete(address)) return;
     this.#native.setBreakpoint(toIndex(address), false);
@@ -438,6 +445,17 @@ export class Engine {
       blocks.push(this.#trace[(head - back + TRACE_ENTRIES) % TRACE_ENTRIES]!);
     }
     return blocks;
+  }
+
+  /** Places of the coverage map that are not 0, in the order in which they were first taken since it was cleared. */
+  get edges(): Uint32Array {
+    return this.#edges.subarray(1, 1 + this.#edges[0]!);
+  }
+
+  /** Empties the coverage map. */
+  clearCoverage(): void {
+    for (const edge of this.edges) this.coverage[edge] = 0;
+    this.#edges[0] = 0;
   }
 
   /** The engine's own state; memory and address spaces are the caller's. */

@@ -114,6 +114,7 @@ export interface NativeBinding {
     counters: ArrayBuffer,
     info: ArrayBuffer,
     coverage: ArrayBuffer,
+    edges: ArrayBuffer,
     trace: ArrayBuffer,
   ) => NativeEngine;
   version(): string;

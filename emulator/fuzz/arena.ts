@@ -92,7 +92,7 @@ export class Arena {
     const { stage, snapshot } = this.#baseOf(input);
     this.#stage = stage;
     stage.machine.restore(snapshot);
-    stage.lane.engine.coverage.fill(0);
+    stage.lane.engine.clearCoverage();
     const before = stage.lane.exit.sequence;
     for (const [index, op] of input.ops.entries()) {
       onOp?.(op, index);

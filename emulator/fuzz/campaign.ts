@@ -19,9 +19,13 @@ import { CoverageMap } from './coverage-map.js';
 import { REASONS } from './dictionary.js';
 import type { FuzzInput, Op } from '../stage/input.js';
 import { minimise } from './minimise.js';
-import { generate, mutate, type Mix } from './mutate.js';
+import { MeasuredGuest } from './measured.js';
+import { ALL, generate, measured, mutate, type OpSource } from './mutate.js';
 import { SourceLines } from './source-lines.js';
 import { Tally } from './tally.js';
+
+/** Which exits a campaign draws: a busy guest's, or every reason. */
+export type Mix = 'measured' | 'all';
 
 /** What a campaign is made of. */
 export interface CampaignSettings {
@@ -44,8 +48,6 @@ export interface FuzzFinding {
 
 /** Runs of an input that a minimisation may take. */
 const MINIMISING_RUNS = 3_000;
-/** One input in so many is made anew. */
-const FRESH_EVERY = 32;
 
 export class Campaign {
   readonly arena: Arena;
@@ -62,7 +64,7 @@ export class Campaign {
   execs = 0;
   readonly #image: CaretakerImage;
   readonly #random: Random;
-  readonly #mix: Mix;
+  readonly #source: OpSource;
   readonly #known = new Set<string>();
   readonly #begin: FuzzInput[];
 
@@ -74,7 +76,7 @@ export class Campaign {
     this.arena.observe(this.tally);
     this.coverage = new CoverageMap(this.arena.lane.engine.coverage.length);
     this.#random = new Random(seed);
-    this.#mix = mix;
+    this.#source = mix === 'all' ? ALL : measured(this.#busyGuest());
     this.#begin = [...corpus, ...everyReason(this.arena.baseCount)];
   }
 
@@ -84,7 +86,8 @@ export class Campaign {
     const { findings } = this.arena.run(input);
     this.execs++;
     this.invariants.add(this.arena.machine.ledger);
-    if (this.coverage.add(this.arena.lane.engine.coverage)) this.#keep(input);
+    const { engine } = this.arena.lane;
+    if (this.coverage.add(engine.coverage, engine.edges)) this.#keep(input);
     for (const finding of findings) this.#found(input, finding);
   }
 
@@ -118,9 +121,17 @@ export class Campaign {
   #draw(): FuzzInput {
     const random = this.#random;
     const { corpus } = this;
-    if (corpus.length === 0 || random.below(FRESH_EVERY) === 0) return generate(random, this.#mix);
+    const source = this.#source;
+    if (corpus.length === 0 || random.below(source.freshEvery) === 0)
+      return generate(random, source);
     const one = corpus[random.below(corpus.length)]!;
-    return mutate(random, one, corpus[random.below(corpus.length)]!, this.#mix);
+    return mutate(random, one, corpus[random.below(corpus.length)]!, source);
+  }
+
+  /** A guest with timers of its own: what time it is when an input begins, it knows from the first base. */
+  #busyGuest(): MeasuredGuest {
+    const { lane } = this.arena;
+    return new MeasuredGuest(this.#random, lane.pcpu.now() + lane.tscOffset);
   }
 
   #found(input: FuzzInput, finding: Finding): void {

@@ -20,21 +20,16 @@ export class CoverageMap {
     this.#seen = new Uint8Array(size);
   }
 
-  /** Adds an execution's map; whether anything in it is new. */
-  add(map: Uint8Array): boolean {
+  /** Adds an execution's map, of which only `edges` are not 0; whether anything in it is new. */
+  add(map: Uint8Array, edges: Uint32Array): boolean {
     let isNew = false;
-    const words = new Uint32Array(map.buffer, map.byteOffset, map.length >>> 2);
-    for (let word = 0; word < words.length; word++) {
-      if (words[word] === 0) continue;
-      for (let at = 4 * word; at < 4 * word + 4; at++) {
-        const count = map[at]!;
-        if (count === 0) continue;
-        const before = this.#seen[at]!;
-        if (before === 0) this.edges++;
-        if ((before & CLASS[count]!) !== 0) continue;
-        this.#seen[at] = before | CLASS[count]!;
-        isNew = true;
-      }
+    for (const edge of edges) {
+      const kind = CLASS[map[edge]!]!;
+      const before = this.#seen[edge]!;
+      if (before === 0) this.edges++;
+      if ((before & kind) !== 0) continue;
+      this.#seen[edge] = before | kind;
+      isNew = true;
     }
     return isNew;
   }

@@ -8,46 +8,69 @@ import { EXIT_REASON } from '../../abi/exit-reasons.js';
 import type { Random } from '../clock/random.js';
 import { decode, encode } from './codec.js';
 import { EDGES, INTERRUPTIONS, LEAVES, MSR_INDICES, REASONS, RIPS, VECTORS } from './dictionary.js';
+import type { MeasuredGuest } from './measured.js';
 import { MAX_EXPONENT, MAX_OPS, type ExitOp, type FuzzInput, type Op } from '../stage/input.js';
 
 const pick = <T>(random: Random, from: readonly T[]): T => from[random.below(from.length)]!;
 const oneIn = (random: Random, n: number): boolean => random.below(n) === 0;
 
-/** Which reasons a campaign draws. */
-export type Mix = 'measured' | 'all';
+/** What fresh ops are drawn from. */
+export interface OpSource {
+  /** One input in so many is made anew. */
+  readonly freshEvery: number;
+  /** Ops of a fresh input, at most. */
+  readonly longest: number;
+  op(random: Random): Op;
+  exit(random: Random): ExitOp;
+}
 
-/** Reasons of a busy guest, each as often as among its exits, more or less. */
-// prettier-ignore
-const MEASURED: readonly number[] = [
-  ...Array<number>(14).fill(EXIT_REASON.EXIT_REASON_MSR_WRITE), ...Array<number>(6).fill(EXIT_REASON.EXIT_REASON_HLT),
-  EXIT_REASON.EXIT_REASON_PREEMPTION_TIMER, EXIT_REASON.EXIT_REASON_EXTERNAL_INTERRUPT, EXIT_REASON.EXIT_REASON_PAUSE_INSTRUCTION,
-  EXIT_REASON.EXIT_REASON_CPUID, EXIT_REASON.EXIT_REASON_MSR_READ, EXIT_REASON.EXIT_REASON_RDTSC,
-];
+/** Every reason as often as any other, with values from the dictionary, and all else that may happen. */
+export const ALL: OpSource = { freshEvery: 32, longest: 8, op: generateOp, exit: generateExit };
+
+/** A busy guest's exits; now and then anything at all. */
+export function measured(guest: MeasuredGuest): OpSource {
+  return {
+    freshEvery: 2,
+    longest: MAX_OPS,
+    op: (random) => (oneIn(random, 64) ? generateOp(random) : guest.op()),
+    exit: () => guest.exit(),
+  };
+}
 
 /** A fresh input of a few ops. */
-export function generate(random: Random, mix: Mix): FuzzInput {
-  const length = 1 + random.below(8);
+export function generate(random: Random, source: OpSource): FuzzInput {
+  const length = 1 + random.below(source.longest);
   return {
     base: random.below(256),
-    ops: Array.from({ length }, () => generateOp(random, mix)),
+    ops: Array.from({ length }, () => source.op(random)),
   };
 }
 
 /** A changed copy; `other` is what a splice takes from. */
-export function mutate(random: Random, input: FuzzInput, other: FuzzInput, mix: Mix): FuzzInput {
+export function mutate(
+  random: Random,
+  input: FuzzInput,
+  other: FuzzInput,
+  source: OpSource,
+): FuzzInput {
   let result = input;
-  for (let n = 1 << random.below(4); n > 0; n--) result = mutateOnce(random, result, other, mix);
+  for (let n = 1 << random.below(4); n > 0; n--) result = mutateOnce(random, result, other, source);
   return result;
 }
 
-function mutateOnce(random: Random, input: FuzzInput, other: FuzzInput, mix: Mix): FuzzInput {
+function mutateOnce(
+  random: Random,
+  input: FuzzInput,
+  other: FuzzInput,
+  source: OpSource,
+): FuzzInput {
   const { ops } = input;
   const at = ops.length === 0 ? 0 : random.below(ops.length);
   switch (random.below(8)) {
     case 0:
       return {
         ...input,
-        ops: [...ops.slice(0, at), generateOp(random, mix), ...ops.slice(at)].slice(0, MAX_OPS),
+        ops: [...ops.slice(0, at), source.op(random), ...ops.slice(at)].slice(0, MAX_OPS),
       };
     case 1:
       return ops.length < 2 ? input : { ...input, ops: ops.toSpliced(at, 1) };
@@ -67,7 +90,9 @@ function mutateOnce(random: Random, input: FuzzInput, other: FuzzInput, mix: Mix
       return havoc(random, input);
     default: {
       const op = ops[at];
-      return op === undefined ? input : { ...input, ops: ops.with(at, mutateOp(random, op, mix)) };
+      return op === undefined
+        ? input
+        : { ...input, ops: ops.with(at, mutateOp(random, op, source)) };
     }
   }
 }
@@ -89,7 +114,7 @@ function havoc(random: Random, input: FuzzInput): FuzzInput {
   return decode(bytes);
 }
 
-function generateOp(random: Random, mix: Mix): Op {
+function generateOp(random: Random): Op {
   switch (random.below(16)) {
     case 0:
       return { kind: 'interrupt', vector: pick(random, VECTORS) };
@@ -113,12 +138,12 @@ function generateOp(random: Random, mix: Mix): Op {
         value: random.below(256),
       };
     default:
-      return generateExit(random, mix);
+      return generateExit(random);
   }
 }
 
-function generateExit(random: Random, mix: Mix): ExitOp {
-  const basic = pick(random, mix === 'measured' ? MEASURED : REASONS);
+function generateExit(random: Random): ExitOp {
+  const basic = pick(random, REASONS);
   return {
     kind: 'exit',
     basic,
@@ -154,9 +179,9 @@ function registersFor(random: Random, basic: number): readonly [bigint, bigint, 
 const number64 = (random: Random): bigint =>
   oneIn(random, 2) ? pick(random, EDGES) : random.nextU64() >> BigInt(random.below(64));
 
-function mutateOp(random: Random, op: Op, mix: Mix): Op {
-  if (op.kind !== 'exit') return generateOp(random, mix);
-  const fresh = generateExit(random, mix);
+function mutateOp(random: Random, op: Op, source: OpSource): Op {
+  if (op.kind !== 'exit') return source.op(random);
+  const fresh = source.exit(random);
   switch (random.below(9)) {
     case 0:
       return { ...fresh, mode: op.mode };

@@ -66,7 +66,7 @@ function exitWords(op: ExitOp): string {
   const { registers, fields } = exit;
   for (const [name, value] of Object.entries(registers ?? {})) words.push(`${name}=${hex(value)}`);
   for (const [name, value] of Object.entries(fields ?? {}))
-    if (value !== USUAL[name]) words.push(`${name}=${hex(value)}`);
+    if (value !== undefined && value !== USUAL[name]) words.push(`${name}=${hex(value)}`);
   if (exit.qualification !== undefined && exit.qualification !== 0n)
     words.push(`qualification ${hex(exit.qualification)}`);
   if (exit.interruptionInfo !== undefined)

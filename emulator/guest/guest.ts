@@ -15,7 +15,7 @@ export interface GuestExit extends VmExit {
   /** General registers that the instruction needs, set just before the exit. */
   readonly registers?: Readonly<Partial<Record<RegisterName, bigint>>> | undefined;
   /** Guest-state fields that the guest changed since it was entered. */
-  readonly fields?: Readonly<Partial<Record<FieldName, bigint>>> | undefined;
+  readonly fields?: Readonly<Partial<Record<FieldName, bigint | undefined>>> | undefined;
 }
 
 /**

@@ -86,6 +86,7 @@ export class CoreAddressSpaces implements AddressSpacePort {
     }
     this.#engine.activate(found.space);
     for (const stop of this.#stops()) {
+      if (this.#engine.hasBreakpoint(stop)) continue;
       if (isExecutable(found.mappings, stop)) this.#engine.setBreakpoint(stop);
     }
     this.#active = found.mappings;

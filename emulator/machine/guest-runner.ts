@@ -81,9 +81,13 @@ export class GuestRunner {
 
   /** Takes the event of highest priority, if one is pending and not masked. */
   #takeEvent(lane: Lane): boolean {
-    const { pcpu } = lane;
     const event = nextEvent(lane.vmcs, pendingEvents(lane));
-    if (event.kind === 'none') return false;
+    return event.kind !== 'none' && this.#take(lane, event);
+  }
+
+  /** Whether an event ends the guest's stay. */
+  #take(lane: Lane, event: Exclude<NextEvent, { kind: 'none' }>): boolean {
+    const { pcpu } = lane;
     if (event.kind === 'delivered') {
       this.#deliverToGuest(lane, event);
       return false;
@@ -135,10 +139,12 @@ export class GuestRunner {
         if (fields !== undefined) {
           this.#setFields(lane, fields);
           // What the guest changed may have opened a window, and that exit comes first.
-          const { GUEST_RIP } = fields;
-          const left = GUEST_RIP === undefined ? {} : { GUEST_RIP };
-          lane.action = { ...action, exit: { ...action.exit, fields: left } };
-          if (this.#takeEvent(lane)) return;
+          const event = nextEvent(lane.vmcs, pendingEvents(lane));
+          if (event.kind !== 'none') {
+            const { GUEST_RIP } = fields;
+            lane.action = { ...action, exit: { ...action.exit, fields: { GUEST_RIP } } };
+            if (this.#take(lane, event)) return;
+          }
         }
         this.#guestExit(lane, action.exit);
         return;
@@ -215,9 +221,11 @@ export class GuestRunner {
     this.#machine.step(lane);
   }
 
-  #setFields(lane: Lane, fields: Readonly<Partial<Record<FieldName, bigint>>>): void {
-    for (const [name, value] of Object.entries(fields) as [FieldName, bigint][])
-      lane.vmcs.write(name, value);
+  #setFields(lane: Lane, fields: NonNullable<GuestExit['fields']>): void {
+    for (const name in fields) {
+      const value = fields[name as FieldName];
+      if (value !== undefined) lane.vmcs.write(name as FieldName, value);
+    }
   }
 
   /** Between two exits a guest runs: its registers hold other values and it is somewhere else. */

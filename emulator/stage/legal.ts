@@ -17,7 +17,7 @@ import {
   VECTOR,
 } from '../../abi/interruption.js';
 import { low32 } from '../../abi/uint.js';
-import type { GuestExit } from '../guest/guest.js';
+import { guestExit, type GuestExit } from '../guest/guest.js';
 import { classOf } from '../spec/reasons.js';
 import type { ExitOp } from './input.js';
 
@@ -25,6 +25,8 @@ const LONGEST_INSTRUCTION = 15;
 const RFLAGS = { FIXED: 2n, TF: 0x100n, IF: 0x200n } as const;
 /** Access rights of a 64-bit and of a 32-bit code segment, both accessed and present. */
 const CODE = { LONG: 0xa09bn, PROTECTED: 0xc09bn } as const;
+/** Where a guest outside 64-bit mode is when nobody says: 32 bits are all it has. */
+const LOW_RIP = 0x10_0000n;
 /** Lower vectors are exceptions' and reserved. */
 const LOWEST_INTERRUPT = 32;
 const ERROR_CODE_VECTORS: ReadonlySet<number> = new Set([
@@ -83,25 +85,22 @@ export function legalExit(op: ExitOp): GuestExit {
   const interruption = interruptionOf(op, basic);
   const vectoring = vectoringOf(op, basic, interruption?.[0] ?? 0);
   const needsLength = isInstruction || isSoftware(interruption) || isSoftware(vectoring);
-  return {
-    basic,
-    reasonBits:
-      (((op.modifiers << 24) & MODIFIERS) |
-        (isFailedEntry ? EXIT_REASON_WORD.FAILED_VMENTRY : 0)) >>>
-      0,
-    qualification: op.qualification ?? 0n,
-    ...(needsLength && { instructionLength: (op.instructionLength % LONGEST_INSTRUCTION) + 1 }),
-    ...(interruption && {
-      interruptionInfo: interruption[0],
-      interruptionErrorCode: interruption[1],
-    }),
-    ...(vectoring && { idtVectoringInfo: vectoring[0], idtVectoringErrorCode: vectoring[1] }),
-    ...(op.guestPhysicalAddress !== undefined && { guestPhysicalAddress: op.guestPhysicalAddress }),
-    ...(op.registers && {
-      registers: { RAX: op.registers[0], RCX: op.registers[1], RDX: op.registers[2] },
-    }),
-    fields: guestState(op, basic, interruption?.[0] ?? 0, vectoring?.[0] ?? 0),
-  };
+  const length = needsLength ? (op.instructionLength % LONGEST_INSTRUCTION) + 1 : undefined;
+  const exit = guestExit(basic, op.qualification ?? 0n, length, registersOf(op));
+  exit.reasonBits =
+    (((op.modifiers << 24) & MODIFIERS) | (isFailedEntry ? EXIT_REASON_WORD.FAILED_VMENTRY : 0)) >>>
+    0;
+  exit.interruptionInfo = interruption?.[0];
+  exit.interruptionErrorCode = interruption?.[1];
+  exit.idtVectoringInfo = vectoring?.[0];
+  exit.idtVectoringErrorCode = vectoring?.[1];
+  exit.guestPhysicalAddress = op.guestPhysicalAddress;
+  exit.fields = guestState(op, basic, interruption?.[0] ?? 0, vectoring?.[0] ?? 0);
+  return exit;
+}
+
+function registersOf({ registers }: ExitOp): GuestExit['registers'] {
+  return registers && { RAX: registers[0], RCX: registers[1], RDX: registers[2] };
 }
 
 type Event = readonly [info: number, errorCode: number];
@@ -127,11 +126,10 @@ function guestState(
   const isStepping = (op.mode & 4) !== 0 && blocking === 0 && !isHalted;
   if (!needsOpen) blocking |= op.interruptibility & INTERRUPTIBILITY.NMI;
   const isLong = (op.mode & 8) === 0;
+  const own = isLong ? undefined : LOW_RIP;
+  const asked = op.rip === undefined ? own : isLong ? canonical(op.rip) : BigInt(low32(op.rip));
   return {
-    ...(op.rip !== undefined && {
-      GUEST_RIP: isLong ? canonical(op.rip) : BigInt(low32(op.rip)),
-    }),
-    ...(op.rip === undefined && !isLong && { GUEST_RIP: 0x10_0000n }),
+    GUEST_RIP: asked,
     GUEST_RFLAGS: RFLAGS.FIXED | (isEnabled ? RFLAGS.IF : 0n) | (isStepping ? RFLAGS.TF : 0n),
     GUEST_INTERRUPTIBILITY_INFO: BigInt(blocking),
     GUEST_ACTIVITY_STATE: BigInt(isHalted ? ACTIVITY.HLT : ACTIVITY.ACTIVE),

@@ -18,6 +18,7 @@ import type { Lane } from '../machine/lane.js';
 import type { Machine } from '../machine/machine.js';
 import { raise } from '../machine/stray-events.js';
 import type { MachineSnapshot } from '../machine/snapshot.js';
+import { makeHostImage } from '../vmx/host-image.js';
 import { toScenario, type Scenario } from '../machine/scenario/schema.js';
 import { changeConfiguration } from './configure.js';
 import type { Op } from './input.js';
@@ -102,17 +103,17 @@ export class Stage {
 
   /** The states to begin in: as KVM left it, and alone. */
   bases(): readonly Base[] {
-    const attached = {
-      stage: this,
-      name: `${this.#name}, attached`,
-      snapshot: this.machine.snapshot(),
-    };
+    const attached = this.#base('attached');
     this.#detach();
     this.settle();
-    return [
-      attached,
-      { stage: this, name: `${this.#name}, detached`, snapshot: this.machine.snapshot() },
-    ];
+    return [attached, this.#base('detached')];
+  }
+
+  #base(state: string): Base {
+    const { vmcs } = this.lane;
+    // Derived from the VMCS: made here once, and not by every input.
+    vmcs.hostImage ??= makeHostImage(vmcs);
+    return { stage: this, name: `${this.#name}, ${state}`, snapshot: this.machine.snapshot() };
   }
 
   /** Does one thing, as far as it is possible in the state at hand. */

@@ -74,7 +74,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
                         InstanceMethod<&NativeEngine::dispose>("dispose")});
   }
 
-  // (memory, registers, counters, info, coverage, trace): ArrayBuffers of the sizes that native-binding.ts states.
+  // (memory, registers, counters, info, coverage, edges, trace): ArrayBuffers of the sizes that native-binding.ts states.
   explicit NativeEngine(const Napi::CallbackInfo& info) : ObjectWrap(info) {
     Memory* memory = Memory::Unwrap(info[0].As<Napi::Object>());
     SharedBuffers buffers;
@@ -82,7 +82,8 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     buffers.counters = shared<double>(info[2], slot::kLoggedWrites + 1);
     buffers.info = shared<uint64_t>(info[3], slot::kErrorCode + 1);
     buffers.coverage = shared<uint8_t>(info[4], kCoverageBytes);
-    buffers.trace = shared<uint64_t>(info[5], kTraceEntries);
+    buffers.edges = shared<uint32_t>(info[5], kCoverageBytes + 1);
+    buffers.trace = shared<uint64_t>(info[6], kTraceEntries);
     engine_ = guard([&] { return std::make_unique<Engine>(memory->memory(), buffers); });
     info.This().As<Napi::Object>().Set("run", run_function());
     Napi::MemoryManagement::AdjustExternalMemory(Env(), kEngineBytes);

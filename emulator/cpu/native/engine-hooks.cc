@@ -158,7 +158,9 @@ inline void Engine::retire_block() {
 
 inline void Engine::cover(const KnownBlock& block) {
   blocks_++;
-  uint8_t& seen = shared_.coverage[(block.location ^ previous_location_) & (kCoverageBytes - 1)];
+  const uint32_t edge = (block.location ^ previous_location_) & (kCoverageBytes - 1);
+  uint8_t& seen = shared_.coverage[edge];
+  if (seen == 0 && shared_.edges[0] < kCoverageBytes) shared_.edges[++shared_.edges[0]] = edge;
   if (seen != 255) seen++;
   previous_location_ = block.location >> 1;
   shared_.trace[trace_head_] = block.address;

@@ -55,6 +55,7 @@ struct SharedBuffers {
   double* counters;
   uint64_t* info;
   uint8_t* coverage;
+  uint32_t* edges;  // how many counts of the map are not 0, then their places
   uint64_t* trace;
 };
 

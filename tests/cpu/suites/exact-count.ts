@@ -122,6 +122,13 @@ export function exactCount(): void {
           expect({ ...countsOf(cut.engine) }).toEqual({ ...countsOf(whole.engine) });
           expect(cut.engine.recentBlocks()).toEqual(whole.engine.recentBlocks());
           expect(Buffer.compare(cut.engine.coverage, whole.engine.coverage)).toBe(0);
+          const taken = [...whole.engine.coverage.keys()].filter(
+            (at) => whole.engine.coverage[at] !== 0,
+          );
+          expect(whole.engine.edges.toSorted()).toEqual(Uint32Array.from(taken));
+          whole.engine.clearCoverage();
+          expect(whole.engine.coverage.some((count) => count !== 0)).toBe(false);
+          expect(whole.engine.edges).toHaveLength(0);
           whole.engine.dispose();
           cut.engine.dispose();
         }),
