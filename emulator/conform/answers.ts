@@ -36,13 +36,20 @@ export type Answer =
   | { readonly kind: 'wrmsr'; readonly faulted: boolean }
   | { readonly kind: 'vmwrite-failed'; readonly encoding: number }
   | { readonly kind: 'memory'; readonly address: bigint; readonly bytes: Uint8Array }
-  | { readonly kind: 'vmx'; readonly result: number; readonly error: number }
+  | {
+      readonly kind: 'vmx';
+      readonly result: 'VMsucceed' | 'VMfailInvalid' | 'VMfailValid' | 'exception';
+      readonly error: number;
+      readonly value: bigint;
+    }
   /** The monitor itself met an exception that it did not expect, and ended. */
   | { readonly kind: 'exception'; readonly vector: number; readonly rip: bigint }
   | { readonly kind: 'cpuid'; readonly values: readonly number[] }
+  | { readonly kind: 'taken'; readonly count: number }
   | { readonly kind: 'nmi'; readonly before: number; readonly after: number };
 
 const ENTRY_KINDS = ['exit', 'vmfail-invalid', 'vmfail-valid', 'neither'] as const;
+const VMX_RESULTS = ['VMsucceed', 'VMfailInvalid', 'VMfailValid', 'exception'] as const;
 /** The last line of a program that ran to its end. */
 const SENTINEL = 'DONE';
 
@@ -102,11 +109,13 @@ function readLine(line: string, fields: readonly FieldName[]): Answer {
         bytes: Uint8Array.from(Buffer.from(words[1] ?? '', 'hex')),
       };
     case 'V':
-      return { kind: 'vmx', result: number(0), error: number(1) };
+      return { kind: 'vmx', result: VMX_RESULTS[number(0)]!, error: number(1), value: wide[2]! };
     case 'C':
       return { kind: 'cpuid', values: words.map((_, i) => number(i)) };
     case 'X':
       return { kind: 'exception', vector: number(0), rip: wide[2] ?? 0n };
+    case 'T':
+      return { kind: 'taken', count: number(0) };
     case 'N':
       return { kind: 'nmi', before: number(0), after: number(1) };
     default:

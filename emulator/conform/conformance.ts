@@ -13,11 +13,15 @@ import {
   type Bucket,
 } from './entry-rows.js';
 import { bitAttempts, mixedAttempts } from './entry-variants.js';
+import type { CaseResult } from './case-result.js';
 import { compareExits, type ExitResult } from './exits.js';
 import { compareSequences, type SequenceResult } from './instructions.js';
+import { KNOWN_APIC_DIFFERENCES } from './known-apic-differences.js';
 import { KNOWN_DIFFERENCES } from './known-differences.js';
 import { KNOWN_EXIT_DIFFERENCES } from './known-exit-differences.js';
 import { KNOWN_INSTRUCTION_DIFFERENCES } from './known-instruction-differences.js';
+import { APIC_CASES, randomApicCases } from './local-apic-cases.js';
+import { compareLocalApic } from './local-apic.js';
 import { comparePayload, type PayloadResult } from './payload/payload.js';
 import { holdPeers, type PeerReport, type PeerTally } from './peers/hold-peers.js';
 import type { SecondMachine } from './second-machine.js';
@@ -27,10 +31,11 @@ import {
   randomSequences,
   systematicSequences,
 } from './sequences.js';
+import { compareVmxInstructions } from './vmx-instructions.js';
 
 /** Something on which the machines do not agree. */
 export interface ReportedDifference {
-  readonly kind: 'row' | 'exit' | 'instruction' | 'payload' | 'peer';
+  readonly kind: 'row' | 'exit' | 'instruction' | 'vmx-instruction' | 'apic' | 'payload' | 'peer';
   readonly title: string;
   readonly what: string;
   readonly model: string;
@@ -41,6 +46,9 @@ export interface ReportedDifference {
 
 /** How many were tried, and how they came out: each is in one bucket. */
 export type Tally = Record<'tried' | Bucket, number>;
+
+/** The same where nothing can be not offered. */
+export type SmallTally = Record<'tried' | 'agree' | 'known', number>;
 
 /** The payload's passages: what it executed and wrote, and how many of the values compared are equal. */
 export interface PayloadTally {
@@ -61,7 +69,7 @@ export interface ConformanceReport {
   readonly machine: string;
   readonly seed: number;
   /** Guests that exited for real, and the values compared of them. */
-  readonly exits: { tried: number; agree: number; known: number; values: number };
+  readonly exits: SmallTally & { values: number };
   /** The payload as the exit handler on both machines. */
   readonly payload: PayloadTally;
   /** Checks of VM entry, one bad VMCS a row. */
@@ -70,8 +78,12 @@ export interface ConformanceReport {
   readonly peers: PeerReport['tallies'];
   /** VMCSs with single bits turned over and mixtures of rows. */
   readonly variants: Tally;
+  /** VMX instructions of root operation. */
+  readonly vmxInstructions: SmallTally;
+  /** Accesses to the local APIC, systematic and random. */
+  readonly localApic: SmallTally;
   /** Instruction sequences. */
-  readonly instructions: { tried: number; agree: number; known: number };
+  readonly instructions: SmallTally;
   readonly boots: number;
   /** Ids of known differences that did not occur: the second machine may have changed, or no case asks any more. */
   readonly unusedKnown: readonly string[];
@@ -87,6 +99,7 @@ export interface ConformanceOptions {
 }
 
 const MIXTURES = 200;
+const APIC_CASES_DRAWN = 60;
 const SEQUENCES = 150;
 const ENFORCED_SEQUENCES = 60;
 const LONGEST = 12;
@@ -108,8 +121,17 @@ export function conformance(
   onProgress('VM exits');
   const exitResults = compareExits(machine);
   const exits = exitTally(exitResults, differences);
+  onProgress('VMX instructions');
+  const vmxResults = compareVmxInstructions(machine);
+  const vmxInstructions = caseTally('vmx-instruction', vmxResults, differences);
+  onProgress('the local APIC');
+  const localApic = caseTally(
+    'apic',
+    compareLocalApic(machine, [...APIC_CASES, ...randomApicCases(APIC_CASES_DRAWN, random)]),
+    differences,
+  );
   onProgress('the cases of kvm-unit-tests and of the live update selftests');
-  const peers = peerTallies(holdPeers(machine, exitResults), differences);
+  const peers = peerTallies(holdPeers(machine, [...exitResults, ...vmxResults]), differences);
   onProgress('mixtures of checks');
   const variants = tally(
     compareEntries(machine, mixedAttempts(capabilities, MIXTURES, random)),
@@ -138,6 +160,8 @@ export function conformance(
       ...randomSequences(SEQUENCES, LONGEST, random, ON_SHADOW_STACKS),
     ];
     add(instructions, sequenceTally(compareSequences(machine, sequences), differences));
+    const accesses = compareLocalApic(machine, randomApicCases(APIC_CASES_DRAWN, random));
+    add(localApic, caseTally('apic', accesses, differences));
   }
   return {
     result: differences.every(({ known }) => known !== null) ? 'pass' : 'fail',
@@ -145,6 +169,8 @@ export function conformance(
     seed,
     payload,
     exits,
+    vmxInstructions,
+    localApic,
     rows,
     peers,
     variants,
@@ -157,7 +183,12 @@ export function conformance(
 
 function unusedOf(differences: readonly ReportedDifference[]): string[] {
   const seen = new Set(differences.map(({ known }) => known));
-  const all = [...KNOWN_DIFFERENCES, ...KNOWN_EXIT_DIFFERENCES, ...KNOWN_INSTRUCTION_DIFFERENCES];
+  const all = [
+    ...KNOWN_DIFFERENCES,
+    ...KNOWN_EXIT_DIFFERENCES,
+    ...KNOWN_APIC_DIFFERENCES,
+    ...KNOWN_INSTRUCTION_DIFFERENCES,
+  ];
   return all.map(({ id }) => id).filter((id) => !seen.has(id));
 }
 
@@ -186,18 +217,29 @@ function tally(results: readonly AttemptResult[], differences: ReportedDifferenc
 }
 
 function exitTally(results: readonly ExitResult[], differences: ReportedDifference[]) {
+  return {
+    ...caseTally('exit', results, differences),
+    values: results.reduce((sum, { compared }) => sum + compared, 0),
+  };
+}
+
+/** Cases of which each may differ in several values. */
+function caseTally(
+  kind: ReportedDifference['kind'],
+  results: readonly CaseResult[],
+  differences: ReportedDifference[],
+): SmallTally {
   for (const { title, differences: found } of results) {
     for (const { what, model, second, known } of found) {
-      differences.push({ kind: 'exit', title, what, model, second, known: known?.id ?? null });
+      differences.push({ kind, title, what, model, second, known: known?.id ?? null });
     }
   }
-  const isKnown = ({ differences: found }: ExitResult): boolean =>
+  const isKnown = ({ differences: found }: CaseResult): boolean =>
     found.length > 0 && found.every(({ known }) => known !== null);
   return {
     tried: results.length,
     agree: results.filter(({ differences: found }) => found.length === 0).length,
     known: results.filter(isKnown).length,
-    values: results.reduce((sum, { compared }) => sum + compared, 0),
   };
 }
 
@@ -226,28 +268,18 @@ function peerTallies(
 
 /** The lists of the peers' cases together. */
 export function totalOf(tallies: PeerReport['tallies']): PeerTally {
-  const sum: PeerTally = { rows: 0, held: 0, open: 0, attempts: 0 };
+  const sum: PeerTally = { rows: 0, held: 0, notOffered: 0, attempts: 0 };
   for (const one of Object.values(tallies)) add(sum, one);
   return sum;
 }
 
-function sequenceTally(results: readonly SequenceResult[], differences: ReportedDifference[]) {
-  for (const { sequence, differences: found, known } of results) {
-    for (const { what, model, second } of found) {
-      const { title } = sequence;
-      differences.push({
-        kind: 'instruction',
-        title,
-        what,
-        model,
-        second,
-        known: known?.id ?? null,
-      });
-    }
-  }
-  return {
-    tried: results.length,
-    agree: results.filter(({ differences: found }) => found.length === 0).length,
-    known: results.filter(({ known }) => known !== null).length,
-  };
+function sequenceTally(
+  results: readonly SequenceResult[],
+  differences: ReportedDifference[],
+): SmallTally {
+  const cases = results.map(({ sequence: { title }, differences: found, known }) => ({
+    title,
+    differences: found.map((one) => ({ ...one, known })),
+  }));
+  return caseTally('instruction', cases, differences);
 }

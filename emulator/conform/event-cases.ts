@@ -7,13 +7,13 @@
  */
 import { EXIT_REASON } from '../../abi/exit-reasons.js';
 import { VECTOR, encodeInterruption, type InterruptionType } from '../../abi/interruption.js';
-import { EXIT_CONTROL, PRIMARY } from '../../abi/vmx-controls.js';
+import { ENTRY_CONTROL, EXIT_CONTROL, PRIMARY, SECONDARY } from '../../abi/vmx-controls.js';
 import { X2APIC } from '../../abi/x2apic.js';
 import * as exits from '../guest/exits.js';
 import type { VmExit } from '../vmx/vm-exit.js';
 import type { VmcsDescription } from '../vmx/description.js';
-import { GUEST, GUEST_SELECTOR } from './guest-area.js';
-import type { ExitCase } from './exit-case.js';
+import { secondary, type ExitCase } from './exit-case.js';
+import { FLAT_32_BIT, GUEST, GUEST_SELECTOR } from './guest-area.js';
 
 const R = EXIT_REASON;
 const EVERY_EXCEPTION: VmcsDescription = { EXCEPTION_BITMAP: 0xffff_ffffn };
@@ -90,6 +90,14 @@ const EXCEPTIONS: readonly ExitCase[] = [
     title: '#BP of INT3',
     code: 'cc',
     exit: exception('SOFT_EXCEPTION', VECTOR.BP, null, { instructionLength: 1 }),
+  },
+  {
+    title: '#OF of INTO in a 32-bit guest',
+    code: 'ce',
+    exit: exception('SOFT_EXCEPTION', VECTOR.OF, null, { instructionLength: 1 }),
+    fields: { ...FLAT_32_BIT, GUEST_RFLAGS: 0x802n },
+    controls: secondary(SECONDARY.UNRESTRICTED_GUEST),
+    without: { VM_ENTRY_CONTROLS: ENTRY_CONTROL.IA32E_MODE },
   },
   {
     title: '#DB of INT1',
@@ -214,6 +222,41 @@ const WINDOWS: readonly ExitCase[] = [
     after: { VMX_PREEMPTION_TIMER_VALUE: 0n },
   },
   {
+    title: 'a preemption timer of 0 exits before a single step, and leaves none pending',
+    code: '90 90',
+    exit: event('EXIT_REASON_PREEMPTION_TIMER'),
+    fields: { VMX_PREEMPTION_TIMER_VALUE: 0n, GUEST_RFLAGS: 0x102n },
+    after: { VMX_PREEMPTION_TIMER_VALUE: 0n },
+  },
+  {
+    title: 'a pending single step comes before a preemption timer of 0',
+    code: '90 90',
+    exit: fault(VECTOR.DB, null, 0x4000n),
+    fields: {
+      ...EVERY_EXCEPTION,
+      VMX_PREEMPTION_TIMER_VALUE: 0n,
+      GUEST_RFLAGS: 0x102n,
+      GUEST_PENDING_DBG_EXCEPTIONS: 0x4000n,
+    },
+    after: { GUEST_PENDING_DBG_EXCEPTIONS: 0n },
+  },
+  {
+    title: 'the monitor trap flag exits behind one instruction',
+    code: 'eb fe',
+    exit: event('EXIT_REASON_MONITOR_TRAP_FLAG'),
+    controls: primary(PRIMARY.MONITOR_TRAP_FLAG),
+    fields: { VMX_PREEMPTION_TIMER_VALUE: 100n },
+  },
+  {
+    title: 'an injected monitor trap flag exits before the first instruction',
+    code: 'eb fe',
+    exit: event('EXIT_REASON_MONITOR_TRAP_FLAG'),
+    fields: {
+      VM_ENTRY_INTR_INFO_FIELD: BigInt(encodeInterruption('OTHER_EVENT', 0)),
+      VMX_PREEMPTION_TIMER_VALUE: 100n,
+    },
+  },
+  {
     title: 'an open interrupt window exits at once',
     code: '90 90',
     exit: event('EXIT_REASON_INTERRUPT_WINDOW'),
@@ -263,7 +306,44 @@ const WINDOWS: readonly ExitCase[] = [
   },
 ];
 
+/** A SIPI with vector 0x42 to the processor with APIC id 0. */
+const SIPI_TO_FIRST = 0x4642n;
+const WAIT_FOR_SIPI = 3n;
+
 const SENT: readonly ExitCase[] = [
+  ...(
+    [
+      ['at VM entry', {}],
+      ['at VM entry into the HLT state', { GUEST_ACTIVITY_STATE: 1n }],
+    ] as const
+  ).map(([when, fields]): ExitCase => ({
+    title: `an interrupt that is pending ${when} exits at once`,
+    code: '90 90',
+    exit: {
+      ...event('EXIT_REASON_EXTERNAL_INTERRUPT'),
+      interruptionInfo: encodeInterruption('EXT_INTR', 0x43),
+    },
+    msrs: [...SOFTWARE_ENABLE, [X2APIC.SELF_IPI, 0x43n]],
+    isolated: true,
+    fields: { ...INTERRUPTS_ON, ...fields },
+  })),
+  {
+    title: 'an INIT to a guest',
+    code: '0f 30 eb fe',
+    exit: event('EXIT_REASON_INIT_SIGNAL'),
+    registers: { RCX: BigInt(X2APIC.ICR), RAX: 0x4500n, RDX: 0n },
+    fields: PASS_MSRS,
+    isolated: true,
+    rip: 2,
+  },
+  {
+    title: 'a SIPI to a guest that waits for it',
+    code: '90',
+    exit: { ...event('EXIT_REASON_SIPI_SIGNAL'), qualification: 0x42n },
+    fields: { GUEST_ACTIVITY_STATE: WAIT_FOR_SIPI, VMX_PREEMPTION_TIMER_VALUE: 0xffff_ffffn },
+    sent: SIPI_TO_FIRST,
+    isolated: true,
+  },
   {
     title: 'an external interrupt exits with interrupts off, too',
     code: '0f 30 eb fe',

@@ -34,6 +34,14 @@ export interface ExitCase {
   readonly registersAfter?: GeneralRegisters;
   /** MSRs to write on the host before entry. */
   readonly msrs?: readonly (readonly [index: number, value: bigint])[];
+  /** Values to write to memory before entry. */
+  readonly memory?: readonly (readonly [address: bigint, value: bigint])[];
+  /** What the guest reaches before, which leaves flags in its EPT. */
+  readonly accesses?: readonly GuestAccess[];
+  /** Memory that is compared after the exit. */
+  readonly dump?: { readonly address: bigint; readonly length: number };
+  /** What a second processor writes to its ICR once the guest runs; the case is isolated. */
+  readonly sent?: bigint;
   /** The exit leaves NMIs blocked, which is tried on the host. */
   readonly blocksNmi?: boolean;
   /** Bits of a field that the architecture defines here; the others are not compared. */

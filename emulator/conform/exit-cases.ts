@@ -7,11 +7,15 @@
  * Invariant: that of exit-case.ts.
  */
 import type { EXIT_REASON } from '../../abi/exit-reasons.js';
+import { MSR } from '../../abi/msrs.js';
+import { u64 } from '../../abi/uint.js';
 import { PRIMARY, SECONDARY } from '../../abi/vmx-controls.js';
 import * as exits from '../guest/exits.js';
-import type { VmcsDescription } from '../vmx/description.js';
+import { VALID_VMCS_PAGES, type VmcsDescription } from '../vmx/description.js';
+import { VIRTUAL_APIC_CASES } from './apic-exit-cases.js';
 import { instruction, primary, secondary, type ExitCase } from './exit-case.js';
 import { FLAT_32_BIT, GUEST, GUEST_SELECTOR } from './guest-area.js';
+import { LAYOUT } from './layout.js';
 import type { GeneralRegisters } from './program.js';
 import { CONTROL_REGISTERS, MSRS, PORTS } from './register-exit-cases.js';
 import { EPT } from './translation-exit-cases.js';
@@ -179,6 +183,21 @@ const INSTRUCTIONS: readonly ExitCase[] = [
   })),
 ];
 
+const LOADED_BY_ENTRY = VALID_VMCS_PAGES.spare;
+const STORED_BY_EXIT = VALID_VMCS_PAGES.otherSpare;
+const LOADED_BY_EXIT = VALID_VMCS_PAGES.otherSpare + 0x100n;
+
+/** Entries of 16 bytes: the index, then the value. */
+function msrList(
+  address: bigint,
+  ...entries: readonly (readonly [index: number, value: bigint])[]
+): (readonly [bigint, bigint])[] {
+  return entries.flatMap(([index, value], i) => [
+    [address + BigInt(16 * i), u64(index)],
+    [address + BigInt(16 * i + 8), value],
+  ]);
+}
+
 /** Every case of an instruction or a translation. */
 export const INSTRUCTION_CASES: readonly ExitCase[] = [
   ...INSTRUCTIONS,
@@ -186,5 +205,49 @@ export const INSTRUCTION_CASES: readonly ExitCase[] = [
   ...PORTS,
   ...CONTROL_REGISTERS,
   ...EPT,
+  ...VIRTUAL_APIC_CASES,
+  {
+    title: 'the host has no LDT where the guest has one',
+    code: 'f4',
+    exit: exits.hlt(),
+    fields: { GUEST_LDTR_SELECTOR: 0x58n, GUEST_LDTR_AR_BYTES: 0x82n, GUEST_LDTR_LIMIT: 0xffn },
+  },
+  {
+    title: 'the host has its own PAT, and the guest’s is saved',
+    code: 'f4',
+    exit: exits.hlt(),
+    fields: { GUEST_IA32_PAT: 0x0606_0606_0606_0606n },
+  },
+  {
+    title: 'the host has its own EFER, and the guest’s is saved',
+    code: 'f4',
+    exit: exits.hlt(),
+    fields: { GUEST_IA32_EFER: 0x500n },
+  },
+  {
+    title: 'MSRs are loaded by the entry, stored and loaded by the exit',
+    code: 'f4',
+    exit: exits.hlt(),
+    fields: {
+      VM_ENTRY_MSR_LOAD_ADDR: LOADED_BY_ENTRY,
+      VM_ENTRY_MSR_LOAD_COUNT: 2n,
+      VM_EXIT_MSR_STORE_ADDR: STORED_BY_EXIT,
+      VM_EXIT_MSR_STORE_COUNT: 2n,
+      VM_EXIT_MSR_LOAD_ADDR: LOADED_BY_EXIT,
+      VM_EXIT_MSR_LOAD_COUNT: 1n,
+    },
+    memory: [
+      ...msrList(LOADED_BY_ENTRY, [MSR.IA32_KERNEL_GS_BASE, 0x1111n], [MSR.IA32_LSTAR, 0x2222n]),
+      ...msrList(STORED_BY_EXIT, [MSR.IA32_LSTAR, 0n], [MSR.IA32_KERNEL_GS_BASE, 0n]),
+      ...msrList(LOADED_BY_EXIT, [MSR.IA32_SYSENTER_CS, 0x4444n]),
+    ],
+    dump: { address: STORED_BY_EXIT, length: 32 },
+  },
+  {
+    title: 'the host’s CR3 and CR4 are loaded with a PCID',
+    code: 'f4',
+    exit: exits.hlt(),
+    fields: { HOST_CR3: LAYOUT.HOST_CR3 | 5n, HOST_CR4: 0x0007_2660n },
+  },
   { title: 'registers survive a HLT', code: 'f4', exit: exits.hlt(), registers: CODE_RDX_RAX },
 ];

@@ -9,21 +9,23 @@ import { HarnessBug } from '../../abi/errors.js';
 import { hex, u64 } from '../../abi/uint.js';
 import { VMCS_SLOT, type FieldName } from '../../abi/vmcs-fields.js';
 import { GENERAL_REGISTERS } from '../cpu/registers.js';
-import { PhysicalMemory } from '../memory/physical-memory.js';
+import { PhysicalMemory, type PhysicalBytes } from '../memory/physical-memory.js';
 import type { VmxCapabilities } from '../vmx/capabilities.js';
 import type { VmcsDescription } from '../vmx/description.js';
 import { vmEntry } from '../vmx/vm-entry.js';
 import { accessGuestMemory, type GuestAccess } from '../vmx/ept/guest-access.js';
 import { deliverExit, type VmExit } from '../vmx/vm-exit.js';
+import type { VmxPcpu } from '../vmx/ports.js';
 import type { Vmcs } from '../vmx/vmcs.js';
 import type { Answer, HostRegister } from './answers.js';
+import type { CaseDifference, CaseResult } from './case-result.js';
 import { EVENT_CASES } from './event-cases.js';
 import type { ExitCase } from './exit-case.js';
 import { INSTRUCTION_CASES } from './exit-cases.js';
 import { GUEST, guestVmcs, layOutGuest, type ValueWriter } from './guest-area.js';
-import { knownExitDifference, type KnownExitDifference } from './known-exit-differences.js';
+import { knownExitDifference } from './known-exit-differences.js';
 import { modelPcpu, withVmcs, type ModelPcpu } from './model.js';
-import { ANSWERS } from './program.js';
+import { ANSWERS, MonitorProgram } from './program.js';
 import type { SecondMachine } from './second-machine.js';
 
 const INFORMATION = [
@@ -59,6 +61,11 @@ const GUEST_STATE = [
   'GUEST_ACTIVITY_STATE',
   'GUEST_PENDING_DBG_EXCEPTIONS',
   'GUEST_IA32_EFER',
+  'GUEST_IA32_PAT',
+  'GUEST_SYSENTER_CS',
+  'GUEST_S_CET',
+  'GUEST_SSP',
+  'GUEST_INTR_SSP_TABLE',
   'VM_ENTRY_CONTROLS',
   'VM_ENTRY_INTR_INFO_FIELD',
 ] as const satisfies readonly FieldName[];
@@ -83,19 +90,9 @@ const HOST_REGISTER = [
   ] as const),
 ];
 
-/** One value that differs. */
-export interface Difference {
-  readonly what: string;
-  readonly model: string;
-  readonly second: string;
-  readonly known: KnownExitDifference | null;
-}
-
-/** A case on both machines. */
-export interface ExitResult {
-  readonly title: string;
+/** A case on both machines, and how many values were compared of it. */
+export interface ExitResult extends CaseResult {
   readonly compared: number;
-  readonly differences: readonly Difference[];
 }
 
 /** Every case, instructions before events. */
@@ -104,6 +101,9 @@ export const EXIT_CASES: readonly ExitCase[] = [...INSTRUCTION_CASES, ...EVENT_C
 /** Pages of ones and of zeroes as MSR bitmaps. */
 const INTERCEPT_ALL = 0x1_0000n;
 const INTERCEPT_NONE = 0x1_7000n;
+
+const INVEPT_ALL = 2n;
+const SENDER_PAUSES = 10_000;
 
 /** Lets the guests of all cases exit on both machines. */
 export function compareExits(machine: SecondMachine, cases = EXIT_CASES): ExitResult[] {
@@ -126,6 +126,9 @@ function compareGroup(
     (program, index) => {
       const one = cases[index]!;
       for (const [msr, value] of one.msrs ?? []) program.wrmsr(msr, value);
+      for (const [address, value] of one.memory ?? []) program.values(address, value);
+      if (one.accesses !== undefined) program.vmx('INVEPT', INVEPT_ALL);
+      if (one.sent !== undefined) program.startOther(sender(one.sent));
       program
         .fill(GUEST.CODE, 64, 0x90)
         .memory(GUEST.CODE, bytesOf(one.code))
@@ -133,17 +136,24 @@ function compareGroup(
         .vmwrite(descriptionOf(capabilities, one))
         .registers(registersOf(one))
         .enter('launch', ANSWERS.registers | ANSWERS.host);
+      if (one.dump !== undefined) program.dump(one.dump.address, one.dump.length);
       if (one.blocksNmi !== undefined) program.probeNmi();
     },
     (program) => {
       program.fill(INTERCEPT_ALL, 4096, 0xff).fill(INTERCEPT_NONE, 4096, 0);
       layOutGuest(program);
     },
+    cases.some(({ sent }) => sent !== undefined) ? 2 : 1,
   );
   return cases.map((one, index) => {
     const { answers: given, stopped } = answers[index]!;
     return compareCase(capabilities, one, given, stopped);
   });
+}
+
+/** A second processor that waits until the guest surely runs, and sends it something. */
+function sender(icr: bigint): MonitorProgram {
+  return new MonitorProgram().delay(SENDER_PAUSES).send(icr);
 }
 
 /** The bytes of a case's code. */
@@ -186,7 +196,7 @@ function compareCase(
   answers: readonly Answer[],
   stopped: string | null,
 ): ExitResult {
-  const differences: Difference[] = [];
+  const differences: CaseDifference[] = [];
   let compared = 0;
   const compare = (what: string, model: bigint, second: bigint | undefined): void => {
     compared++;
@@ -204,7 +214,7 @@ function compareCase(
       differences: [{ what: 'exit', model: 'exit', second, known: null }],
     };
   }
-  const { pcpu, expected } = exitInModel(capabilities, one);
+  const { pcpu, expected, dumped } = exitInModel(capabilities, one);
   for (const [name, value] of expected) {
     const mask = one.defined?.[name] ?? u64(-1n);
     compare(name, value & mask, (entry.fields.get(name) ?? 0n) & mask);
@@ -219,6 +229,14 @@ function compareCase(
   for (const [name, index] of Object.entries(HOST_MSR) as [HostRegister, number][]) {
     compare(`host ${name}`, pcpu.msrs.read(index) ?? 0n, host.get(name));
   }
+  const dump = answers.find((answer) => answer.kind === 'memory');
+  if (dump !== undefined && one.dump !== undefined) {
+    const words = new BigUint64Array(dump.bytes.slice().buffer);
+    words.forEach((word, i) => {
+      const address = one.dump!.address + BigInt(8 * i);
+      compare(`memory ${hex(address)}`, dumped.readU64(address), word);
+    });
+  }
   const probe = answers.find((answer) => answer.kind === 'nmi');
   if (probe !== undefined) {
     compare('NMIs before IRET', pcpu.blocking.nmi ? 0n : 1n, BigInt(probe.before));
@@ -230,8 +248,8 @@ function compareCase(
 /** The tables end below this. */
 const TABLE_BYTES = 2 << 20;
 
-/** The exit that the guest's tables give the model for an access. */
-function walked(pcpu: ModelPcpu, vmcs: Vmcs, access: GuestAccess): VmExit {
+/** The guest's tables in memory of their own. */
+function tables(): PhysicalMemory {
   const memory = new PhysicalMemory(new ArrayBuffer(TABLE_BYTES));
   const writer: ValueWriter = {
     values: (address, ...values) => {
@@ -240,7 +258,12 @@ function walked(pcpu: ModelPcpu, vmcs: Vmcs, access: GuestAccess): VmExit {
     },
   };
   layOutGuest(writer);
-  const result = accessGuestMemory({ ...pcpu, memory }, vmcs, access);
+  return memory;
+}
+
+/** The exit that the guest's tables give the model for an access. */
+function walked(pcpu: VmxPcpu, vmcs: Vmcs, access: GuestAccess): VmExit {
+  const result = accessGuestMemory(pcpu, vmcs, access);
   if (result.kind === 'done') throw new HarnessBug(`the model lets ${hex(access.gpa)} through`);
   return result.exit;
 }
@@ -249,18 +272,35 @@ function walked(pcpu: ModelPcpu, vmcs: Vmcs, access: GuestAccess): VmExit {
 function exitInModel(
   capabilities: VmxCapabilities,
   one: ExitCase,
-): { pcpu: ModelPcpu; expected: ReadonlyMap<FieldName, bigint> } {
+): {
+  pcpu: ModelPcpu;
+  expected: ReadonlyMap<FieldName, bigint>;
+  /** Where `dump` is read. */
+  dumped: PhysicalBytes;
+} {
   const pcpu = modelPcpu(capabilities);
   const description = descriptionOf(capabilities, one);
   const vmcs = withVmcs(pcpu, description);
+  for (const [address, value] of one.memory ?? []) {
+    if (address < BigInt(pcpu.memory.sizeBytes)) pcpu.memory.writeU64(address, value);
+  }
   vmEntry(pcpu, vmcs, 'launch');
   const rip = description.GUEST_RIP! + BigInt(one.rip ?? 0);
   const live: VmcsDescription = { GUEST_RIP: rip, ...one.after };
   for (const [name, value] of Object.entries(live) as [FieldName, bigint][])
     vmcs.write(name, value);
-  deliverExit(pcpu, vmcs, one.access === undefined ? one.exit : walked(pcpu, vmcs, one.access));
+  const inGuest = { ...pcpu, memory: tables() };
+  for (const access of one.accesses ?? []) {
+    const { kind } = accessGuestMemory(inGuest, vmcs, access);
+    if (kind === 'exit') throw new HarnessBug(`the model refuses ${hex(access.gpa)}`);
+  }
+  deliverExit(pcpu, vmcs, one.access === undefined ? one.exit : walked(inGuest, vmcs, one.access));
   const names: FieldName[] = [...INFORMATION, ...GUEST_STATE];
   if (one.after?.VMX_PREEMPTION_TIMER_VALUE !== undefined) names.push('VMX_PREEMPTION_TIMER_VALUE');
   const defined = names.filter((name) => !vmcs.isPoison(VMCS_SLOT[name]));
-  return { pcpu, expected: new Map(defined.map((name) => [name, vmcs.read(name)])) };
+  return {
+    pcpu,
+    expected: new Map(defined.map((name) => [name, vmcs.read(name)])),
+    dumped: one.accesses === undefined ? pcpu.memory : inGuest.memory,
+  };
 }

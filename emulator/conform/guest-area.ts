@@ -4,6 +4,7 @@
  * Source: SDM, "4-Level Paging", "EPT Translation Mechanism", "Segment Descriptors"; all translations are identities.
  * Invariant: HOLE has no EPT translation, MISCONFIGURED an illegal one, and UNMAPPED none in the guest's own tables.
  */
+import { toIndex } from '../../abi/uint.js';
 import type { VmxCapabilities } from '../vmx/capabilities.js';
 import type { VmcsDescription } from '../vmx/description.js';
 import { baseVmcs } from './base-vmcs.js';
@@ -32,11 +33,15 @@ export const GUEST = {
   APIC_ACCESS:   0x140_0000n,
   /** 2 MiB that the guest's own tables do not map. */
   UNMAPPED:      0x160_0000n,
-  /** 2 MiB each whose EPT entry gives these rights alone. */
+  /** 2 MiB each whose EPT entry gives these rights alone; and one with bits set that mean nothing. */
+  READ_EXECUTE:  0x80_0000n,
+  IGNORED_BITS:  0xa0_0000n,
   READ_ONLY:     0x180_0000n,
   EXECUTE_ONLY:  0x1a0_0000n,
   READ_WRITE:    0x1c0_0000n,
-  /** 2 MiB each whose EPT entry is illegal: memory type 2, an address bit below the page, execute and write without read. */
+  /** 2 MiB each whose EPT entry is illegal: an address beyond the physical width, memory type 2, an address bit below the
+   * page, execute and write without read. */
+  BEYOND_WIDTH:  0x60_0000n,
   BAD_TYPE:      0x1e0_0000n,
   BAD_ADDRESS:   0xc0_0000n,
   WRITE_EXECUTE: 0xe0_0000n,
@@ -54,6 +59,9 @@ const EPT_ALL = 0x7n;
 const EPT_LARGE = 0xb7n; // read, write, execute, write-back, page
 /** What else the entry of a page says than EPT_LARGE. */
 const EPT_SPECIAL: ReadonlyMap<bigint, bigint> = new Map([
+  [GUEST.READ_EXECUTE, 0xb5n],
+  [GUEST.IGNORED_BITS, 0xb7n | (1n << 10n) | (1n << 11n) | (0xffn << 52n)],
+  [GUEST.BEYOND_WIDTH, 0xb7n | (1n << 51n)],
   [GUEST.MISCONFIGURED, 0xb2n],
   [GUEST.READ_ONLY, 0xb1n],
   [GUEST.EXECUTE_ONLY, 0xb4n],
@@ -76,20 +84,25 @@ export interface ValueWriter {
   values(address: bigint, ...values: readonly bigint[]): ValueWriter;
 }
 
+const LARGE_PAGES: readonly bigint[] = Array.from(
+  { length: MEMORY_BYTES / toIndex(LARGE_PAGE) },
+  (_, i) => BigInt(i) * LARGE_PAGE,
+);
+
+/** The EPT structures, entry by entry. */
+export const EPT_ENTRIES: readonly (readonly [address: bigint, value: bigint])[] = [
+  [GUEST.EPT_PML4, GUEST.EPT_PDPT | EPT_ALL],
+  [GUEST.EPT_PDPT, GUEST.EPT_PD | EPT_ALL],
+  ...LARGE_PAGES.map((page, i) => [GUEST.EPT_PD + BigInt(8 * i), eptEntry(page)] as const),
+];
+
 /** Puts the guest's tables in memory. */
 export function layOutGuest(program: ValueWriter): void {
-  const pages = BigInt(MEMORY_BYTES) / LARGE_PAGE;
-  const all = Array.from(
-    { length: Number.parseInt(pages.toString()) },
-    (_, i) => BigInt(i) * LARGE_PAGE,
-  );
+  for (const [address, value] of EPT_ENTRIES) program.values(address, value);
   program
-    .values(GUEST.EPT_PML4, GUEST.EPT_PDPT | EPT_ALL)
-    .values(GUEST.EPT_PDPT, GUEST.EPT_PD | EPT_ALL)
-    .values(GUEST.EPT_PD, ...all.map(eptEntry))
     .values(GUEST.PML4, GUEST.PDPT | PRESENT)
     .values(GUEST.PDPT, GUEST.PD | PRESENT)
-    .values(GUEST.PD, ...all.map((page) => (page === GUEST.UNMAPPED ? 0n : page | LARGE)))
+    .values(GUEST.PD, ...LARGE_PAGES.map((page) => (page === GUEST.UNMAPPED ? 0n : page | LARGE)))
     .values(
       GUEST.GDT,
       0n,

@@ -14,7 +14,7 @@ import type { VmcsDescription } from '../vmx/description.js';
 const OPERATION = {
   END: 0, MEMORY: 1, FILL: 2, REGION: 3, VMWRITE: 4, REGISTERS: 5, ENTER: 6, WRMSR: 7, RDMSR: 8, FIELDS: 9,
   DUMP: 10, LABEL: 11, VMX: 12, NMI_PROBE: 13, CPUID: 14, BASE: 15, REGION_AT: 16, START_OTHER: 17, WAIT: 18, DELAY: 19,
-  HALT: 20,
+  HALT: 20, SEND: 21, TAKE: 22,
 } as const;
 
 /** How `enter` enters: `movss` is a VMLAUNCH right after MOV SS; `jump` goes to R8, where somebody else enters. */
@@ -32,6 +32,9 @@ export const VMX_KIND = {
   VMXOFF: 5,
   INVEPT: 6,
   INVVPID: 7,
+  VMPTRST: 8,
+  VMLAUNCH: 9,
+  VMRESUME: 10,
 } as const;
 
 /** General registers by name; RSP is the VMCS's. */
@@ -123,9 +126,9 @@ export class MonitorProgram {
     return this.#op('LABEL').#word(number);
   }
 
-  /** Executes one VMX instruction; answers how it ended. */
-  vmx(kind: keyof typeof VMX_KIND, first = 0n, second = 0n): this {
-    return this.#op('VMX').#word(VMX_KIND[kind]).#wide(first).#wide(second);
+  /** Executes one VMX instruction with up to three operands; answers how it ended and what it delivered. */
+  vmx(kind: keyof typeof VMX_KIND, first = 0n, second = 0n, third = 0n): this {
+    return this.#op('VMX').#word(VMX_KIND[kind]).#wide(first).#wide(second).#wide(third);
   }
 
   /** Sends itself a non-maskable interrupt; answers how many arrive before an IRET and how many after it. */
@@ -154,6 +157,16 @@ export class MonitorProgram {
   /** Spins. */
   delay(count: number): this {
     return this.#op('DELAY').#word(count);
+  }
+
+  /** Writes the ICR; answers nothing, so that a second processor can do it. */
+  send(icr: bigint): this {
+    return this.#op('SEND').#wide(icr);
+  }
+
+  /** Turns interrupts on for one instruction; answers how many came. */
+  takeInterrupts(): this {
+    return this.#op('TAKE');
   }
 
   /** Bytes so far. */

@@ -65,6 +65,7 @@ export class SecondMachine {
     fields: readonly FieldName[],
     add: AddCase,
     begin: (program: MonitorProgram) => void = () => undefined,
+    processors = 1,
   ): CaseAnswers[] {
     const cases: CaseAnswers[] = [];
     while (cases.length < count) {
@@ -75,6 +76,7 @@ export class SecondMachine {
       this.boots++;
       const { output, log, timedOut } = runBochs(romImage(program, this.#monitor), {
         timeoutMs: CASES_TIMEOUT_MS,
+        processors,
       });
       const whole = endedWell(output);
       const why = timedOut ? 'it went on for ever' : panicOf(log);

@@ -246,7 +246,8 @@ function invept(pcpu: VmxPcpu, type: bigint, descriptor: readonly [bigint, bigin
   const offered =
     (type === 1n && (cap & EPT_VPID_CAP.INVEPT_SINGLE) !== 0n) ||
     (type === 2n && (cap & EPT_VPID_CAP.INVEPT_ALL) !== 0n);
-  const isLegal = offered && descriptor[1] === 0n && (type !== 1n || isEptp(pcpu, descriptor[0]));
+  // The high half is to be zero, and no check of the instruction's operation says so.
+  const isLegal = offered && (type !== 1n || isEptp(pcpu, descriptor[0]));
   if (!isLegal) return vmfail(pcpu, OPERAND_ERROR);
   pcpu.eptTlb.invalidate(type === 1n ? descriptor[0] : null);
   return succeed(pcpu);

@@ -1,7 +1,7 @@
 /** The tables of the README that hold the counts of a run of `conform` with its default seed. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { ConformanceReport } from '../../emulator/conform/conformance.js';
+import type { ConformanceReport, SmallTally } from '../../emulator/conform/conformance.js';
 import { packageRoot } from '../../emulator/machine/package-root.js';
 
 const README = join(packageRoot(), 'README.md');
@@ -13,6 +13,7 @@ const LISTS = [
   ['hostState', 'host state', 'kvm-unit-tests'],
   ['guestState', 'guest state, loading of MSRs', 'kvm-unit-tests'],
   ['exits', 'VM exits', 'kvm-unit-tests'],
+  ['instructions', 'VMX instructions', 'kvm-unit-tests'],
   ['liveupdate', 'live update', 'selftests of Linux'],
 ] as const;
 
@@ -20,19 +21,24 @@ const line = (...cells: readonly (string | number)[]): string =>
   `| ${cells.map((cell) => cell.toLocaleString('en')).join(' | ')} |`;
 
 /** The tables as they must stand in the README. */
-export function countTables({ rows, exits, instructions, peers }: ConformanceReport): string {
+export function countTables(report: ConformanceReport): string {
+  const { rows, peers } = report;
+  const small = (what: string, { tried, agree, known }: SmallTally): string =>
+    line(what, tried, agree, known, '-');
   return [
     line('compared', 'cases', 'agree', 'known', 'not offered'),
     line('---', '---', '---', '---', '---'),
     line('checks of VM entry', rows.tried, rows.agree, rows.known, rows.notOffered),
-    line('VM exits of guest code', exits.tried, exits.agree, exits.known, '-'),
-    line('instruction sequences', instructions.tried, instructions.agree, instructions.known, '-'),
+    small('VM exits of guest code', report.exits),
+    small('VMX instructions of root operation', report.vmxInstructions),
+    small('accesses to the local APIC', report.localApic),
+    small('instruction sequences', report.instructions),
     '',
-    line('cases of', 'from', 'listed', 'held', 'open', 'VM entries tried'),
+    line('cases of', 'from', 'listed', 'held', 'not offered', 'VM entries tried'),
     line('---', '---', '---', '---', '---', '---'),
     ...LISTS.map(([list, what, from]) => {
-      const { rows: listed, held, open, attempts } = peers[list];
-      return line(what, from, listed, held, open, attempts === 0 ? '-' : attempts);
+      const { rows: listed, held, notOffered, attempts } = peers[list];
+      return line(what, from, listed, held, notOffered, attempts === 0 ? '-' : attempts);
     }),
     '',
   ].join('\n');

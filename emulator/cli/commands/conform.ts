@@ -50,7 +50,8 @@ export const command = defineCommand({
 });
 
 function textOf(report: ConformanceReport, terminal: Terminal): string {
-  const { payload, exits, rows, variants, instructions, differences } = report;
+  const { payload, exits, rows, variants, instructions, vmxInstructions, localApic } = report;
+  const { differences } = report;
   const peers = totalOf(report.peers);
   const row = (name: string, tried: number, agree: number, known: number, rest: string) => [
     `  ${name}`,
@@ -76,12 +77,20 @@ function textOf(report: ConformanceReport, terminal: Terminal): string {
       ),
       row('mixtures of checks', variants.tried, variants.agree, variants.known, ''),
       row('VM exits', exits.tried, exits.agree, exits.known, `${exits.values} values compared`),
+      row(
+        'VMX instructions',
+        vmxInstructions.tried,
+        vmxInstructions.agree,
+        vmxInstructions.known,
+        '',
+      ),
+      row('local APIC', localApic.tried, localApic.agree, localApic.known, ''),
       row('instruction sequences', instructions.tried, instructions.agree, instructions.known, ''),
       [
         '  cases of the peers',
         `${peers.rows} listed`,
         `${peers.held} held`,
-        `${peers.open} open`,
+        `${peers.notOffered} not offered`,
         `${peers.attempts} VM entries`,
       ],
     ],

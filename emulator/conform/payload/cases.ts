@@ -72,7 +72,7 @@ export interface PayloadCase {
 }
 
 /** A case whose guest goes on after what it has done. */
-function goesOn({ code, exit, fields, isolated, blocksNmi, defined }: ExitCase): boolean {
+function goesOn({ code, exit, fields, isolated, blocksNmi, defined, memory }: ExitCase): boolean {
   const spins = code.includes('eb fe');
   const sleeps = exit.basic === EXIT_REASON.EXIT_REASON_HLT || fields?.GUEST_ACTIVITY_STATE === 1n;
   // The payload sets the timer itself, and cases of its own make it expire.
@@ -80,7 +80,13 @@ function goesOn({ code, exit, fields, isolated, blocksNmi, defined }: ExitCase):
   // A payload copies the qualification, undefined bits and all.
   const isVague = defined?.EXIT_QUALIFICATION !== undefined;
   return (
-    !spins && !sleeps && !isTimer && !isVague && isolated === undefined && blocksNmi === undefined
+    !spins &&
+    !sleeps &&
+    !isTimer &&
+    !isVague &&
+    isolated === undefined &&
+    blocksNmi === undefined &&
+    memory === undefined
   );
 }
 

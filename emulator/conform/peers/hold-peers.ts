@@ -14,17 +14,19 @@ import {
   type Attempt,
   type AttemptResult,
 } from '../entry-rows.js';
-import type { ExitResult } from '../exits.js';
+import type { CaseResult } from '../case-result.js';
 import type { SecondMachine } from '../second-machine.js';
 import { LIVEUPDATE_ROWS } from './liveupdate.js';
 import { CONTROL_ROWS } from './kvm-unit-tests-controls.js';
 import { EXIT_ROWS } from './kvm-unit-tests-exits.js';
 import { GUEST_ROWS } from './kvm-unit-tests-guest.js';
 import { HOST_ROWS } from './kvm-unit-tests-host.js';
+import { VMX_INSTRUCTION_ROWS } from './kvm-unit-tests-instructions.js';
 import type { PeerAttempt, PeerRow } from './peer-row.js';
 
 /** Every case of the peers', by list. */
 export const PEER_LISTS = {
+  instructions: VMX_INSTRUCTION_ROWS,
   controls: CONTROL_ROWS,
   hostState: HOST_ROWS,
   guestState: GUEST_ROWS,
@@ -39,8 +41,8 @@ export type PeerList = keyof typeof PEER_LISTS;
 export interface PeerTally {
   rows: number;
   held: number;
-  /** Rows that nothing here holds; each says why. */
-  open: number;
+  /** Rows whose subject is not there; each says why. */
+  notOffered: number;
   /** VM entries that the held rows are made of. */
   attempts: number;
 }
@@ -62,10 +64,10 @@ export interface PeerReport {
   readonly known: readonly AttemptResult[];
 }
 
-/** Executes every row; without a second machine on the model alone, and VM exits by their titles. */
+/** Executes every row; without a second machine on the model alone; `cases` are our own, by title. */
 export function holdPeers(
   machine: SecondMachine | null,
-  exits: readonly Pick<ExitResult, 'title' | 'differences'>[],
+  cases: readonly CaseResult[],
   lists: Readonly<Partial<Record<PeerList, readonly PeerRow[]>>> = PEER_LISTS,
 ): PeerReport {
   const failures: PeerFailure[] = [];
@@ -74,13 +76,13 @@ export function holdPeers(
   const rows = named.flatMap(([, of]) => of);
   const second = machine === null ? null : trySecondOf(machine, rows);
   const tallies = named.map(([list, of]) => {
-    const tally: PeerTally = { rows: of.length, held: 0, open: 0, attempts: 0 };
+    const tally: PeerTally = { rows: of.length, held: 0, notOffered: 0, attempts: 0 };
     for (const row of of) {
-      if (row.holder.kind === 'none') {
-        tally.open++;
+      if (row.holder.kind === 'not-offered') {
+        tally.notOffered++;
         continue;
       }
-      const found = hold(row, exits);
+      const found = hold(row, cases);
       for (const one of second?.get(row) ?? []) {
         if (bucketOf(one.result) === 'known') known.push(one.result);
         if (bucketOf(one.result) === 'differs') found.failures.push(secondFailure(one));
@@ -98,15 +100,15 @@ type Failure = Pick<PeerFailure, 'what' | 'model' | 'peer'>;
 
 function hold(
   { holder }: PeerRow,
-  exits: readonly Pick<ExitResult, 'title' | 'differences'>[],
+  cases: readonly CaseResult[],
 ): { attempts: number; failures: Failure[] } {
   switch (holder.kind) {
-    case 'none':
+    case 'not-offered':
       return { attempts: 0, failures: [] };
-    case 'exits':
-      return { attempts: 0, failures: holder.cases.flatMap((title) => exitFailure(title, exits)) };
-    case 'host':
-      return { attempts: 0, failures: hostFailure(holder.run) };
+    case 'cases':
+      return { attempts: 0, failures: holder.titles.flatMap((title) => caseFailure(title, cases)) };
+    case 'run':
+      return { attempts: 0, failures: runFailure(holder.run) };
     case 'entry': {
       const ours = holder.attempts(baseVmcs(DEFAULT_CAPABILITIES), DEFAULT_CAPABILITIES);
       return { attempts: ours.length, failures: ours.flatMap((attempt) => modelFailure(attempt)) };
@@ -169,23 +171,20 @@ function secondFailure({ attempt, result: { model, second } }: SecondResult): Fa
   return { what: `${describe(attempt)} on the second machine`, model, peer: second };
 }
 
-function exitFailure(
-  title: string,
-  exits: readonly Pick<ExitResult, 'title' | 'differences'>[],
-): Failure[] {
-  const found = exits.find((one) => one.title === title);
+function caseFailure(title: string, cases: readonly CaseResult[]): Failure[] {
+  const found = cases.find((one) => one.title === title);
   if (found === undefined) return [{ what: title, model: 'no such case', peer: 'held' }];
   const bad = found.differences.filter(({ known }) => known === null);
   return bad.map(({ what, model, second }) => ({ what: `${title}: ${what}`, model, peer: second }));
 }
 
-function hostFailure(run: () => void): Failure[] {
+function runFailure(run: () => void): Failure[] {
   try {
     run();
     return [];
   } catch (error) {
     const model = error instanceof Error ? error.message : String(error);
-    return [{ what: 'the host', model, peer: 'held' }];
+    return [{ what: 'run here', model, peer: 'held' }];
   }
 }
 

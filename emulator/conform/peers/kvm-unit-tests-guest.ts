@@ -14,7 +14,7 @@ import { withBits, withoutBits } from '../../vmx/entry-checks/values.js';
 import { efers, patBytes, performanceControls } from './loaded-registers.js';
 import {
   entryRow,
-  openRow,
+  notOfferedRow,
   range,
   type PeerAttempt,
   type PeerAttempts,
@@ -238,7 +238,7 @@ export const GUEST_ROWS: readonly PeerRow[] = [
         ENTRY_CONTROL.LOAD_IA32_PERF_GLOBAL_CTRL,
       ),
   ),
-  openRow(
+  notOfferedRow(
     'test_load_guest_bndcfgs',
     'reserved bits and address of IA32_BNDCFGS',
     'neither machine offers MPX, so the control is reserved',
@@ -289,7 +289,7 @@ export const GUEST_ROWS: readonly PeerRow[] = [
     'the longest recommended list of MSRs is loaded',
     longestList,
   ),
-  openRow(
+  notOfferedRow(
     'atomic_switch_overflow_msrs_test',
     'one MSR more than recommended',
     'the SDM leaves it undefined; the test is for KVM alone',

@@ -133,11 +133,11 @@ function acrossKexec(sessions: Readonly<Record<string, Readonly<Record<number, s
 }
 
 function held(source: string, test: string, what: string, run: () => void): PeerRow {
-  return { source: FOLDER + source, test, what, holder: { kind: 'host', run } };
+  return { source: FOLDER + source, test, what, holder: { kind: 'run', run } };
 }
 
-function open(source: string, test: string, what: string, why: string): PeerRow {
-  return { source: FOLDER + source, test, what, holder: { kind: 'none', why } };
+function notOffered(source: string, test: string, what: string, why: string): PeerRow {
+  return { source: FOLDER + source, test, what, holder: { kind: 'not-offered', why } };
 }
 
 /** A first stage with a session and a second one. */
@@ -278,7 +278,7 @@ export const LIVEUPDATE_ROWS: readonly PeerRow[] = [
       must(stage.agent.close(stage.first));
     },
   ),
-  open(
+  notOffered(
     'liveupdate.c',
     'session_freeze',
     'a session is frozen by its own ioctl',
@@ -312,13 +312,13 @@ export const LIVEUPDATE_ROWS: readonly PeerRow[] = [
   held('luo_stress_sessions.c', 'whole program', 'two thousand sessions survive a kexec', () => {
     acrossKexec(Object.fromEntries(range(1, MANY_SESSIONS).map((n) => [`session ${n}`, {}])));
   }),
-  open(
+  notOffered(
     'luo_cpu_preserve.c',
     'whole program',
     'a CPU is preserved by a file of sysfs',
     'our host preserves a CPU with the vCPU that runs on it',
   ),
-  open(
+  notOffered(
     'luo_oncore.c',
     'whole program',
     'a program runs on a preserved CPU',

@@ -2,7 +2,7 @@
  * A case of another project's tests, in our words, and what of ours holds it.
  *
  * Source: kvm-unit-tests x86/vmx_tests.c; Linux tools/testing/selftests/liveupdate. Names and facts, none of their text.
- * Invariant: a row that is held is executed; one that is not says why.
+ * Invariant: a row is executed, or says why its subject is not there.
  */
 import type { VmxCapabilities } from '../../vmx/capabilities.js';
 import type { VmcsDescription } from '../../vmx/description.js';
@@ -28,11 +28,12 @@ export type PeerAttempts = (
 /** What holds a case. */
 export type Holder =
   | { readonly kind: 'entry'; readonly attempts: PeerAttempts }
-  /** Titles of our own cases of VM exits. */
-  | { readonly kind: 'exits'; readonly cases: readonly string[] }
-  /** Throws when our host does otherwise. */
-  | { readonly kind: 'host'; readonly run: () => void }
-  | { readonly kind: 'none'; readonly why: string };
+  /** Titles of our own cases of VM exits and of VMX instructions. */
+  | { readonly kind: 'cases'; readonly titles: readonly string[] }
+  /** Throws when our host, or the model alone, does otherwise. */
+  | { readonly kind: 'run'; readonly run: () => void }
+  /** It is about something that is not there on a machine of payloads, or that the SDM leaves undefined. */
+  | { readonly kind: 'not-offered'; readonly why: string };
 
 /** One case of a peer's. */
 export interface PeerRow {
@@ -51,14 +52,14 @@ export function entryRow(test: string, what: string, attempts: PeerAttempts): Pe
   return { source: KVM_UNIT_TESTS, test, what, holder: { kind: 'entry', attempts } };
 }
 
-/** A case of kvm-unit-tests that our own VM exits hold. */
-export function exitRow(test: string, what: string, ...cases: readonly string[]): PeerRow {
-  return { source: KVM_UNIT_TESTS, test, what, holder: { kind: 'exits', cases } };
+/** A case of kvm-unit-tests that our own cases hold. */
+export function caseRow(test: string, what: string, ...titles: readonly string[]): PeerRow {
+  return { source: KVM_UNIT_TESTS, test, what, holder: { kind: 'cases', titles } };
 }
 
-/** A case of kvm-unit-tests that nothing here holds. */
-export function openRow(test: string, what: string, why: string): PeerRow {
-  return { source: KVM_UNIT_TESTS, test, what, holder: { kind: 'none', why } };
+/** A case of kvm-unit-tests whose subject is not there. */
+export function notOfferedRow(test: string, what: string, why: string): PeerRow {
+  return { source: KVM_UNIT_TESTS, test, what, holder: { kind: 'not-offered', why } };
 }
 
 /** Numbers from `from` up to and with `to`. */

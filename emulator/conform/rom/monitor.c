@@ -81,11 +81,23 @@ static void probe_nmi(void)
 	print("\n");
 }
 
-static void vmx_instruction(u32 kind, u64 first, u64 second)
+/* One instruction with interrupts on; how many came. */
+static void take_interrupts(void)
+{
+	u64 before = interrupt_count;
+
+	asm volatile("sti\n\tnop\n\tcli" : : : "memory");
+	put('T');
+	hex(interrupt_count - before);
+	print("\n");
+}
+
+static void vmx_instruction(u32 kind, u64 first, u64 second, u64 third)
 {
 	struct {
 		u64 low, high;
-	} descriptor = { first, second };
+	} descriptor = { second, third };
+	u64 value = 0;
 	u32 result = 4;
 
 	switch (kind) {
@@ -93,22 +105,18 @@ static void vmx_instruction(u32 kind, u64 first, u64 second)
 	case 1: result = vmclear(first); break;
 	case 2: result = vmptrld(first); break;
 	case 3: result = vmwrite(first, second); break;
-	case 4: result = VMX_INSTRUCTION("vmread %1, %%rax", "r"(first), "a"(0ul)); break;
+	case 4: result = VMX_INSTRUCTION("vmread %1, (%2)", "r"(first), "r"(&value)); break;
 	case 5: result = VMX_INSTRUCTION("vmxoff", "r"(0ul)); break;
-	case 6:
-		descriptor.low = first;
-		descriptor.high = 0;
-		result = VMX_INSTRUCTION("invept %1, %2", "m"(descriptor), "r"(second));
-		break;
-	case 7:
-		descriptor.low = first & 0xffff;
-		descriptor.high = first >> 16;
-		result = VMX_INSTRUCTION("invvpid %1, %2", "m"(descriptor), "r"(second));
-		break;
+	case 6: result = VMX_INSTRUCTION("invept %1, %2", "m"(descriptor), "r"(first)); break;
+	case 7: result = VMX_INSTRUCTION("invvpid %1, %2", "m"(descriptor), "r"(first)); break;
+	case 8: result = VMX_INSTRUCTION("vmptrst (%1)", "r"(&value)); break;
+	case 9: result = VMX_INSTRUCTION("vmlaunch", "r"(0ul)); break;
+	case 10: result = VMX_INSTRUCTION("vmresume", "r"(0ul)); break;
 	}
 	put('V');
 	hex(result);
 	hex(result == 2 ? vmread(VM_INSTRUCTION_ERROR) : 0);
+	hex(result ? 0 : value);
 	print("\n");
 }
 
@@ -184,11 +192,16 @@ static void __attribute__((noreturn)) halt(void)
 		asm volatile("cli; hlt");
 }
 
+static void enable_x2apic(void)
+{
+	write_msr(MSR_APIC_BASE, msr_or_zero(MSR_APIC_BASE) | 0xc00);
+}
+
 void monitor(const u32 *program)
 {
 	load_idt();
 	write_msr(MSR_FEATURE_CONTROL, 5);
-	write_msr(MSR_APIC_BASE, msr_or_zero(MSR_APIC_BASE) | 0xc00);
+	enable_x2apic();
 	asm volatile("mov %0, %%cr4" : : "r"((u64)(BOOT_CR4 | CR4_VMXE)));
 	*(u32 *)LAYOUT_VMXON_REGION = msr_or_zero(MSR_VMX_BASIC) & 0x7fffffff;
 	take_baseline();
@@ -197,10 +210,10 @@ void monitor(const u32 *program)
 	execute(program);
 }
 
-/* Both processors; the second one's programs only write, wait and halt. */
+/* Both processors; the second one's programs print nothing: they write, wait, send and halt. */
 void execute(const u32 *at)
 {
-	u64 value, *registers = (u64 *)&guest;
+	u64 value, second, *registers = (u64 *)&guest;
 	u32 count, i, word;
 
 	for (;;) {
@@ -245,6 +258,13 @@ void execute(const u32 *at)
 			break;
 		case OP_HALT:
 			halt();
+		case OP_TAKE:
+			take_interrupts();
+			break;
+		case OP_SEND:
+			enable_x2apic();
+			write_msr(MSR_X2APIC_ICR, take64(&at));
+			break;
 		case OP_REGION_AT:
 			region_address = take64(&at);
 			break;
@@ -296,7 +316,8 @@ void execute(const u32 *at)
 		case OP_VMX:
 			word = *at++;
 			value = take64(&at);
-			vmx_instruction(word, value, take64(&at));
+			second = take64(&at);
+			vmx_instruction(word, value, second, take64(&at));
 			break;
 		case OP_NMI_PROBE:
 			probe_nmi();

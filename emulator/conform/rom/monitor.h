@@ -37,6 +37,8 @@ enum operation {
 	OP_WAIT = 18,
 	OP_DELAY = 19,
 	OP_HALT = 20,
+	OP_SEND = 21,
+	OP_TAKE = 22,
 };
 
 /* Flags of OP_ENTER. */
