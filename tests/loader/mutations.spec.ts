@@ -9,9 +9,6 @@ import { LoaderError } from '../../loader/errors.js';
 import { place } from '../../loader/place.js';
 import { TEST_CCB_RULE, assemble, minimalExec, minimalPayload } from '../support/elf-builder.js';
 
-/** Far above what any file takes (tests/loader/hostile.spec.ts measures that); a hang or a blow-up is beyond it. */
-const LIMIT_MS = 2000;
-
 type Mutation = (bytes: Uint8Array) => Uint8Array;
 
 const originals = [minimalPayload(), minimalExec()].map((spec) => assemble(spec).bytes);
@@ -82,12 +79,10 @@ function readelfErrors(bytes: Uint8Array): string[] {
 }
 
 describe('a mutated payload file', () => {
-  it('is refused with a LoaderError or is an image that can be placed, at once', () => {
+  it('is refused with a LoaderError or is an image that can be placed', () => {
     const seen = new Set<string>();
-    let slowest = 0;
     fc.assert(
       fc.property(file, (bytes) => {
-        const start = performance.now();
         try {
           const image = parseElf(bytes, TEST_CCB_RULE);
           const base = image.type === 'ET_EXEC' ? image.pages.start : 0x10_0000n;
@@ -98,11 +93,9 @@ describe('a mutated payload file', () => {
           if (!(error instanceof LoaderError)) throw error;
           seen.add(error.code);
         }
-        slowest = Math.max(slowest, performance.now() - start);
       }),
       { numRuns: 6000 },
     );
-    expect(slowest).toBeLessThan(LIMIT_MS);
     // The mutations must reach every check, not stop at the header.
     expect(seen).toContain('accepted');
     expect(seen.size).toBeGreaterThan(40);
