@@ -11,6 +11,8 @@
         "emulator/cpu/native/engine-cet.cc",
         "emulator/cpu/native/engine-hooks.cc",
         "emulator/cpu/native/engine-snapshot.cc",
+        "emulator/cpu/native/engine-spaces.cc",
+        "emulator/cpu/native/engine-stops.cc",
         "emulator/cpu/native/engine-watch.cc",
         "emulator/cpu/native/page-tables.cc",
         "emulator/cpu/native/physical-map.cc",

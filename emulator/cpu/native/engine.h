@@ -48,6 +48,8 @@ enum Reason : uint64_t { kUnmapped = 0, kProtection = 1, kNonCanonical = 2 };
 constexpr uint32_t kTraceEntries = 1024;
 constexpr uint32_t kCoverageBytes = 65536;
 constexpr uint16_t kNoField = 0xffff;
+// Outside model memory and the tables: Unicorn 2.0.1 flushes its TLB only when its map changes.
+constexpr uint64_t kFlushPage = TableArena::kBase + TableArena::kSize;
 
 // Buffers that JavaScript owns and keeps alive as long as the engine.
 struct SharedBuffers {
