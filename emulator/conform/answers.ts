@@ -80,7 +80,11 @@ export function readAnswers(
 }
 
 function linesOf(output: string): string[] {
-  return output.split('\n').filter((line) => /^([A-Za-z]( [0-9a-f]+)*|DONE|BROKEN.*)$/.test(line));
+  return output
+    .split('\n')
+    .filter((line) =>
+      /^([A-Za-z]( [0-9a-f]+)*|D [0-9a-f]+ [0-9a-f*. ]*|DONE|BROKEN.*)$/.test(line),
+    );
 }
 
 function readLine(line: string, fields: readonly FieldName[]): Answer {
@@ -106,7 +110,7 @@ function readLine(line: string, fields: readonly FieldName[]): Answer {
       return {
         kind: 'memory',
         address: wordOf(words[0]!),
-        bytes: Uint8Array.from(Buffer.from(words[1] ?? '', 'hex')),
+        bytes: bytesOf(words.slice(1).join(' ')),
       };
     case 'V':
       return { kind: 'vmx', result: VMX_RESULTS[number(0)]!, error: number(1), value: wide[2]! };
@@ -121,6 +125,14 @@ function readLine(line: string, fields: readonly FieldName[]): Answer {
     default:
       throw new ConformError('ANSWER_MALFORMED', `the monitor printed: ${line}`, { line });
   }
+}
+
+/** Two digits a byte, and runs: `*5a 100.` is 0x100 times 0x5a. */
+function bytesOf(text: string): Uint8Array {
+  const plain = text.replaceAll(/\*(..) ([0-9a-f]+)\./g, (_run, byte: string, length: string) =>
+    byte.repeat(parseInt(length, 16)),
+  );
+  return Uint8Array.from(Buffer.from(plain, 'hex'));
 }
 
 /** A word as the monitor prints it, without a prefix. */

@@ -19,6 +19,9 @@ const HOST: VmcsDescription = {
   HOST_RIP: LAYOUT.EXIT_STUB,
 };
 
+/** A guest that nothing else ends, one that halts for ever for instance, ends with its timer. */
+const SOON = 0x1_0000n;
+
 const BASES = new WeakMap<VmxCapabilities, VmcsDescription>();
 
 /** The description, with the controls that `capabilities` offers. */
@@ -44,5 +47,6 @@ function offeredBy(capabilities: VmxCapabilities): VmcsDescription {
     VM_ENTRY_CONTROLS: offered('VM_ENTRY_CONTROLS', capabilities.entry),
     HOST_CR4: valid.HOST_CR4! & capabilities.cr4Fixed1,
     GUEST_CR4: valid.GUEST_CR4! & capabilities.cr4Fixed1,
+    VMX_PREEMPTION_TIMER_VALUE: SOON,
   };
 }

@@ -12,7 +12,7 @@ import { LAYOUT } from './layout.js';
 import { MonitorProgram } from './program.js';
 import type { SecondMachine } from './second-machine.js';
 
-export const REGION_BYTES = 4096;
+const REGION_BYTES = 4096;
 const HEADER_BYTES = 16;
 const STEP = 8;
 
@@ -24,6 +24,11 @@ export class VmcsLayout {
     this.#offsets = offsets;
     const named = new Map(VMCS_FIELDS.map((field) => [field.name, field]));
     this.#fields = new Map([...offsets].map(([name, offset]) => [offset, named.get(name)!]));
+  }
+
+  /** 32-bit words of a region up to its last field. */
+  get words(): number {
+    return Math.max(...this.#offsets.values()) / 4 + 2;
   }
 
   /** Whether the machine has a field. */

@@ -8,8 +8,10 @@ import {
   comparePayload,
   type PayloadResult,
 } from '../../emulator/conform/payload/payload.js';
-import { Stage } from '../../emulator/conform/payload/stage.js';
+import { Stage, type StageSettings } from '../../emulator/conform/payload/stage.js';
 import { SecondMachine } from '../../emulator/conform/second-machine.js';
+import { MSR } from '../../abi/msrs.js';
+import { MsrFile } from '../../emulator/vmx/root/msr-file.js';
 import { RegisterFile } from '../../emulator/cpu/registers.js';
 import { packageRoot } from '../../emulator/machine/package-root.js';
 import { BOCHS, HAS_BOCHS } from './bochs-here.js';
@@ -33,8 +35,8 @@ afterEach(() => {
 
 describe.skipIf(!HAS_BOCHS)(`the payload as exit handler ${BOCHS}`, () => {
   const machine = HAS_BOCHS ? new SecondMachine() : undefined;
-  const compare = (attached: readonly PayloadCase[]): PayloadResult =>
-    comparePayload(machine!, payload(), { attached, gap: [] });
+  const compare = (attached: readonly PayloadCase[], host: StageSettings = {}): PayloadResult =>
+    comparePayload(machine!, payload(), [{ host, attached, gap: [] }]);
 
   it('differs when a byte of the payload is another one on one side', () => {
     const { copyTo } = Object.getOwnPropertyDescriptors(Stage.prototype);
@@ -67,5 +69,16 @@ describe.skipIf(!HAS_BOCHS)(`the payload as exit handler ${BOCHS}`, () => {
     expect(found.some((one) => one.includes('VMWRITE GUEST_RIP = 0x110003'))).toBe(true);
     expect(result.context.join('\n')).toMatch(/VM_EXIT_INSTRUCTION_LEN +0x3 +0x2 <--/);
     expect(result.context.filter((line) => line.length > 80)).toEqual([]);
+  });
+
+  it('differs on shadow stacks when the model has none', () => {
+    const { read } = Object.getOwnPropertyDescriptors(MsrFile.prototype);
+    vi.spyOn(MsrFile.prototype, 'read').mockImplementation(function (this: MsrFile, index) {
+      return index === MSR.IA32_S_CET ? 0n : read.value!.call(this, index);
+    });
+    const found = unexplained(compare(cpuid, { 'shadow-stacks': true }));
+    expect(found[0]).toMatch(
+      /^CPUID: write \d+ of the payload: .* \| 8 bytes at 0x\w+ff8 = 0x\w+ /,
+    );
   });
 });

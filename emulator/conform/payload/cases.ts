@@ -151,7 +151,8 @@ const TSC_DEADLINE = 0x6e0;
 /** A deadline that no run reaches. */
 const NEVER = 0x7fff_ffff_0000_0000n;
 
-const SEQUENCES: readonly PayloadCase[] = [
+/** Several exits of one guest each. */
+export const SEQUENCES: readonly PayloadCase[] = [
   sequence(
     'CPUID leaf by leaf',
     [0, 1, 2, 4, 7, 0xb, 0xd, 0x15, 0x4000_0000, 0x8000_0000, 0x8000_0008, 0x1234_5678]
@@ -177,6 +178,32 @@ const SEQUENCES: readonly PayloadCase[] = [
     { code: WRMSR, exit: exits.wrmsr(X2APIC.TPR, 0x30n) },
     { code: WRMSR, exit: exits.wrmsr(X2APIC.EOI, 0n) },
   ]),
+];
+
+const ICR_FIXED = 0x4000n;
+const ICR_NMI = 0x4400n;
+const ICR_INIT = 0x4500n;
+const ICR_LOGICAL = 0x800n;
+const ICR_OTHERS = 0xc_0000n;
+const ICR_ALL = 0x8_0000n;
+const TO_SECOND = 1n << 32n;
+const LOGICALLY_SECOND = 2n << 32n;
+
+const icr = (value: bigint) => ({ code: WRMSR, exit: exits.wrmsr(X2APIC.ICR, value) });
+
+/** Two vCPUs: what the payload leaves in the other one's soft state, and kicks. */
+export const IPIS: readonly PayloadCase[] = [
+  sequence('IPIs to another vCPU, to itself, to all and to nobody', [
+    icr(TO_SECOND | ICR_FIXED | 0x71n),
+    icr(LOGICALLY_SECOND | ICR_LOGICAL | ICR_FIXED | 0x72n),
+    icr(ICR_OTHERS | ICR_FIXED | 0x73n),
+    icr(ICR_ALL | ICR_FIXED | 0x74n),
+    icr((7n << 32n) | ICR_FIXED | 0x75n),
+    icr(ICR_FIXED | 0x76n),
+    icr(TO_SECOND | ICR_NMI),
+    icr(TO_SECOND | ICR_FIXED | 0x71n),
+  ]),
+  sequence('an INIT to another vCPU is KVM’s', [icr(TO_SECOND | ICR_INIT)]),
 ];
 
 /** The exit that ends a case. */

@@ -102,6 +102,11 @@ const CASES: readonly PayloadCase[] = [
   },
 ];
 
+/** A case that stands for the gap on hosts that are set up otherwise: events, a wait, a stop. */
+export function isTelling({ title, way, code }: PayloadCase): boolean {
+  return way === 'resume' || code === '' || /NMIs|interrupt/.test(title);
+}
+
 /** Every case of the gap; the last one leaves VMX operation. */
 export const GAP: readonly PayloadCase[] = CASES.map((one) => ({
   ...one,

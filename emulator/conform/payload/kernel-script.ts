@@ -133,10 +133,11 @@ export class KernelScript {
   /** Every field that both machines have and that can be written, those that nobody described as 0. */
   description(one: PayloadCase): VmcsDescription {
     const bare = descriptionOf(this.#capabilities, one);
+    const host = one.isAttached === false ? this.#stage.detachedHost : this.#stage.host;
     const described: VmcsDescription = {
       ...bare,
-      ...this.#stage.host,
-      HOST_CR4: this.#stage.host.HOST_CR4! & this.#capabilities.cr4Fixed1,
+      ...host,
+      HOST_CR4: host.HOST_CR4! & this.#capabilities.cr4Fixed1,
       TSC_OFFSET: this.#stage.tscOffset,
       // The payload turns the timer on and off; then its value is not to be saved.
       VM_EXIT_CONTROLS: bare.VM_EXIT_CONTROLS! & ~u64(EXIT_CONTROL.SAVE_VMX_PREEMPTION_TIMER),

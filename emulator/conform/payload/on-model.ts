@@ -9,6 +9,7 @@
  */
 import { HarnessBug } from '../../../abi/errors.js';
 import { INTR_TYPE } from '../../../abi/interruption.js';
+import { MSR } from '../../../abi/msrs.js';
 import { hex, u64 } from '../../../abi/uint.js';
 import { VMCS_FIELDS, VMCS_SLOT, type FieldName } from '../../../abi/vmcs-fields.js';
 import { GENERAL_REGISTERS, RFLAGS, type RegisterName } from '../../cpu/registers.js';
@@ -21,6 +22,7 @@ import { GUEST } from '../guest-area.js';
 import { HANDLER_OFFSET, lastStep, type GuestStep, type PayloadCase } from './cases.js';
 import type { KernelScript } from './kernel-script.js';
 import type { Effect, Passage, Stop, StopKind } from './recording.js';
+import { shadowEffects } from './shadow-effects.js';
 import type { Stage } from './stage.js';
 
 const PAGE = 4096;
@@ -33,7 +35,7 @@ const FLAGS_CLEARED = RFLAGS.TF | RFLAGS.RF | RFLAGS.VM | RFLAGS.IF | 0x4000n;
 /** The registers that a stop records. */
 // prettier-ignore
 export const RECORDED_REGISTERS = [
-  ...GENERAL_REGISTERS, 'RSP', 'RIP', 'RFLAGS', 'CR0', 'CR3', 'CR4', 'CR8', 'EFER',
+  ...GENERAL_REGISTERS, 'RSP', 'SSP', 'RIP', 'RFLAGS', 'CR0', 'CR3', 'CR4', 'CR8', 'EFER',
   'CS', 'SS', 'DS', 'ES', 'FS', 'GS', 'TR', 'LDTR', 'GS_BASE', 'FS_BASE', 'TR_BASE',
   'GDTR_BASE', 'GDTR_LIMIT', 'IDTR_BASE', 'IDTR_LIMIT',
 ] as const satisfies readonly RegisterName[];
@@ -137,7 +139,9 @@ export class ModelRun {
   }
 
   #kernelContext(): void {
-    const { registers } = this.#lane.pcpu;
+    const { registers, msrs } = this.#lane.pcpu;
+    // KVM's own code has no shadow stack.
+    msrs.write(MSR.IA32_S_CET, 0n);
     registers.set('CR3', this.#stage.routing.cr3);
     registers.set('GS_BASE', this.#stage.routing.gsBase);
     registers.set('RFLAGS', RFLAGS.FIXED);
@@ -232,12 +236,14 @@ export class ModelRun {
       if (name === 'VMWRITE') effects.push(this.#vmwriteAt(rip));
       const tick = second?.ticks?.[path.length - 1];
       if (name === 'RDTSC' && tick !== undefined) pcpu.clock.restore({ tsc: tick });
+      const ssp = pcpu.registers.get('SSP');
       const stop = pcpu.run(1);
       if (path.length - 1 === attachesAfter) this.#attach();
       for (const { kind: access, address, sizeBytes, value } of engine.takeAccesses()) {
         if (access === 'write') effects.push({ kind: 'memory', rip, address, sizeBytes, value });
       }
       if (name?.startsWith('INT') === true) effects.push(...this.#frame(rip));
+      if (pcpu.registers.get('SSP') !== ssp) effects.push(...this.#shadowEffects(rip, ssp));
       if (stop.kind === 'instruction-limit' || stop.kind === 'spinning') continue;
       if (stop.kind === 'routed' || stop.kind === 'breakpoint') continue;
       end('other');
@@ -309,6 +315,11 @@ export class ModelRun {
       const value = pcpu.memory.readU64(address);
       return { kind: 'memory', rip, address, sizeBytes: 8, value };
     });
+  }
+
+  #shadowEffects(rip: bigint, before: bigint): Effect[] {
+    const { memory, registers } = this.#lane.pcpu;
+    return shadowEffects(memory, this.#stage.tokens, rip, before, registers.get('SSP'));
   }
 
   #stop(kind: StopKind): Stop {

@@ -19,7 +19,7 @@ import {
 import { layOutGuest } from '../guest-area.js';
 import { MonitorProgram } from '../program.js';
 import type { SecondMachine } from '../second-machine.js';
-import { REGION_BYTES, type VmcsLayout } from '../vmcs-layout.js';
+import type { VmcsLayout } from '../vmcs-layout.js';
 import type { PayloadCase } from './cases.js';
 import { guestIdt, type KernelScript } from './kernel-script.js';
 import type { Effect, Passage, Recording, Stop, StopKind } from './recording.js';
@@ -64,7 +64,7 @@ export function recordOnSecond(
   const kinds = found.slice(1).map(kindOf);
   const traced = tracedAfter(kinds);
   const orders = kinds.map((kind, i) => ({
-    dump: kind === 'other' ? null : { address: stage.vmcsRegion, words: REGION_BYTES / 4 },
+    dump: kind === 'other' ? null : { address: stage.vmcsRegion, words: layout.words },
     isTraced: traced[i]!,
   }));
   const output = machine.watch(program, tracingCommands(breakpoints, orders), processors);
@@ -82,7 +82,7 @@ export function recordOnSecond(
     passages: passagesOf(
       stops.map(toStop),
       (index) => stops[index]!.steps,
-      (step) => effectsOf(step, region, layout),
+      (step) => shadowLast(stage, effectsOf(step, region, layout)),
       processors > 1,
     ),
     memory: stage.written().map(({ what, address }, i) => ({
@@ -201,6 +201,13 @@ function passagesOf(
     from = null;
   });
   return passages;
+}
+
+/** Writes to shadow stacks behind the others of their instruction, as the model has them. */
+function shadowLast(stage: Stage, effects: readonly Effect[]): Effect[] {
+  const isShadow = (one: Effect): boolean =>
+    one.kind === 'memory' && stage.isOnShadowStack(one.address);
+  return [...effects.filter((one) => !isShadow(one)), ...effects.filter(isShadow)];
 }
 
 /** What an instruction wrote; the processor's own accesses but those to the VMCS are left out. */

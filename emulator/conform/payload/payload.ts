@@ -8,16 +8,16 @@
  */
 import { learnVmcsLayout, type VmcsLayout } from '../vmcs-layout.js';
 import type { SecondMachine } from '../second-machine.js';
-import { INSTRUCTIONS, type PayloadCase } from './cases.js';
+import { INSTRUCTIONS, IPIS, SEQUENCES, type PayloadCase } from './cases.js';
 import { Comparer, type PayloadDifference } from './compare.js';
 import { contextOf } from './context.js';
 import { EVENTS } from './event-cases.js';
-import { GAP } from './gap-cases.js';
+import { GAP, isTelling } from './gap-cases.js';
 import { KernelScript } from './kernel-script.js';
 import { ModelRun } from './on-model.js';
 import { recordOnSecond } from './on-second.js';
 import type { Passage } from './recording.js';
-import { Stage } from './stage.js';
+import { Stage, type StageSettings } from './stage.js';
 
 /** Every case with KVM there, in the order in which the payload meets them; a stop comes last. */
 export const ATTACHED: readonly PayloadCase[] = [...INSTRUCTIONS, ...EVENTS];
@@ -43,26 +43,45 @@ export interface PayloadResult {
   readonly context: readonly string[];
 }
 
-/** The cases of one boot each. */
-export interface PayloadParts {
+/** A host, and the cases that the payload meets on it: a boot for each list. */
+export interface PayloadPart {
+  readonly host: StageSettings;
   readonly attached: readonly PayloadCase[];
   /** With a second processor, which attaches. */
   readonly gap: readonly PayloadCase[];
 }
 
+/** Every part: all cases on the plain host, and on others those that it makes a difference to. */
+export const PAYLOAD_PARTS: readonly PayloadPart[] = [
+  { host: {}, attached: ATTACHED, gap: GAP },
+  {
+    host: { 'shadow-stacks': true },
+    attached: [...SEQUENCES, ...EVENTS],
+    gap: GAP.filter(isTelling),
+  },
+  {
+    host: { cr3: 'shared-until-detach', vcpus: 2 },
+    attached: [...IPIS, ...EVENTS],
+    gap: GAP.filter(isTelling),
+  },
+];
+
 /** Lets the payload answer the same exits on both machines. @throws ConformError, ConductorError when it is refused. */
 export function comparePayload(
   machine: SecondMachine,
   payload: Uint8Array,
-  { attached, gap }: PayloadParts = { attached: ATTACHED, gap: GAP },
+  parts: readonly PayloadPart[] = PAYLOAD_PARTS,
 ): PayloadResult {
   const layout = learnVmcsLayout(machine);
-  const first = new Part(machine, layout, payload);
-  const results = [first.compare(attached)];
-  if (gap.length > 0) {
-    const second = new Part(machine, layout, payload);
-    results.push(second.compare(gap, [second.stage.beforeRun, ...first.lastInstructions()]));
-  }
+  const results = parts.flatMap(({ host, attached, gap }) => {
+    const first = new Boot(machine, layout, payload, host);
+    const compared = [first.compare(attached)];
+    if (gap.length > 0) {
+      const second = new Boot(machine, layout, payload, host);
+      compared.push(second.compare(gap, [second.stage.beforeRun, ...first.lastInstructions()]));
+    }
+    return compared;
+  });
   const sum = (of: (one: PayloadResult) => number): number =>
     results.reduce((total, one) => total + of(one), 0);
   return {
@@ -77,16 +96,21 @@ export function comparePayload(
 }
 
 /** One boot of the second machine, and the same cases here. */
-class Part {
+class Boot {
   readonly stage: Stage;
   readonly #machine: SecondMachine;
   readonly #layout: VmcsLayout;
   #passages: readonly Passage[] = [];
 
-  constructor(machine: SecondMachine, layout: VmcsLayout, payload: Uint8Array) {
+  constructor(
+    machine: SecondMachine,
+    layout: VmcsLayout,
+    payload: Uint8Array,
+    host: StageSettings,
+  ) {
     this.#machine = machine;
     this.#layout = layout;
-    this.stage = new Stage(payload, machine.capabilities);
+    this.stage = new Stage(payload, machine.capabilities, host);
   }
 
   /** The instructions with which the payload came to where it gave control away. */

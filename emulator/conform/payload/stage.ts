@@ -6,15 +6,18 @@
  * addresses on both machines; what stands at the routing handler differs, because another kernel is behind it.
  */
 import { HarnessBug } from '../../../abi/errors.js';
+import { MSR } from '../../../abi/msrs.js';
 import { toIndex, u64 } from '../../../abi/uint.js';
 import { VMCS_FIELDS, type FieldName } from '../../../abi/vmcs-fields.js';
 import type { LoadedImage } from '../../../loader/place.js';
+import { SHADOW_STACK_PAGES, tokens } from '../../host/kvm/shadow-stacks.js';
 import type { Routing } from '../../host/kvm/vcpu.js';
 import { tablePages } from '../../memory/page-tables.js';
 import { PAGE_SIZE, type Owner } from '../../memory/physical-memory.js';
 import { Conductor } from '../../machine/conductor.js';
 import type { Lane } from '../../machine/lane.js';
 import { loadScenario } from '../../machine/scenario/load.js';
+import type { Scenario } from '../../machine/scenario/schema.js';
 import type { VmcsDescription } from '../../vmx/description.js';
 import { CARETAKER_CONFIG } from '../../../abi/config.js';
 import { StructView } from '../../../abi/layout.js';
@@ -45,6 +48,9 @@ export interface StagePlaces {
   readonly handlers: readonly bigint[];
 }
 
+/** How the host is set up, by the names of a scenario. */
+export type StageSettings = Partial<Pick<Scenario, 'vcpus' | 'cr3' | 'shadow-stacks'>>;
+
 export class Stage {
   readonly lane: Lane;
   readonly loaded: LoadedImage;
@@ -52,17 +58,23 @@ export class Stage {
   /** What the second processor writes before it attaches. */
   readonly nextRouting: Routing;
   readonly places: StagePlaces;
-  /** The host-state area, as KVM gave it to the payload. */
+  /** The host-state area, as KVM gave it to the payload while it is attached. */
   readonly host: VmcsDescription;
+  /** The same once it is detached: with the payload's own tables, whatever the policy. */
+  readonly detachedHost: VmcsDescription;
   readonly tscOffset: bigint;
   /** Where the second machine's kernel goes from to the run entry: CR3 = RAX, RSP = RCX, then a jump to RDX. */
   readonly runStub: bigint;
   readonly #conductor: Conductor;
 
-  /** Installs the payload on one vCPU. @throws ConductorError when it is refused. */
-  constructor(payload: Uint8Array, capabilities: VmxCapabilities) {
+  /** Installs the payload; the first vCPU is the one that is led. @throws ConductorError when it is refused. */
+  constructor(payload: Uint8Array, capabilities: VmxCapabilities, settings: StageSettings = {}) {
     const scenario = loadScenario('live-update');
-    this.#conductor = new Conductor({ ...scenario, vcpus: 1, steps: [] }, payload, false);
+    this.#conductor = new Conductor(
+      { ...scenario, vcpus: 1, ...settings, steps: [] },
+      payload,
+      false,
+    );
     this.#conductor.run();
     const { machine } = this.#conductor;
     this.lane = machine.lanes[0]!;
@@ -101,6 +113,7 @@ export class Stage {
         vmcs.read(name),
       ]),
     );
+    this.detachedHost = { ...this.host, HOST_CR3: vcpu.isolatedCr3 };
     this.tscOffset = vmcs.read('TSC_OFFSET');
     // KVM would have read the second machine's own IA32_VMX_MISC.
     const config = new StructView(CARETAKER_CONFIG, machine.memory, vcpu.memory.at('config'));
@@ -115,6 +128,20 @@ export class Stage {
   /** The VMCS region, at the same address on both machines. */
   get vmcsRegion(): bigint {
     return this.lane.vcpu.memory.at('vmcs');
+  }
+
+  /** The tokens of the payload's shadow stacks; none without. */
+  get tokens(): readonly bigint[] {
+    const { memory } = this.lane.vcpu;
+    return memory.has('shadowStack') ? tokens(memory.at('shadowStack')) : [];
+  }
+
+  /** Whether an address lies on the payload's shadow stacks. */
+  isOnShadowStack(address: bigint): boolean {
+    const { memory } = this.lane.vcpu;
+    if (!memory.has('shadowStack')) return false;
+    const offset = address - memory.at('shadowStack');
+    return offset >= 0n && offset < BigInt(SHADOW_STACK_PAGES * PAGE_SIZE);
   }
 
   /** Memory that the payload, or KVM on its own stack in the payload's run entry, may write. */
@@ -156,7 +183,12 @@ export class Stage {
 /** The second machine's kernel, where routed exits arrive and from where it goes to the run entry. */
 function kernelCode(): Uint8Array {
   const wide = (value: bigint): number[] => [...new Uint8Array(BigUint64Array.of(value).buffer)];
+  const narrow = (value: number): number[] => [...new Uint8Array(Uint32Array.of(value).buffer)];
   const arrive = [
+    // It runs without shadow stacks, and returns.
+    ...[0xb9, ...narrow(MSR.IA32_S_CET)], // mov ecx, IA32_S_CET
+    ...[0x31, 0xc0, 0x31, 0xd2], // xor eax, eax; xor edx, edx
+    ...[0x0f, 0x30], // wrmsr
     ...[0x48, 0xb8, ...wide(LAYOUT.HOST_CR3)], // mov rax, the monitor's CR3
     ...[0x0f, 0x22, 0xd8], // mov cr3, rax
     ...[0x48, 0xbc, ...wide(LAYOUT.EXIT_STACK)], // mov rsp, the monitor's stack

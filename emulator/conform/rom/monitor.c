@@ -15,6 +15,7 @@
 #define MSR_X2APIC_ICR 0x830
 #define VM_INSTRUCTION_ERROR 0x4400
 #define MAX_FIELDS 128
+#define SHORTEST_RUN 8
 
 static u32 fields[MAX_FIELDS];
 static u32 field_count;
@@ -142,13 +143,29 @@ static u64 take64(const u32 **at)
 	return high << 32 | low;
 }
 
-static void dump(u64 address, u32 length)
+/* Two digits a byte; a run of equal ones is * and the byte, the length, and a point. */
+static void dump(const u8 *from, u32 length)
 {
+	const u8 *end = from + length;
+
 	put('D');
-	hex(address);
+	hex((u64)from);
 	put(' ');
-	while (length--)
-		hex_byte(*(u8 *)address++);
+	while (from < end) {
+		const u8 *run = from;
+
+		while (run < end && *run == *from)
+			run++;
+		if (run - from < SHORTEST_RUN) {
+			hex_byte(*from++);
+			continue;
+		}
+		put('*');
+		hex_byte(*from);
+		hex(run - from);
+		put('.');
+		from = run;
+	}
 	print("\n");
 }
 
@@ -306,7 +323,7 @@ void execute(const u32 *at)
 			break;
 		case OP_DUMP:
 			value = take64(&at);
-			dump(value, *at++);
+			dump((const u8 *)value, *at++);
 			break;
 		case OP_LABEL:
 			put('L');
