@@ -75,6 +75,7 @@ export class EngineStops {
           access: ACCESSES[toIndex(this.#info[INFO.ACCESS]!)] === 'write' ? 'write' : 'read',
           address: this.#info[INFO.ADDRESS]!,
           sizeBytes: toIndex(this.#info[INFO.SIZE]!),
+          rip: this.#info[INFO.ACCESS_RIP]!,
         };
       case NATIVE_STOP.CONTROL_PROTECTION:
         return { kind: 'control-protection', errorCode: toIndex(this.#info[INFO.ERROR_CODE]!) };

@@ -26,6 +26,7 @@ import {
   type NativeEngine,
   type NativeMemory,
 } from './native-binding.js';
+import type { InstructionForm } from './instruction-format.js';
 import type {
   CetState,
   EngineCounters,
@@ -281,6 +282,15 @@ export class Engine {
   /** The site at an address, if the sweep found one. */
   siteAt(address: bigint): TrapSite | undefined {
     return this.#code.siteAt(address);
+  }
+
+  /** Where instructions of a kind begin in executable bytes of [base, base + sizeBytes). */
+  findInstructions(
+    base: bigint,
+    sizeBytes: number,
+    isWanted: (form: InstructionForm) => boolean,
+  ): readonly bigint[] {
+    return this.#code.find(toIndex(base), sizeBytes, isWanted);
   }
 
   /** Every site of the executable ranges, in address order. */

@@ -33,6 +33,8 @@ export const INFO = {
   REASON: 4,
   SITE: 5,
   ERROR_CODE: 6,
+  /** Of the instruction that made a watched access. */
+  ACCESS_RIP: 7,
 } as const;
 export const INFO_WORDS = 8;
 

@@ -34,6 +34,8 @@ export type EngineStop =
       readonly access: 'read' | 'write';
       readonly address: bigint;
       readonly sizeBytes: number;
+      /** Of that instruction. */
+      readonly rip: bigint;
     }
   /** RIP is at a near RET that the shadow stack contradicts, or at a target of an indirect branch without ENDBR64. */
   | { readonly kind: 'control-protection'; readonly errorCode: number }

@@ -12,6 +12,7 @@ import {
   type AddressSpace,
   type CodeExtent,
 } from './address-space.js';
+import { readForm, type InstructionForm } from './instruction-format.js';
 import type { NativeEngine } from './native-binding.js';
 import type { EngineStop, TrapSite } from './port.js';
 import { BYTE_FLAG, sweep, type Sweep } from './sweep.js';
@@ -129,6 +130,24 @@ export class SweptCode {
       const stop = this.#stops[id]!;
       return stop.kind === 'site' ? [stop.site] : [];
     });
+  }
+
+  /** Where instructions of a kind begin in [base, base + sizeBytes), as the sweep sees them. */
+  find(base: number, sizeBytes: number, isWanted: (form: InstructionForm) => boolean): bigint[] {
+    this.refresh();
+    const found: bigint[] = [];
+    for (const range of this.#ranges) {
+      if (range.base >= base + sizeBytes || base >= range.base + range.sizeBytes) continue;
+      if (range.flags === null) this.#sweep(range);
+      const bytes = this.#memory.subarray(range.base, range.base + range.sizeBytes);
+      range.flags!.forEach((flags, offset) => {
+        const at = range.base + offset;
+        if ((flags & BYTE_FLAG.BOUNDARY) === 0 || at < base || at >= base + sizeBytes) return;
+        const form = readForm(bytes, offset, bytes.length);
+        if (form !== null && isWanted(form)) found.push(BigInt(at));
+      });
+    }
+    return found;
   }
 
   /** Whether an instruction begins at the address, as the sweep sees it. */

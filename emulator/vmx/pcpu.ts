@@ -382,11 +382,11 @@ export class Pcpu implements RootCpu {
         return { kind: this.routingAddresses.has(address) ? 'routed' : 'breakpoint', address };
       }
       case 'watch': {
-        const { access, address, sizeBytes } = stop;
+        const { access, address, sizeBytes, rip } = stop;
         return {
           kind: 'watchpoint',
           address: this.#rip(),
-          access: { access, address, sizeBytes },
+          access: { access, address, sizeBytes, rip },
         };
       }
       case 'exception':

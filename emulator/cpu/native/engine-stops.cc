@@ -72,6 +72,7 @@ Engine::Outcome Engine::on_page_fault() {
 // Unicorn was refused the access before it happened: the instruction is executed alone, and the run ends behind it.
 Engine::Outcome Engine::on_watch_stop() {
   const uint64_t address = refused_.address, access = refused_.access, size = refused_.size;
+  const uint64_t rip = shared_.registers[slot::kRip];
   retire_current(shared_.registers[slot::kRip], false);
   is_past_watch_ = true;
   const Outcome outcome = go(true);
@@ -80,6 +81,7 @@ Engine::Outcome Engine::on_watch_stop() {
   shared_.info[slot::kAddress] = address;
   shared_.info[slot::kAccess] = access;
   shared_.info[slot::kSize] = size;
+  shared_.info[slot::kAccessRip] = rip;
   return stopped(Stop::kWatch);
 }
 

@@ -39,7 +39,7 @@ namespace slot {
 enum Register { kRsp = 4, kRip = 16, kRflags = 17, kFsBase = 18, kGsBase = 19, kHeld = 18, kSsp = 28 };
 enum Counter { kInstructions, kBlocks, kStores, kVmreads, kVmwrites, kRdtscs, kTraceHead, kTscBase,
                kAccesses, kLoggedWrites, kCet, kTracker, kHeldReturns };
-enum Info { kAddress, kAccess, kSize, kVector, kReason, kSite, kErrorCode };
+enum Info { kAddress, kAccess, kSize, kVector, kReason, kSite, kErrorCode, kAccessRip };
 }  // namespace slot
 
 enum Access : uint64_t { kFetch = 0, kRead = 1, kWrite = 2 };

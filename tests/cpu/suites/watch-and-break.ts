@@ -18,7 +18,9 @@ export function watchAndBreak(): void {
       const { engine, memory } = fixture('90 48c70341000000 48ffc0 48ffc0 f4'); // nop; mov [rbx],0x41; inc; inc
       engine.setStopWatch(DATA, 8, WRITES);
       engine.registers.set('RBX', DATA);
-      expect(engine.run()).toEqual({ kind: 'watch', access: 'write', address: DATA, sizeBytes: 8 });
+      const rip = CODE + 1n;
+      const access = { access: 'write', address: DATA, sizeBytes: 8, rip };
+      expect(engine.run()).toEqual({ kind: 'watch', ...access });
       expect(engine.registers.get('RIP')).toBe(CODE + 8n);
       expect(engine.registers.get('RAX')).toBe(0n);
       expect(engine.counters.instructions).toBe(2);
