@@ -77,6 +77,8 @@ export class ExitRecord {
   machineCheckFrame = 0n;
   /** Frames that events pushed on interrupt stacks in this exit. */
   readonly frames = new Set<bigint>();
+  /** KVM took back a request that the payload may have seen, or served, in this exit. */
+  requestEnded = false;
   /** The exit waited for KVM before anything else became of it. */
   hasWaited = false;
   /** The payload has said `serialized`. */
@@ -99,6 +101,7 @@ export class ExitRecord {
     this.strayEois = 0;
     this.hasWaited = false;
     this.hasStopped = false;
+    this.requestEnded = false;
     this.hostNmis = 0;
     this.mayEnd = false;
     if (this.fatal.length > 0) this.fatal.length = 0;
@@ -137,6 +140,7 @@ export class ExitRecord {
     for (const frame of other.frames) this.frames.add(frame);
     this.hasWaited = other.hasWaited;
     this.hasStopped = other.hasStopped;
+    this.requestEnded = other.requestEnded;
     this.strayEois = other.strayEois;
     this.registers.set(other.registers);
     this.#fields.set(other.#fields);

@@ -2,7 +2,8 @@
  * Assertions and deliveries of one vCPU's interrupts, by vector: what the interrupts invariant reckons with.
  *
  * Source: CONTRACT ("What the payload handles"): at least one delivery after the last assertion, at most one each.
- * Invariant: an assertion is counted where it arises, a delivery at VM entry.
+ * Invariant: an assertion is counted where it arises, a delivery at VM entry; one is due while the last of the two was the
+ * assertion, in the order in which they happened and whatever the clocks of their cores say.
  */
 import { VECTOR } from '../../abi/interruption.js';
 
@@ -10,7 +11,7 @@ const VECTORS = 256;
 /** Vectors below are exceptions, but for the NMI's. */
 const FIRST_INTERRUPT = 32;
 
-/** The account as plain data: asserted, delivered, and the TSC of the last of each, a row of vectors after another. */
+/** The account as plain data: asserted, delivered, the TSC of the last assertion, and 1 while it is due; a row of vectors each. */
 export type InterruptAccountState = Float64Array;
 
 export class InterruptAccount {
@@ -18,12 +19,13 @@ export class InterruptAccount {
   readonly #asserted = this.#rows.subarray(0, VECTORS);
   readonly #delivered = this.#rows.subarray(VECTORS, 2 * VECTORS);
   readonly #assertedTsc = this.#rows.subarray(2 * VECTORS, 3 * VECTORS);
-  readonly #deliveredTsc = this.#rows.subarray(3 * VECTORS);
+  readonly #isDue = this.#rows.subarray(3 * VECTORS);
 
   /** Counts an assertion of a guest vector: at most one delivery is due for it. */
   assert(vector: number, tsc: number): void {
     this.#asserted[vector]!++;
     this.#assertedTsc[vector] = tsc;
+    this.#isDue[vector] = 1;
   }
 
   /** Counts an assertion that another vCPU may take instead: a delivery is allowed and none is due. */
@@ -32,9 +34,9 @@ export class InterruptAccount {
   }
 
   /** Counts a delivery by VM entry. */
-  deliver(vector: number, tsc: number): void {
+  deliver(vector: number): void {
     this.#delivered[vector]!++;
-    this.#deliveredTsc[vector] = tsc;
+    this.#isDue[vector] = 0;
   }
 
   counts(vector: number): { readonly asserted: number; readonly delivered: number } {
@@ -45,8 +47,7 @@ export class InterruptAccount {
   due(): readonly { readonly vector: number; readonly sinceTsc: number }[] {
     const due: { vector: number; sinceTsc: number }[] = [];
     const look = (vector: number): void => {
-      const sinceTsc = this.#assertedTsc[vector]!;
-      if (sinceTsc > this.#deliveredTsc[vector]!) due.push({ vector, sinceTsc });
+      if (this.#isDue[vector] === 1) due.push({ vector, sinceTsc: this.#assertedTsc[vector]! });
     };
     look(VECTOR.NMI);
     for (let vector = FIRST_INTERRUPT; vector < VECTORS; vector++) look(vector);

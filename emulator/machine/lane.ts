@@ -5,6 +5,7 @@
  * Invariant: a lane is in one phase; only the machine moves it. What changes in a run is in state().
  */
 import { printExitReason } from '../../abi/exit-reasons.js';
+import { CARETAKER_REQUEST } from '../../abi/ccb.js';
 import { CARETAKER_SOFT_STATE } from '../../abi/soft-state.js';
 import { offsetsOf } from '../../abi/layout.js';
 import { VECTOR } from '../../abi/interruption.js';
@@ -142,6 +143,8 @@ export class Lane {
   inExit = false;
   /** The fault that is being raised comes from the scenario, and not from what the payload does. */
   faultIsForced = false;
+  /** No other core acts while a handler of this one runs; where it does, what that is about to do is not known. */
+  actsAlone = true;
   /** Instruction count at which the handler at hand is given up; null between two handlers. */
   handlerEnd: number | null = null;
 
@@ -228,6 +231,12 @@ export class Lane {
     const info = this.vmcs.words[2 * VMCS_SLOT.VM_ENTRY_INTR_INFO_FIELD]!;
     if (((info ^ this.exit.low(AT_EXIT.IDT_VECTORING_INFO_FIELD)) & ~(1 << 12)) === 0) return false;
     return info >>> 31 === 1 && ((info >>> 8) & 7) === 3;
+  }
+
+  /** KVM is about to take back what it asks for. */
+  noteRequestEnds(): void {
+    if (this.vcpu.ccbView.number('request') === CARETAKER_REQUEST.STOP)
+      this.exit.requestEnded = true;
   }
 
   /** A 64-bit field of KVM's page of the CCB. */

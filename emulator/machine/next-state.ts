@@ -88,6 +88,7 @@ const ask = (situation: Situation): number =>
 const isAttached = (lane: Lane): boolean =>
   lane.memory.words[(lane.ccb + CCB.attach_state) >>> 2] === CARETAKER_ATTACH_STATE.KVM_ATTACHED;
 const isStopRequested = (lane: Lane): boolean =>
+  lane.exit.requestEnded ||
   lane.memory.words[(lane.ccb + CCB.request) >>> 2] === CARETAKER_REQUEST.STOP;
 const policyOf = (lane: Lane): number =>
   lane.exit.basic < CARETAKER_EXIT_POLICY_MAX

@@ -197,11 +197,11 @@ export class PayloadRunner {
 
   #delivered(lane: Lane, type: number, vector: number): void {
     if (type === INTR_TYPE.EXT_INTR) {
-      lane.interrupts.deliver(vector, lane.pcpu.now());
+      lane.interrupts.deliver(vector);
       this.#machine.count('interruptsDelivered');
       this.#machine.hooks.atDelivery(lane, this.#machine.ledger, vector);
     } else if (type === INTR_TYPE.NMI_INTR) {
-      lane.interrupts.deliver(vector, lane.pcpu.now());
+      lane.interrupts.deliver(vector);
       this.#machine.count('nmisInjected');
       this.#machine.hooks.atDelivery(lane, this.#machine.ledger, vector);
     }

@@ -206,6 +206,7 @@ export class Stage {
   attach(): void {
     const { vcpu } = this.lane;
     if (vcpu.isAttached) return;
+    this.lane.noteRequestEnds();
     vcpu.attach(this.vm.routingOf(vcpu));
     vcpu.state = 'running';
     this.machine.kick(vcpu.id);

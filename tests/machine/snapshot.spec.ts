@@ -278,6 +278,7 @@ describe('a lane', () => {
     'tscFrequencyHz',
     'faultIsForced',
     'peers',
+    'actsAlone',
   ];
 
   it('has in its state whatever a run changes in it', () => {

@@ -157,14 +157,21 @@ export class KvmVcpu {
   /** Publishes routing pointers and a new epoch, then KVM_ATTACHED with release order. */
   attach(routing: Routing): void {
     const ccb = this.ccbView;
-    ccb.set('routing_handler', routing.handler);
-    ccb.set('routing_stack', routing.stack);
-    ccb.set('routing_cr3', routing.cr3);
-    ccb.set('routing_gs_base', routing.gsBase);
-    ccb.set('routing_argument', routing.argument);
-    ccb.set('request', CARETAKER_REQUEST.NONE);
-    ccb.set('epoch', ccb.get('epoch') + 1n);
-    ccb.set('attach_state', CARETAKER_ATTACH_STATE.KVM_ATTACHED);
+    for (const [field, value] of this.storesToAttach(routing)) ccb.set(field, value);
+  }
+
+  /** The stores of attach(), in their order. */
+  storesToAttach(routing: Routing): readonly (readonly [field: string, value: bigint | number])[] {
+    return [
+      ['routing_handler', routing.handler],
+      ['routing_stack', routing.stack],
+      ['routing_cr3', routing.cr3],
+      ['routing_gs_base', routing.gsBase],
+      ['routing_argument', routing.argument],
+      ['request', CARETAKER_REQUEST.NONE],
+      ['epoch', this.ccbView.get('epoch') + 1n],
+      ['attach_state', CARETAKER_ATTACH_STATE.KVM_ATTACHED],
+    ];
   }
 
   /** Writes KVM_DETACHED: the vCPU is stopped inside KVM. */
