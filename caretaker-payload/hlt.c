@@ -48,6 +48,8 @@ static bool halt_in_root(struct caretaker_ccb *ccb)
 
 	arm_physical_timer(ccb, &host);
 	set_state(ccb, CARETAKER_HALTED);
+	/* Forbids reading the flag before KVM can see who needs a kick. */
+	smp_mb();
 	while (!is_woken && !is_stop_requested(ccb) && !is_attached(ccb)) {
 		caretaker_halt(ccb);
 		is_woken = caretaker_has_injectable(ccb);

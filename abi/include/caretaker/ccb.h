@@ -81,7 +81,12 @@ struct caretaker_ccb {
 	/*  112 */ u64 features;
 	/*  120 */ u64 reserved_features;
 
-	/* Written by the payload at every change of state, read by KVM. */
+	/*
+	 * Written by the payload at every change of state, read by KVM. What
+	 * begins a wait is stored, and visible, before attach_state is looked
+	 * at: KVM that has written that, passed a full fence and reads RUNNING
+	 * knows that nobody waits on what was there before.
+	 */
 	/*  128 */ u32 state; /* enum caretaker_run_state, release order */
 	/*  132 */ u32 exit_reason;
 	/*  136 */ u32 vector;
