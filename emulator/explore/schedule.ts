@@ -8,14 +8,10 @@
  * Invariant: parseSchedule(formatSchedule(x)) is x; a string that is none is refused with the part and the rule.
  */
 import { didYouMean } from '../../abi/did-you-mean.js';
-import { HarnessError } from '../../abi/errors.js';
 import { CASES, type ExploreCase } from './cases.js';
 import { eventNamed, EVENTS, type ExploreEvent } from './events.js';
+import { ExploreError } from './explore-error.js';
 import { STATES, type ExploreState } from './states.js';
-
-export type ExploreErrorCode = 'SCHEDULE_INVALID' | 'UNKNOWN_REASON' | 'UNKNOWN_EVENT';
-/** Something to explore that there is not: `details` has the part and the rule. */
-export class ExploreError extends HarnessError<ExploreErrorCode> {}
 
 /** One event at one instruction. */
 export interface Happening {

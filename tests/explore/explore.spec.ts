@@ -6,10 +6,10 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { CASES } from '../../emulator/explore/cases.js';
 import { eventNamed, EVENTS, FOOTPRINT } from '../../emulator/explore/events.js';
 import { CONTRACT_EVENTS, Exploration } from '../../emulator/explore/exploration.js';
+import { ExploreError } from '../../emulator/explore/explore-error.js';
 import { Ground } from '../../emulator/explore/ground.js';
 import {
   caseName,
-  ExploreError,
   formatSchedule,
   isSchedule,
   parseSchedule,

@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Conductor } from '../../emulator/machine/conductor.js';
 import { ConductorError } from '../../emulator/machine/conductor.js';
+import { INTERLEAVED_PATCHES } from '../explore/interleaved-mutants.js';
 import { EXPLORED_MUTANTS } from '../explore/mutants.js';
 import { MUTANTS } from './mutants.js';
 import { MutantTree, patchNames } from './mutant-tree.js';
@@ -38,7 +39,8 @@ describe('the reference payload is clean', () => {
 
 describe('a mutant is caught by the invariant that names its fault', () => {
   it('and every patch is tried', () => {
-    const tried = [...MUTANTS, ...EXPLORED_MUTANTS].map(({ patch }) => patch);
+    const alone = [...MUTANTS, ...EXPLORED_MUTANTS].map(({ patch }) => patch);
+    const tried = [...alone, ...INTERLEAVED_PATCHES];
     expect([...new Set(tried)].sort()).toEqual([...patchNames()].sort());
   });
 

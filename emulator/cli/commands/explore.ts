@@ -1,5 +1,6 @@
 /**
- * `explore`: each event at every instruction boundary of every exit's handler.
+ * `explore`: each event at every instruction boundary of every exit's handler, and every interleaving of two vCPUs and the
+ * host.
  *
  * Source: CLI ("explore").
  * Invariant: an interrupted exploration tells what it has tried until then.
@@ -9,6 +10,8 @@ import { parseElf } from '../../../loader/elf.js';
 import { REASON_NAMES } from '../../explore/cases.js';
 import { CONTRACT_EVENTS, Exploration } from '../../explore/exploration.js';
 import { EVENTS, eventNamed, type ExploreEvent } from '../../explore/events.js';
+import { actorsName, castsTo, type Cast } from '../../explore/interleave/casts.js';
+import { Interleavings } from '../../explore/interleave/interleavings.js';
 import { explorationReport } from '../../explore/report.js';
 import { CCB_RULE } from '../../host/kvm/ccb-rule.js';
 import { defineCommand } from '../command.js';
@@ -36,13 +39,25 @@ export const command = defineCommand({
       type: 'string',
       choices: ['1', '2'],
       default: '1',
-      describe: 'Events in one run: each by itself, or also each pair',
+      describe:
+        'Events in one run: each by itself, or also each pair; interleavings of more actors',
+    },
+    vcpus: {
+      type: 'string',
+      choices: ['1', '2'],
+      describe: 'Events at one vCPU alone, or interleavings of two alone (default: both)',
+    },
+    tso: {
+      type: 'boolean',
+      default: false,
+      describe: 'Interleavings with the store buffers of x86-TSO',
     },
   },
   examples: [
     ['caretaker-emu explore', 'the reference payload: every reason, event and instruction'],
     ['caretaker-emu explore my.elf --reason HLT,VMCALL --event flip,nmi', 'two rows, two columns'],
     ['caretaker-emu explore --reason PAUSE_INSTRUCTION --depth 2', 'every pair of events'],
+    ['caretaker-emu explore --vcpus 2 --tso', 'interleavings, with stores that others see late'],
     ['caretaker-emu explore --event detach', 'what the contract forbids, reported apart'],
   ],
   run: async (args, terminal) => {
@@ -52,39 +67,100 @@ export const command = defineCommand({
     const payload = readPayloadFile(file);
     naming(file, () => parseElf(payload, CCB_RULE));
     const depth = args.depth === '2' ? 2 : 1;
-    const exploration = new Exploration({ payload, seed: args.seed ?? 1, events, reasons, depth });
-    const seconds = await explore(exploration, terminal);
-    const report = explorationReport(exploration, seconds);
+    const seed = args.seed ?? 1;
+    const wanted = (vcpus: '1' | '2'): boolean => (args.vcpus ?? vcpus) === vcpus;
+    const exploration = new Exploration({
+      payload,
+      seed,
+      events: wanted('1') ? events : [],
+      reasons,
+      depth,
+    });
+    const named = args.event === undefined ? null : events.map(({ name }) => name);
+    const casts = wanted('2') ? castsOf(depth, named, reasons) : [];
+    const interleavings = new Interleavings({ payload, seed, casts, isTso: args.tso });
+    const ends = new Interruption();
+    const seconds = await toTheEnd(eventsProgress(exploration), ends, terminal);
+    const secondsOfTwo = await toTheEnd(interleavingsProgress(interleavings), ends, terminal);
+    exploration.dispose();
+    interleavings.dispose();
+    ends.forget();
+    terminal.progress('');
+    const report = explorationReport(
+      exploration,
+      seconds,
+      casts.length === 0 ? null : { of: interleavings, seconds: secondsOfTwo },
+    );
     terminal.print(args.json ? jsonText(report) : explorationText(report, terminal));
     return report.findings.length === 0 ? EXIT.OK : EXIT.FINDING;
   },
 });
 
-/** To the end or to Ctrl-C; the seconds that it took. */
-async function explore(exploration: Exploration, terminal: Terminal): Promise<number> {
-  let isInterrupted = false;
-  const interrupt = (): void => {
-    isInterrupted = true;
+/** Whether Ctrl-C was pressed. */
+class Interruption {
+  happened = false;
+  readonly #note = (): void => {
+    this.happened = true;
   };
-  process.once('SIGINT', interrupt);
+
+  constructor() {
+    process.once('SIGINT', this.#note);
+  }
+
+  forget(): void {
+    process.removeListener('SIGINT', this.#note);
+  }
+}
+
+function* eventsProgress(exploration: Exploration): Generator<string, void, void> {
+  for (const place of exploration.run()) {
+    const { points, runs, findings } = exploration;
+    yield `${place}: ${points} points, ${runs} runs, ${findings.length} findings`;
+  }
+}
+
+function* interleavingsProgress(interleavings: Interleavings): Generator<string, void, void> {
+  for (const cast of interleavings.run()) {
+    const { results, findings, settings } = interleavings;
+    const executions = results.reduce((sum, one) => sum + one.executions, 0);
+    yield (
+      `${cast.state.name}: ${actorsName(cast)} (${results.length} of ${settings.casts.length}): ` +
+      `${executions} interleavings, ${findings.length} findings`
+    );
+  }
+}
+
+/** Goes on to the end or to Ctrl-C; the seconds that it took. */
+async function toTheEnd(
+  progress: Generator<string, void, void>,
+  ends: Interruption,
+  terminal: Terminal,
+): Promise<number> {
   const begun = performance.now();
   let shown = begun;
-  try {
-    for (const place of exploration.run()) {
-      if (performance.now() - shown < SLICE_MS) continue;
-      shown = performance.now();
-      const { points, runs, findings } = exploration;
-      terminal.progress(`${place}: ${points} points, ${runs} runs, ${findings.length} findings`);
-      // Lets a signal in.
-      await new Promise((resolve) => setImmediate(resolve));
-      if (isInterrupted) break;
-    }
-  } finally {
-    process.removeListener('SIGINT', interrupt);
-    exploration.dispose();
-    terminal.progress('');
+  for (const line of progress) {
+    if (ends.happened) break;
+    if (performance.now() - shown < SLICE_MS) continue;
+    shown = performance.now();
+    terminal.progress(line);
+    // Lets a signal in.
+    await new Promise((resolve) => setImmediate(resolve));
   }
   return (performance.now() - begun) / 1000;
+}
+
+/** Those with a reason that is wanted, and with no other host than the events that are. */
+function castsOf(
+  depth: 1 | 2,
+  events: readonly string[] | null,
+  reasons: ReadonlySet<string> | null,
+): readonly Cast[] {
+  return castsTo(depth).filter(
+    ({ exits, hosts }) =>
+      (reasons === null || exits.some(({ reason }) => reasons.has(reason))) &&
+      (events === null ||
+        (hosts.length > 0 && hosts.every(({ script }) => events.includes(script.event)))),
+  );
 }
 
 function eventsOf(names: string): readonly ExploreEvent[] {

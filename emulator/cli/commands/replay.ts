@@ -10,8 +10,11 @@ import { Arena } from '../../fuzz/arena.js';
 import { decode } from '../../fuzz/codec.js';
 import { storyOf } from '../../fuzz/story.js';
 import { Ground } from '../../explore/ground.js';
-import { scheduleStory } from '../../explore/report.js';
+import { Scene, Stand } from '../../explore/interleave/scene.js';
+import { isSceneSchedule, parseSceneSchedule } from '../../explore/interleave/scene-schedule.js';
+import { sceneStory, scheduleStory } from '../../explore/report.js';
 import { isSchedule, parseSchedule } from '../../explore/schedule.js';
+import type { Conductor } from '../../machine/conductor.js';
 import { runReport, type RunReport } from '../../report/run-report.js';
 import { defineCommand } from '../command.js';
 import { EXIT, type ExitStatus } from '../exit-status.js';
@@ -45,8 +48,10 @@ export const command = defineCommand({
       'an input against your payload',
     ],
     ['caretaker-emu replay detached:VMCALL:nmi@57,flip@81', 'a schedule that explore printed'],
+    ['caretaker-emu replay detached-tso:VMCALL+flip@0:a8c9', 'one of several actors'],
   ],
   run: (args, terminal) => {
+    if (isSceneSchedule(args.file)) return replayScene(args, terminal);
     if (isSchedule(args.file)) return replaySchedule(args, terminal);
     const found = readReplayFile(args.file);
     const file = args.payload ?? found.payload?.file ?? referencePayload();
@@ -83,14 +88,46 @@ interface ScheduleArguments {
 
 function replaySchedule(args: ScheduleArguments, terminal: Terminal): ExitStatus {
   const schedule = parseSchedule(args.file);
+  const { payload, seed } = payloadOf(args);
+  const ground = new Ground(payload, schedule.state, seed);
+  ground.branch(schedule.exit, schedule.happenings);
+  return tell(args, terminal, {
+    payload,
+    seed,
+    conductor: ground.stage.conductor,
+    story: scheduleStory({ schedule }),
+  });
+}
+
+function replayScene(args: ScheduleArguments, terminal: Terminal): ExitStatus {
+  const schedule = parseSceneSchedule(args.file);
+  const { payload, seed } = payloadOf(args);
+  const stand = new Stand(payload, schedule.cast.state, seed);
+  new Scene(stand, schedule.cast, schedule.isTso, stand.machine.snapshot()).replay(schedule.steps);
+  const { conductor } = stand;
+  return tell(args, terminal, { payload, seed, conductor, story: sceneStory(schedule) });
+}
+
+function payloadOf(args: ScheduleArguments): { payload: Uint8Array; seed: number } {
   const file = args.payload ?? referencePayload();
   const payload = readPayloadFile(file);
   naming(file, () => parseElf(payload, CCB_RULE));
-  const seed = args.seed ?? 1;
-  const ground = new Ground(payload, schedule.state, seed);
-  ground.branch(schedule.exit, schedule.happenings);
+  return { payload, seed: args.seed ?? 1 };
+}
+
+/** What came of a schedule. */
+function tell(
+  args: ScheduleArguments,
+  terminal: Terminal,
+  replayed: {
+    readonly payload: Uint8Array;
+    readonly seed: number;
+    readonly conductor: Conductor;
+    readonly story: readonly string[];
+  },
+): ExitStatus {
+  const { payload, seed, conductor, story } = replayed;
   const payloadSha256 = createHash('sha256').update(payload).digest('hex');
-  const { conductor } = ground.stage;
   const report: RunReport = {
     ...runReport(conductor, {
       payload,
@@ -108,7 +145,7 @@ function replaySchedule(args: ScheduleArguments, terminal: Terminal): ExitStatus
     broken.length === 0
       ? 'pass: every invariant held'
       : `fail: ${broken.length} ${broken.length === 1 ? 'finding' : 'findings'}`;
-  const text = [...scheduleStory({ schedule }), '', ...broken, verdict].join('\n');
+  const text = [...story, '', ...broken, verdict].join('\n');
   terminal.print(args.json ? jsonText(report) : text);
   return report.result === 'pass' ? EXIT.OK : EXIT.FINDING;
 }

@@ -1,6 +1,11 @@
 /** An exploration for people: how many points of each reason and event were tried, and each finding with its schedule. */
 import { EVENTS } from '../../explore/events.js';
-import type { ExplorationReport, ExploreFindingReport } from '../../explore/report.js';
+import type {
+  ExplorationReport,
+  ExploreFindingReport,
+  InterleavingsReport,
+} from '../../explore/report.js';
+import { isSceneSchedule } from '../../explore/interleave/scene-schedule.js';
 import { columnsOf } from './table.js';
 import type { Terminal } from './terminal.js';
 
@@ -16,8 +21,10 @@ export function explorationText(report: ExplorationReport, terminal: Terminal): 
       : terminal.style('red', counted(findings.length, 'finding'));
   const held = report.invariants.filter((invariant) => invariant.held).length;
   return [
-    matrixText(report, terminal),
-    '',
+    ...(report.runs === 0 ? [] : [matrixText(report, terminal), '']),
+    ...(report.interleavings === null
+      ? []
+      : [interleavingsText(report.interleavings, terminal), '']),
     ...stories(findings, terminal, 'red'),
     ...(outsideContract.runs === 0
       ? []
@@ -26,9 +33,17 @@ export function explorationText(report: ExplorationReport, terminal: Terminal): 
             counted(outsideContract.findings.length, 'finding'),
           ...stories(outsideContract.findings, terminal, 'yellow'),
         ]),
-    `${report.points} points in ${report.runs} runs, ${report.seconds.toFixed(1)} s; ${verdict}; ` +
-      `${held} of ${report.invariants.length} invariants held`,
+    `${tried(report)}; ${verdict}; ${held} of ${report.invariants.length} invariants held`,
   ].join('\n');
+}
+
+/** What was tried, and how long that took. */
+function tried({ points, runs, seconds, interleavings }: ExplorationReport): string {
+  const events = `${points} points in ${runs} runs, ${seconds.toFixed(1)} s`;
+  if (interleavings === null) return events;
+  const { executions, steps } = interleavings;
+  const orders = `${executions} interleavings in ${steps} steps, ${interleavings.seconds.toFixed(1)} s`;
+  return runs === 0 ? orders : `${events}; ${orders}`;
 }
 
 const counted = (count: number, what: string): string =>
@@ -57,6 +72,24 @@ function matrixText({ matrix, depth }: ExplorationReport, terminal: Terminal): s
   );
 }
 
+/** A row for those that act together, a column a state; a plus stands behind what was given up. */
+function interleavingsText({ casts, tso }: InterleavingsReport, terminal: Terminal): string {
+  const states = [...new Set(casts.map(({ state }) => state))];
+  const actors = [...new Set(casts.map((cast) => cast.actors))];
+  const cell = (row: string, column: string): string => {
+    const cast = casts.find((one) => one.actors === row && one.state === column);
+    return cast === undefined ? '-' : `${cast.executions}${cast.isComplete ? '' : '+'}`;
+  };
+  return columnsOf(
+    [
+      [`interleavings of${tso ? ', under x86-TSO' : ''}`, ...states],
+      ...actors.map((row) => [row, ...states.map((state) => cell(row, state))]),
+    ],
+    terminal.columns,
+    states.map((_, index) => index + 1),
+  );
+}
+
 function stories(
   findings: readonly ExploreFindingReport[],
   terminal: Terminal,
@@ -67,7 +100,7 @@ function stories(
     .flatMap(({ invariant, schedule, message, symbol, address, branches }) => [
       `${terminal.style(style, invariant)} ${schedule}`,
       `  ${message}`,
-      `  the event comes at ${symbol ?? address}; ${counted(branches, 'branch')} like this`,
+      `  ${isSceneSchedule(schedule) ? 'found' : 'the event comes'} at ${symbol ?? address}; ${counted(branches, 'branch')} like this`,
       '',
     ]);
   const left = findings.length - TOLD;
