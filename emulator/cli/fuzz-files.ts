@@ -6,32 +6,36 @@
  * Invariant: an input's file is named by the hash of its bytes, so that writing it again changes nothing.
  */
 import { createHash } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { decode, encode } from '../fuzz/codec.js';
 import type { FuzzInput } from '../stage/input.js';
 import type { FindingReport } from '../fuzz/report.js';
 import { CliUsageError, shownName, systemReason } from './errors.js';
 import { jsonText } from './output/json.js';
+import { openFolder, writing } from './outputs.js';
 
 /** An input is never longer; what is behind it in a file is not read. */
 const LONGEST_INPUT = 4096;
 
-/** Every file of a folder as an input, in the order of names; a folder that does not exist yet is empty. */
+/** Every file of a folder as an input, in the order of names; a folder that does not exist yet is made. */
 export function readCorpus(folder: string): readonly FuzzInput[] {
-  return attempt('--corpus', folder, 'FILE_UNREADABLE', () => {
-    mkdirSync(folder, { recursive: true });
+  openFolder('--corpus', folder);
+  try {
     return readdirSync(folder, { withFileTypes: true })
       .filter((entry) => entry.isFile())
       .map(({ name }) => name)
       .toSorted()
       .map((name) => decode(readFileSync(join(folder, name)).subarray(0, LONGEST_INPUT)));
-  });
+  } catch (cause) {
+    const message = `--corpus ${shownName(folder)}: cannot be read: ${systemReason(cause)}`;
+    throw new CliUsageError('FILE_UNREADABLE', message, { file: folder }, { cause });
+  }
 }
 
 /** Writes inputs under their hashes. */
 export function writeCorpus(folder: string, inputs: readonly FuzzInput[]): void {
-  attempt('--corpus', folder, 'FILE_UNWRITABLE', () => {
+  writing('--corpus', folder, () => {
     for (const input of inputs) {
       const bytes = encode(input);
       writeFileSync(
@@ -49,8 +53,7 @@ export function writeSolutions(
   payload: Uint8Array,
   settings: { readonly seed: number; readonly payloadFile: string },
 ): readonly FindingReport[] {
-  return attempt('--solutions', folder, 'FILE_UNWRITABLE', () => {
-    mkdirSync(folder, { recursive: true });
+  return writing('--solutions', folder, () => {
     const sha256 = createHash('sha256').update(payload).digest('hex');
     return findings.map((finding) => {
       const file = join(folder, `${finding.id}.json`);
@@ -66,26 +69,4 @@ export function writeSolutions(
       return { ...finding, file };
     });
   });
-}
-
-/** Writes a text that an option names a file for. */
-export function writeTextFile(option: string, file: string, text: string): void {
-  attempt(option, file, 'FILE_UNWRITABLE', () => {
-    writeFileSync(file, text);
-  });
-}
-
-function attempt<T>(
-  option: string,
-  file: string,
-  code: 'FILE_UNREADABLE' | 'FILE_UNWRITABLE',
-  work: () => T,
-): T {
-  try {
-    return work();
-  } catch (cause) {
-    const what = code === 'FILE_UNREADABLE' ? 'read' : 'written';
-    const message = `${option} ${shownName(file)}: cannot be ${what}: ${systemReason(cause)}`;
-    throw new CliUsageError(code, message, { file }, { cause });
-  }
 }

@@ -65,6 +65,10 @@ export function serveDap(
   return new Promise((resolve, reject) => {
     const server = new DapServer(readLaunch, resolve, reject);
     server.start(input, output);
+    // A file or a device that is read to its end does not close.
+    input.on('end', () => {
+      server.shutdown();
+    });
   });
 }
 

@@ -58,6 +58,16 @@ describe('fuzz', () => {
     expect(mended.status).toBe(2);
   });
 
+  it.each(['--corpus', '--solutions', '--lcov'])(
+    'says before it runs anything that %s cannot be written',
+    async (option) => {
+      const under = join(mutant, 'x');
+      const { status, stderr } = await run('fuzz', '--runs', '1000000000', option, under);
+      expect(status).toBe(2);
+      expect(stderr).toContain(`${option} ${under}: cannot be written`);
+    },
+  );
+
   it('replays any bytes of a corpus against the reference payload', async () => {
     writeFileSync(
       at('bytes'),

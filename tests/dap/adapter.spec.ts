@@ -1,4 +1,5 @@
 /** The debug adapter as its clients meet it: the real command on a pipe, spoken to in the protocol. */
+import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -247,6 +248,17 @@ describe('breakpoints', () => {
     const stop = await move(client, 'continue');
     expect(stop).toMatchObject({ reason: 'data breakpoint' });
     expect(stop.text).toContain('0x0 became 0x1');
+  });
+});
+
+describe('a client that is not there', () => {
+  it('ends the adapter, though its input be a device that never closes', () => {
+    const command = ['bin/caretaker-emu', 'dap'];
+    const { status, stderr } = spawnSync(process.execPath, command, {
+      cwd: root,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    expect({ status, stderr: stderr.toString() }).toEqual({ status: 0, stderr: '' });
   });
 });
 

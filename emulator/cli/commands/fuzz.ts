@@ -10,10 +10,11 @@ import { Campaign } from '../../fuzz/campaign.js';
 import { campaignReport, type CampaignReport } from '../../fuzz/report.js';
 import { defineCommand } from '../command.js';
 import { EXIT } from '../exit-status.js';
-import { readCorpus, writeCorpus, writeSolutions, writeTextFile } from '../fuzz-files.js';
+import { readCorpus, writeCorpus, writeSolutions } from '../fuzz-files.js';
 import { campaignText } from '../output/fuzz-text.js';
 import { jsonText } from '../output/json.js';
 import type { Terminal } from '../output/terminal.js';
+import { openFolder, openOutput } from '../outputs.js';
 import { naming, PAYLOAD_ARGUMENT, readPayloadFile, referencePayload } from '../payload-file.js';
 
 /** How long a campaign lasts when nobody says. */
@@ -52,6 +53,8 @@ export const command = defineCommand({
     const payload = readPayloadFile(file);
     naming(file, () => parseElf(payload, CCB_RULE));
     const corpus = args.corpus === undefined ? [] : readCorpus(args.corpus);
+    if (args.solutions !== undefined) openFolder('--solutions', args.solutions);
+    const lcov = args.lcov === undefined ? null : openOutput('--lcov', args.lcov);
     const mix = args.mix === 'measured' ? 'measured' : 'all';
     const campaign = new Campaign({ payload, seed: args.seed ?? 1, mix, corpus });
     const runs = args.runs ?? Infinity;
@@ -67,7 +70,7 @@ export const command = defineCommand({
             seed: campaign.seed,
             payloadFile: file,
           });
-    if (args.lcov !== undefined) writeTextFile('--lcov', args.lcov, campaign.lines.lcov());
+    lcov?.write(campaign.lines.lcov());
     const document: CampaignReport = files === null ? report : { ...report, findings: files };
     terminal.print(args.json ? jsonText(document) : campaignText(document, terminal));
     return report.findings.length === 0 ? EXIT.OK : EXIT.FINDING;

@@ -5,7 +5,6 @@
  * then; a payload that is refused before anything ran is a refusal.
  */
 import { createHash } from 'node:crypto';
-import { closeSync, openSync, writeFileSync } from 'node:fs';
 import { Admissions, OPEN_POLICY } from '../../host/integrity/admission.js';
 import type { IntegrityPolicy } from '../../host/integrity/admission.js';
 import { DerError } from '../../host/integrity/der.js';
@@ -17,11 +16,12 @@ import { timeAxis } from '../../report/time-axis.js';
 import { traceFile } from '../../report/trace-file.js';
 import { waitsOf } from '../../report/waits.js';
 import { defineCommand } from '../command.js';
-import { CliUsageError, RefusedFileError, shownName, systemReason } from '../errors.js';
+import { CliUsageError, RefusedFileError, shownName } from '../errors.js';
 import { EXIT } from '../exit-status.js';
 import { jsonText } from '../output/json.js';
 import { laneColumns, type Picture } from '../output/run/picture.js';
 import { runText } from '../output/run/run-text.js';
+import { openOutput } from '../outputs.js';
 import { PAYLOAD_ARGUMENT, readPayloadFile, referencePayload } from '../payload-file.js';
 
 /** How many events the document has when nobody says how many. */
@@ -63,7 +63,7 @@ export const command = defineCommand({
     const loaded = loadScenario(args.scenario);
     const scenario = args.seed === undefined ? loaded : { ...loaded, seed: args.seed };
     // Before the run, which may take long and would be lost.
-    const trace = args.trace === undefined ? null : openTrace(args.trace);
+    const trace = args.trace === undefined ? null : openOutput('--trace', args.trace);
     terminal.progress(`${scenario.name} ...`);
     const integrity = integrityOf(args.keyring, args.lockdown);
     const conductor = new Conductor(scenario, payload, true, { integrity });
@@ -104,26 +104,6 @@ function integrityOf(keyring: string | undefined, lockdown: boolean): IntegrityP
     const message = `--keyring ${shownName(keyring ?? '')}: ${cause.message} (rule: certificates in PEM or DER)`;
     throw new CliUsageError('BAD_VALUE', message, { file: keyring, field: 'keyring' }, { cause });
   }
-}
-
-/** The file of --trace, open. @throws CliUsageError FILE_UNWRITABLE, now or when it is written. */
-function openTrace(file: string): { readonly write: (text: string) => void } {
-  const attempt = <T>(work: () => T): T => {
-    try {
-      return work();
-    } catch (cause) {
-      const message = `--trace ${shownName(file)}: cannot be written: ${systemReason(cause)}`;
-      throw new CliUsageError('FILE_UNWRITABLE', message, { file }, { cause });
-    }
-  };
-  const descriptor = attempt(() => openSync(file, 'w'));
-  return {
-    write: (text) =>
-      attempt(() => {
-        writeFileSync(descriptor, text);
-        closeSync(descriptor);
-      }),
-  };
 }
 
 /** @throws RefusedFileError with the loader's code when the payload is refused. */
