@@ -35,11 +35,6 @@ export interface ExploreEvent {
   readonly isOutsideContract: boolean;
   /** FOOTPRINT bits. */
   readonly footprint: number;
-  /**
-   * Exits of one state that take the same instructions share their branches: the event's handler is about the core, and
-   * the exit's reason is data that the instructions at hand do not ask for.
-   */
-  readonly isSharedByPath?: boolean;
   readonly of: (stage: Stage) => StrayEvent | HostAct;
 }
 
@@ -93,8 +88,8 @@ const BOTH = { whenAttached: true, whenDetached: true } as const;
 const WITHIN: readonly Row[] = [
   { name: 'flip', describe: 'KVM comes back: new routing pointers, then KVM_ATTACHED, then a kick', whenAttached: false, whenDetached: true, footprint: KVM_PAGE | INTERRUPTS, of: attach },
   { name: 'nmi', describe: 'an NMI', ...BOTH, footprint: ANY, of: () => ({ kind: 'nmi' }) },
-  { name: 'mce', describe: 'a machine check after which the interrupted code can go on', ...BOTH, footprint: ANY, isSharedByPath: true, of: machineCheck(true) },
-  { name: 'mce-lost', describe: 'a machine check that loses its context', ...BOTH, footprint: ANY, isSharedByPath: true, of: machineCheck(false) },
+  { name: 'mce', describe: 'a machine check after which the interrupted code can go on', ...BOTH, footprint: ANY, of: machineCheck(true) },
+  { name: 'mce-lost', describe: 'a machine check that loses its context', ...BOTH, footprint: ANY, of: machineCheck(false) },
   { name: 'intr', describe: "the guest's device interrupts", ...BOTH, footprint: INTERRUPTS, of: device },
   { name: 'init', describe: 'INIT, which VMX root operation blocks', ...BOTH, footprint: INTERRUPTS | VMX, of: () => ({ kind: 'init' }) },
   { name: 'stop', describe: 'KVM asks for stop and serialize', ...BOTH, footprint: KVM_PAGE | INTERRUPTS, of: stop },

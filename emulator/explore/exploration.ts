@@ -5,7 +5,6 @@
  * Concurrent Systems": an event is tried once for each stretch of instructions that it commutes with.
  * Invariant: every boundary counts as a point of each event, and belongs to a branch that was run.
  */
-import { hex } from '../../abi/uint.js';
 import { Ledger } from '../machine/ledger.js';
 import type { Finding } from '../vmx/stop-reason.js';
 import { CASES, type ExploreCase } from './cases.js';
@@ -55,8 +54,6 @@ export class Exploration {
   /** Points and branches of events outside the contract. */
   readonly outside = { points: 0, runs: 0 };
   readonly #known = new Map<string, ExploreFinding>();
-  /** Instruction paths that were explored, by state and event. */
-  readonly #paths = new Set<string>();
   #ground: Ground | null = null;
 
   constructor(settings: ExplorationSettings) {
@@ -88,12 +85,7 @@ export class Exploration {
     events: readonly ExploreEvent[],
   ): Generator<string, void, void> {
     const boundaries = ground.trace(exit, []);
-    const path = boundaries.map(({ rip }) => hex(rip)).join();
     for (const event of events) {
-      if (this.#isSharedWith(ground, event, path)) {
-        this.#count(exit, event.name, boundaries.length);
-        continue;
-      }
       for (const stretch of this.#stretches(boundaries, event, 0)) {
         const first = { event, instruction: stretch.last };
         this.#branch(ground, exit, [first], boundaries[stretch.last]!, stretch.length);
@@ -109,16 +101,6 @@ export class Exploration {
     const row = this.matrix.get(exit.reason) ?? {};
     row[events] = (row[events] ?? 0) + points;
     this.matrix.set(exit.reason, row);
-  }
-
-  /** Whether another exit of the state took the same instructions, for an event to which that is all that matters. */
-  #isSharedWith({ state }: Ground, event: ExploreEvent, path: string): boolean {
-    const { depth, withoutReduction } = this.settings;
-    if (event.isSharedByPath !== true || depth > 1 || withoutReduction === true) return false;
-    const key = `${state.name} ${event.name} ${path}`;
-    if (this.#paths.has(key)) return true;
-    this.#paths.add(key);
-    return false;
   }
 
   /** Every second event at every boundary from the first one on, which led elsewhere from there. */

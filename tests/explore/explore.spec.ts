@@ -79,7 +79,7 @@ describe('the boundaries of an exit', () => {
     const exploration = new Exploration({
       payload,
       seed: 1,
-      events: CONTRACT_EVENTS.filter(({ name }) => !name.startsWith('mce')),
+      events: CONTRACT_EVENTS,
       reasons: new Set(['INVD']),
       depth: 1,
     });
@@ -93,6 +93,8 @@ describe('the boundaries of an exit', () => {
     expect(exploration.matrix.get('INVD')).toEqual({
       flip: detached + alone,
       nmi: attached + detached + shared,
+      mce: attached + detached,
+      'mce-lost': attached + detached,
       intr: attached + detached,
       init: attached + detached,
       stop: attached + detached + shared + alone,
