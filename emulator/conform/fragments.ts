@@ -251,6 +251,7 @@ export const PROBES: readonly Fragment[] = plain([
   ['lldt of an LDT; sldt', 'b8 58 00 00 00 0f 00 d0 0f 00 c0'],
   ['lldt from memory', 'c7 07 58 00 00 00 0f 00 17 0f 00 c0'],
   ['jmp far through memory', '48 8d 05 10 00 00 00 48 89 07 66 c7 47 08 10 00 48 ff 2f 90 90'],
+  ['call far through memory', '48 8d 05 10 00 00 00 48 89 07 66 c7 47 08 10 00 48 ff 1f 90 90'],
   ['lfs rax, [rdi] of data', '48 c7 47 08 18 00 00 00 48 0f b4 07'],
   ['lldt of code', 'b8 10 00 00 00 0f 00 d0'],
   ['lldt past the table', 'b8 00 01 00 00 0f 00 d0'],

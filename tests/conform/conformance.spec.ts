@@ -36,7 +36,7 @@ describe.skipIf(!HAS_BOCHS)(`the report of conform ${BOCHS}`, () => {
       }
       expect(rows.tried).toBeGreaterThan(250);
       expect(exits.tried).toBeGreaterThan(150);
-      expect(instructions.tried).toBeGreaterThan(500);
+      expect(instructions.tried).toBeGreaterThan(800);
       expect(report.differences.every(({ known }) => known !== null)).toBe(true);
       for (const { rows: listed, held, notOffered } of Object.values(report.peers)) {
         expect(held + notOffered).toBe(listed);
