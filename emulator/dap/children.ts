@@ -5,6 +5,7 @@
  * Invariant: a row that can be set has the value it was made from, with its place.
  */
 import { printExitReason } from '../../abi/exit-reasons.js';
+import { MSR } from '../../abi/msrs.js';
 import { hex } from '../../abi/uint.js';
 import { VMCS_FIELDS } from '../../abi/vmcs-fields.js';
 import type { VmcsArea } from '../../abi/vmcs-fields.js';
@@ -112,7 +113,8 @@ export function localsOf(core: LaneView, frame: Frame, scope: string | null): re
 
 /** General registers, flags, and below them the others. */
 export function registersOf(core: LaneView, frame: Frame): readonly Child[] {
-  const scope = new ExpressionScope(core, frame);
+  // The innermost frame's are the core's own, also behind a change.
+  const scope = new ExpressionScope(core, frame.found === 'registers' ? null : frame);
   const row = (name: RegisterName): Child => {
     const value = scope.register(name.toLowerCase())!;
     const child = childOf(core, name, value, `$${name.toLowerCase()}`);
@@ -168,6 +170,16 @@ export function vmcsOf(core: LaneView): readonly Child[] {
         return { ...child, text: `${hex(number)}${note === '' ? '' : ` ${note}`}` };
       }),
   }));
+}
+
+/** The MSRs that the core has, by name. */
+export function msrsOf(core: LaneView): readonly Child[] {
+  const scope = new ExpressionScope(core);
+  return Object.entries(MSR).flatMap(([name, index]) => {
+    const child = childOf(core, name, scope.msrAt(index), `msr.${name}`);
+    if (child.value === null) return [];
+    return [{ ...child, text: render(child.value, { radix: 'hex' }) }];
+  });
 }
 
 /** The fields of a shared structure. */

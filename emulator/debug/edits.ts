@@ -4,12 +4,18 @@
  * Source: DESIGN ("Deterministic time"); SDM, "VMCS Data" for the widths of fields.
  * Invariant: an edit depends on nothing but the machine at its time, so that replays agree.
  */
-import { unreachable } from '../../abi/errors.js';
+import { HarnessError, unreachable } from '../../abi/errors.js';
+import { msrName } from '../../abi/msrs.js';
+import { hex } from '../../abi/uint.js';
 import type { FieldName } from '../../abi/vmcs-fields.js';
 import type { RegisterName } from '../cpu/registers.js';
 import type { GuestExit } from '../guest/guest.js';
 import type { HandStep } from '../machine/conductor/by-hand.js';
 import type { Machine } from '../machine/machine.js';
+
+export type EditErrorCode = 'MSR_NOT_SETTABLE';
+/** A change that the machine has no place for. */
+export class EditError extends HarnessError<EditErrorCode> {}
 
 /** One change. */
 export type Edit =
@@ -43,7 +49,7 @@ export interface TapeEntry {
   readonly edit: Edit;
 }
 
-/** Makes a change. */
+/** Makes a change. @throws EditError, and then nothing has changed. */
 export function applyEdit(machine: Machine, edit: Edit): void {
   switch (edit.kind) {
     case 'register':
@@ -65,7 +71,7 @@ export function applyEdit(machine: Machine, edit: Edit): void {
       machine.lane(edit.vcpu).vmcs.write(edit.name, edit.value);
       return;
     case 'msr':
-      machine.lane(edit.vcpu).pcpu.msrs.file.load(edit.index, edit.value);
+      setMsr(machine, edit);
       return;
     case 'nmi':
       machine.lane(edit.vcpu).pcpu.pendingNmi = true;
@@ -90,6 +96,13 @@ export function applyEdit(machine: Machine, edit: Edit): void {
     default:
       unreachable(edit);
   }
+}
+
+function setMsr(machine: Machine, { vcpu, index, value }: Extract<Edit, { kind: 'msr' }>): void {
+  const { msrs } = machine.lane(vcpu).pcpu;
+  if (msrs.load(index, value)) return;
+  const name = msrName(index) ?? `MSR ${hex(index)}`;
+  throw new EditError('MSR_NOT_SETTABLE', `${name} cannot be set to ${hex(value)}`, { index });
 }
 
 /** The changes of a session in order of time. */

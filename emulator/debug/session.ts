@@ -147,7 +147,7 @@ export class DebugSession {
     this.#selected = vcpu;
   }
 
-  /** Changes the machine; what was known of later times is void. @throws DebugError RUN_IS_OVER. */
+  /** Changes the machine; what was known of later times is void. @throws DebugError RUN_IS_OVER, EditError. */
   edit(edit: Edit): void {
     if (this.isOver) {
       throw new DebugError(

@@ -354,7 +354,7 @@ describe('the state of a stop', () => {
           value,
         })
       ).value;
-    expect(await set('Registers', 'RSI', '0x20')).toBe('32');
+    expect(await set('Registers', 'RSI', '0x20')).toBe('0x20');
     expect(await evaluated(client, 'reason')).toBe('32');
     expect(await set('CCB', 'request', 'CARETAKER_REQUEST_STOP')).toBe('1 (STOP)');
     expect(await evaluated(client, 'ccb->request')).toBe('1');
@@ -364,6 +364,15 @@ describe('the state of a stop', () => {
       value: '0x100000000',
     });
     expect(refused.message).toContain('does not fit in the 32 bits');
+    expect((await rows(client, 'MSRs')).map(({ name }) => name)).toContain('IA32_LSTAR');
+    expect(await set('MSRs', 'IA32_LSTAR', '0x1234')).toBe('0x1234');
+    expect(await evaluated(client, 'msr.IA32_LSTAR == 0x1234')).toBe('1');
+    const time = await client.request('setVariable', {
+      variablesReference: reference('MSRs'),
+      name: 'IA32_TIME_STAMP_COUNTER',
+      value: '5',
+    });
+    expect(time.message).toContain('cannot be set');
     await client.body('setExpression', { expression: 'vmcs.GUEST_RIP', value: '0x1234' });
     expect(await evaluated(client, 'vmcs.GUEST_RIP')).toBe('4660');
   });

@@ -122,6 +122,28 @@ describe('a script of commands', () => {
     expect(values[1]).not.toBe('0x77');
   });
 
+  it.each([
+    ['IA32_LSTAR', '0x1234'],
+    ['[0x808]', '0x20'],
+    // Those of the core's registers.
+    ['IA32_EFER', '0x501'],
+    ['IA32_GS_BASE', '0x7000'],
+    ['IA32_FS_BASE', '0x8000'],
+  ])('MSR %s is set', (name, value) => {
+    const place = name.startsWith('[') ? `msr${name}` : `msr.${name}`;
+    expect(run(`set ${place} = ${value}`, `p/x ${place}`).text).toBe(value);
+  });
+
+  // The run's time; a timer in another mode; the APIC's id.
+  it.each(['msr.IA32_TIME_STAMP_COUNTER', 'msr.IA32_TSC_DEADLINE', 'msr[0x802]'])(
+    '%s has no value to set',
+    (place) => {
+      const { text, failedLine } = run(`set ${place} = 1`);
+      expect(text).toMatch(/cannot be set to 0x1$/);
+      expect(failedLine).toBe(1);
+    },
+  );
+
   it('an injected exit is the next of its guest', () => {
     const { text } = run('catch exit CPUID', 'inject exit CPUID 0x15', 'continue', 'p $rax');
     expect(text).toMatch(/breakpoint 1: exit CPUID/);

@@ -16,6 +16,8 @@ import { bodiesOf } from './drive.js';
 /** Packets of the suite; FC_PACKETS asks for a campaign. */
 const PACKETS_A_SESSION = 150;
 const SESSIONS = Math.ceil(Number(process.env['FC_PACKETS'] ?? '900') / PACKETS_A_SESSION);
+/** Only so that a test which hangs ends. */
+const GUARD_MS = 120_000 + SESSIONS * 20_000;
 
 const EVENTS: readonly ChannelEvent[] = [{ kind: 'gone' }, { kind: 'connected' }];
 
@@ -135,16 +137,20 @@ function serve(packets: readonly string[]): number {
 }
 
 describe('a session under packets that change everything', () => {
-  it(`lives through ${String(SESSIONS * PACKETS_A_SESSION)} of them`, () => {
-    const packets = fc.array(packet, {
-      minLength: PACKETS_A_SESSION,
-      maxLength: PACKETS_A_SESSION,
-    });
-    fc.assert(
-      fc.property(packets, (bodies) => {
-        expect(serve(bodies)).toBeGreaterThan(PACKETS_A_SESSION / 2);
-      }),
-      { numRuns: SESSIONS, endOnFailure: true },
-    );
-  });
+  it(
+    `lives through ${String(SESSIONS * PACKETS_A_SESSION)} of them`,
+    () => {
+      const packets = fc.array(packet, {
+        minLength: PACKETS_A_SESSION,
+        maxLength: PACKETS_A_SESSION,
+      });
+      fc.assert(
+        fc.property(packets, (bodies) => {
+          expect(serve(bodies)).toBeGreaterThan(PACKETS_A_SESSION / 2);
+        }),
+        { numRuns: SESSIONS, endOnFailure: true },
+      );
+    },
+    GUARD_MS,
+  );
 });

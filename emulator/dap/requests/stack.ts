@@ -15,7 +15,7 @@ import type { LaneView } from '../../debug/source/lane-view.js';
 import { sessionEdits } from '../../debug/source/session-edit.js';
 import { DapError, optionalText, record, text, whole } from '../arguments.js';
 import type { Arguments } from '../arguments.js';
-import { childOf, localsOf, registersOf, sharedOf, vmcsOf } from '../children.js';
+import { childOf, localsOf, msrsOf, registersOf, sharedOf, vmcsOf } from '../children.js';
 import type { Child } from '../children.js';
 import type { AdapterState, NumberedFrame } from '../state.js';
 
@@ -86,6 +86,7 @@ export function scopes(state: AdapterState, args: Arguments): unknown {
       scope('Locals', () => localsOf(core, frame, entry.name), 'locals'),
       scope('Registers', () => registersOf(core, frame), 'registers'),
       scope('VMCS', () => vmcsOf(core)),
+      scope('MSRs', () => msrsOf(core)),
       scope('CCB', () => sharedOf(core, 'ccb')),
       scope('Telemetry', () => sharedOf(core, 'telemetry')),
       scope('Config', () => sharedOf(core, 'config')),
@@ -145,14 +146,14 @@ export function setVariable(state: AdapterState, args: Arguments): unknown {
   const scope = new ExpressionScope(core, frame);
   const number = evaluateNumber(text(args, 'value'), scope);
   apply(state, core, editPlace(child.value, number, name, scope));
-  // Rows are made anew from the machine, but for registers, which are the frame's as it was.
+  // Rows are made anew from the machine, but for variables in registers, which are the frame's as it was.
   const again = container.children().find((one) => one.name === name) ?? child;
-  const isRegister = child.value.place.kind === 'register';
-  const fresh = isRegister ? freshRow(core, child) : again;
+  const isOfFrame = child.value.place.kind === 'register' && child.expression?.[0] !== '$';
+  const fresh = isOfFrame ? freshRow(core, child) : again;
   return { value: fresh.text, type: fresh.type, variablesReference: 0 };
 }
 
-/** A register or a variable in one after a change, by its expression. */
+/** A variable in a register after a change, by its expression. */
 function freshRow(core: LaneView, child: Child): Child {
   if (child.expression === null) return child;
   const scope = new ExpressionScope(core, framesOf(core)[0] ?? null);

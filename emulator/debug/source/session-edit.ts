@@ -24,7 +24,7 @@ export function sessionEdits(core: LaneView, edit: Edit): readonly SessionEdit[]
       }
       return [{ kind: 'field', vcpu, name: edit.field, value: edit.value }];
     case 'msr':
-      throw new SourceError('EXPRESSION_VALUE', 'MSRs are shown and cannot be set');
+      return [{ kind: 'msr', vcpu, index: edit.index, value: edit.value }];
     case 'memory':
       return memoryEdits(core, edit.address, edit.bytes);
   }

@@ -71,6 +71,33 @@ export class RootMsrs implements MsrPort {
     }
   }
 
+  /**
+   * Sets a value past the rules of WRMSR, but for the local APIC's, which take a WRMSR; false where there is nothing to
+   * set: no such MSR, or the TSC, which is the run's time.
+   */
+  load(index: number, value: bigint): boolean {
+    if (isX2apic(index)) return this.#writeApic(index, value);
+    switch (index) {
+      case MSR.IA32_TIME_STAMP_COUNTER:
+        return false;
+      case MSR.IA32_TSC_DEADLINE:
+        this.#apic.deadline = value;
+        // Outside TSC-deadline mode the timer takes none.
+        return this.#apic.deadline === value;
+      case MSR.IA32_EFER:
+        this.#registers.values[REG.EFER] = value;
+        return true;
+      case MSR.IA32_FS_BASE:
+        this.#registers.values[REG.FS_BASE] = value;
+        return true;
+      case MSR.IA32_GS_BASE:
+        this.#registers.values[REG.GS_BASE] = value;
+        return true;
+      default:
+        return this.file.load(index, value);
+    }
+  }
+
   /** Whether hardware accepts a write that the model cannot carry out. */
   isUnmodelledWrite(index: number, value: bigint): boolean {
     if (index === MSR.IA32_TIME_STAMP_COUNTER) return value !== u64(this.#now());

@@ -6,29 +6,11 @@ import { VMCS_FIELDS, type FieldName } from '../../../../abi/vmcs-fields.js';
 import { REG, type RegisterName } from '../../../cpu/registers.js';
 import * as exits from '../../../guest/exits.js';
 import type { GuestExit } from '../../../guest/guest.js';
-import type { Edit } from '../../edits.js';
-import { editOf, parseAssignment, type Edit as PlaceEdit } from '../../source/expression/assign.js';
+import { editOf, parseAssignment } from '../../source/expression/assign.js';
+import { sessionEdits } from '../../source/session-edit.js';
 import { bad, nothing, type ReplCommand } from '../command.js';
 import type { Repl } from '../repl.js';
 import { reasonOf } from './stopping.js';
-
-/** An edit of a place as the session takes it. */
-export function sessionEdit(repl: Repl, edit: PlaceEdit): Edit {
-  const vcpu = repl.session.lane.id;
-  switch (edit.kind) {
-    case 'register':
-      return { kind: 'register', vcpu, name: edit.register, value: edit.value };
-    case 'vmcs':
-      return { kind: 'field', vcpu, name: edit.field, value: edit.value };
-    case 'msr':
-      return { kind: 'msr', vcpu, index: edit.index, value: edit.value };
-    case 'memory': {
-      const address = repl.core.physical(edit.address);
-      if (address === null) return bad(`${hex(edit.address)} is not mapped`);
-      return { kind: 'memory', address, bytes: [...edit.bytes] };
-    }
-  }
-}
 
 const INJECTED = ['exit', 'nmi', 'mce', 'interrupt'];
 
@@ -127,7 +109,7 @@ export const CHANGING: readonly ReplCommand[] = [
         !isAssigned && place !== undefined && value !== undefined
           ? editOf(place, value, repl.scope)
           : parseAssignment(assignment, repl.scope);
-      repl.session.edit(sessionEdit(repl, edit));
+      for (const one of sessionEdits(repl.core, edit)) repl.session.edit(one);
     },
   },
   {
