@@ -5,6 +5,7 @@
  */
 import { unreachable } from '../../abi/errors.js';
 import { hex } from '../../abi/uint.js';
+import { hitText } from '../debug/breakpoints.js';
 import { printPosition } from '../debug/position.js';
 import type { Cause, Stop } from '../debug/resume.js';
 import type { Finding } from '../vmx/stop-reason.js';
@@ -67,7 +68,7 @@ export function describe(cause: Cause): string {
       return 'the exit is answered';
     case 'breakpoint':
       return [
-        ...cause.breakpoints.map(({ id, text }) => `breakpoint ${id}: ${text}`),
+        ...cause.breakpoints.map(hitText),
         ...cause.changes.map(({ before, after }) => `${hex(before)} became ${hex(after)}`),
         ...cause.findings.map(findingText),
       ].join(', ');

@@ -55,10 +55,18 @@ export interface Breakpoint {
   hits: number;
 }
 
-/** A condition and its text; it looks and changes nothing. */
+/** A condition and its text; it looks and changes nothing but its own problem. */
 export interface BreakpointCondition {
   readonly text: string;
-  readonly holds: (lane: Lane) => boolean;
+  /** Why its value could not be told at the last hit, which it let stop; null when it could. */
+  problem: string | null;
+  holds(lane: Lane): boolean;
+}
+
+/** A breakpoint that was hit, as a user is told of it. */
+export function hitText({ id, text, condition }: Breakpoint): string {
+  const problem = condition?.problem ?? null;
+  return `breakpoint ${id}: ${text}${problem === null ? '' : ` (its condition: ${problem})`}`;
 }
 
 /** A value that changed, or an access that was made, at a breakpoint. */

@@ -93,7 +93,8 @@ export function deliverExit(pcpu: VmxPcpu, vmcs: Vmcs, exit: VmExit): ExitDelive
 export function loadHostState(pcpu: VmxPcpu, vmcs: Vmcs): ExitDelivery {
   sweep(vmcs);
   vmcs.hostImage ??= makeHostImage(vmcs);
-  loadHostImage(pcpu, vmcs, vmcs.hostImage);
+  const corrupt = loadHostImage(pcpu, vmcs, vmcs.hostImage);
+  if (corrupt !== null) return abort(pcpu, vmcs, VMX_ABORT.CORRUPT_VMCS, corrupt);
   pcpu.blocking.sti = false;
   pcpu.blocking.movSs = false;
   pcpu.vmx.mode = 'root';

@@ -29,12 +29,16 @@ export interface Variable {
 
 const T = DW_TAG;
 const VARIABLES: ReadonlySet<number> = new Set([T.variable]);
+const NAMED: ReadonlySet<number> = new Set([T.variable, T.formal_parameter]);
 
 /** The variables of one file. */
 export class Variables {
   readonly #info: DebugInfo;
   readonly #types: Types;
   readonly #functions: Functions;
+  readonly #at = new Map<bigint, readonly Variable[]>();
+  #globals: readonly Variable[] | undefined;
+  #names: ReadonlySet<string> | undefined;
 
   constructor(info: DebugInfo, functions: Functions) {
     this.#info = info;
@@ -43,7 +47,32 @@ export class Variables {
   }
 
   /** Those in scope at an address, innermost scope last; the location is the one that holds there. */
-  at(address: bigint): Variable[] {
+  at(address: bigint): readonly Variable[] {
+    let found = this.#at.get(address);
+    if (found === undefined) {
+      found = this.#readAt(address);
+      this.#at.set(address, found);
+    }
+    return found;
+  }
+
+  /** Variables at fixed addresses, of all units. */
+  globals(): readonly Variable[] {
+    this.#globals ??= this.#readGlobals();
+    return this.#globals;
+  }
+
+  /** The names of all variables and parameters, whatever their scope. */
+  get names(): ReadonlySet<string> {
+    this.#names ??= new Set(
+      this.#info.units.flatMap((unit) =>
+        [...this.#info.entries(unit, NAMED)].flatMap((entry) => this.#info.nameOf(entry) ?? []),
+      ),
+    );
+    return this.#names;
+  }
+
+  #readAt(address: bigint): readonly Variable[] {
     const scopes = this.#functions.scopesAt(address);
     const [outermost] = scopes;
     if (outermost === undefined) return [];
@@ -58,8 +87,7 @@ export class Variables {
     });
   }
 
-  /** Variables at fixed addresses, of all units. */
-  globals(): Variable[] {
+  #readGlobals(): readonly Variable[] {
     this.#info.budget.renew();
     return this.#info.units.flatMap((unit) =>
       [...this.#info.entries(unit, VARIABLES)]

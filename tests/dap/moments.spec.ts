@@ -118,6 +118,7 @@ function run(command: string, args: object, schedule: Schedule): OtherThread {
     if (stop.cause.kind === 'start') {
       const condition = {
         text: 'a moment',
+        problem: null,
         holds: () => {
           other.tick();
           return false;

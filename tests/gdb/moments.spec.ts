@@ -118,7 +118,10 @@ function serve(other: OtherThread): void {
         return false;
       };
       const address = session.image.symbol('caretaker_vmexit')!;
-      session.breakpoints.add({ kind: 'code', address }, { condition: { text: '', holds } });
+      session.breakpoints.add(
+        { kind: 'code', address },
+        { condition: { text: '', problem: null, holds } },
+      );
     }
     return serving(session, stop);
   });

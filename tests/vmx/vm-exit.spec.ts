@@ -320,6 +320,13 @@ describe('MSR areas and VMX abort', () => {
     });
     expect(result).toMatchObject({ kind: 'abort', code: 1 });
   });
+
+  it('VMX abort 3: the host state was changed so that VM entry would refuse it', () => {
+    const { pcpu, result } = exitFrom({}, HLT, (p) => p.refusedMsrs.add(MSR.IA32_SYSENTER_EIP));
+    expect(result).toMatchObject({ kind: 'abort', code: 3 });
+    expect(pcpu.vmx.mode).toBe('aborted');
+    expect(pcpu.memory.readU32(VMCS_REGION + 4n)).toBe(3);
+  });
 });
 
 describe('state that VM entry loads and VM exit does not', () => {

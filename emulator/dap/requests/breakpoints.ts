@@ -10,10 +10,8 @@ import { HarnessError } from '../../../abi/errors.js';
 import { hex } from '../../../abi/uint.js';
 import { VMCS_FIELDS } from '../../../abi/vmcs-fields.js';
 import type { FieldName } from '../../../abi/vmcs-fields.js';
-import type { BreakpointCondition, BreakpointSpec } from '../../debug/breakpoints.js';
-import { framesOf } from '../../debug/source/backtrace.js';
-import { checkSyntax, evaluateNumber } from '../../debug/source/expression/evaluate.js';
-import { ExpressionScope } from '../../debug/source/expression/scope.js';
+import type { BreakpointSpec } from '../../debug/breakpoints.js';
+import { conditionOf } from '../../debug/source/condition.js';
 import { parseLocation } from '../../debug/source/location.js';
 import type { Location } from '../../debug/source/location.js';
 import { isThere } from '../../debug/source/values/value.js';
@@ -252,7 +250,7 @@ function replace(
         location.kind === 'absolute'
           ? [{ kind: 'address', address: location.address } as const]
           : location.addresses.map((at) => ({ kind: 'code', address: at }) as const);
-      const made = places.map((place) => add(state, place, location.text, options));
+      const made = places.map((spec) => add(state, spec, location.text, options, location));
       ids.push(...made);
       const line = /:(\d+)$/.exec(location.text)?.[1];
       return {
@@ -274,43 +272,27 @@ function instructionOf(state: AdapterState, location: Location): bigint {
   return source?.placed(first) ?? first;
 }
 
-function add(state: AdapterState, spec: BreakpointSpec, name: string, options: Arguments): number {
-  const condition = optionalText(options, 'condition');
-  const made = state.session.breakpoints.add(spec, {
-    text: name,
-    condition: condition === null ? null : conditionOf(state, condition),
-  });
+function add(
+  { session, level }: AdapterState,
+  spec: BreakpointSpec,
+  name: string,
+  options: Arguments,
+  place: Location | null = null,
+): number {
+  const asked = optionalText(options, 'condition');
+  const condition = asked === null ? null : conditionOf(asked, level, session, place);
   const hits = optionalText(options, 'hitCondition');
-  if (hits !== null) made.ignore = ignoredHits(state, made.id, hits);
+  const ignore = hits === null ? 0 : ignoredHits(hits);
+  const made = session.breakpoints.add(spec, { text: name, condition });
+  made.ignore = ignore;
   return made.id;
 }
 
 /** `3` and `>= 3` both let two hits pass. */
-function ignoredHits(state: AdapterState, id: number, wanted: string): number {
+function ignoredHits(wanted: string): number {
   const [, count] = /^\s*(?:>=|==|=)?\s*(\d{1,9})\s*$/.exec(wanted) ?? [];
   if (count !== undefined && count !== '0') return Number.parseInt(count, 10) - 1;
-  state.session.breakpoints.remove(id);
   throw new DapError('BAD_ARGUMENT', `a hit count is a number from 1, not "${wanted}"`);
-}
-
-function conditionOf(state: AdapterState, condition: string): BreakpointCondition {
-  const core = coreOf(state);
-  checkSyntax(condition, new ExpressionScope(core));
-  return {
-    text: condition,
-    holds: (lane) => {
-      const here = state.level.core(state.session, lane.id);
-      try {
-        return (
-          evaluateNumber(condition, new ExpressionScope(here, framesOf(here)[0] ?? null)) !== 0n
-        );
-      } catch (error) {
-        // What cannot be told stops, so that its author sees why.
-        if (error instanceof HarnessError) return true;
-        throw error;
-      }
-    },
-  };
 }
 
 function coreOf(state: AdapterState): NonNullable<AdapterState['stoppedCore']> {

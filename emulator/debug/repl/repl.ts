@@ -7,7 +7,7 @@
 import { didYouMean } from '../../../abi/did-you-mean.js';
 import { HarnessError } from '../../../abi/errors.js';
 import { hex } from '../../../abi/uint.js';
-import type { Change } from '../breakpoints.js';
+import { hitText, type Change } from '../breakpoints.js';
 import { printPosition } from '../position.js';
 import type { Cause, LineOf, Resume, Stop } from '../resume.js';
 import type { DebugSession } from '../session.js';
@@ -175,7 +175,7 @@ export function causeText(cause: Cause): string {
     case 'exit-ends':
       return 'the handler ends here';
     case 'breakpoint':
-      return cause.breakpoints.map(({ id, text }) => `breakpoint ${id}: ${text}`).join(', ');
+      return cause.breakpoints.map(hitText).join(', ');
     case 'finding':
       return `finding: ${cause.findings.map(({ invariant }) => invariant).join(', ')}`;
     case 'interrupted':

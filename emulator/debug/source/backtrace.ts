@@ -47,7 +47,7 @@ export interface BacktraceEntry {
 /** The frames of a core, innermost first. */
 export function framesOf(core: CoreView): readonly Frame[] {
   const frames: Frame[] = [];
-  let frame: Frame | null = innermost(core);
+  let frame: Frame | null = registersFrame(core);
   while (frame !== null && frames.length < MAX_FRAMES) {
     const { row, cfa } = cfaOf(core, frame);
     frames.push({ ...frame, cfa });
@@ -55,6 +55,12 @@ export function framesOf(core: CoreView): readonly Frame[] {
     if (frame !== null && core.sourceOf(frame.lookup)?.hasCode(frame.lookup) !== true) break;
   }
   return frames;
+}
+
+/** The innermost frame alone. */
+export function innermostFrame(core: CoreView): Frame {
+  const frame = registersFrame(core);
+  return { ...frame, cfa: cfaOf(core, frame).cfa };
 }
 
 /** The backtrace with inlined calls, innermost first. */
@@ -94,7 +100,7 @@ function offsetIn(core: CoreView, frame: Frame, name: string): number | null {
   return isAfter ? toIndex(frame.address - start) : null;
 }
 
-function innermost(core: CoreView): Frame {
+function registersFrame(core: CoreView): Frame {
   const registers = new Map<number, bigint>();
   DWARF_REGISTERS.forEach((name, number) => {
     registers.set(number, core.register(name.toUpperCase() as RegisterName));

@@ -101,10 +101,13 @@ const reachablePreserved: Invariant = {
     }
     for (const page of tablePages(lane.memory.bytes, lane.vcpu.isolatedCr3))
       check(page, 'a page table');
-    check(lane.vmcs.regionPa, 'the VMCS region');
+    check(lane.vcpu.vmcsRegion, 'the VMCS region');
     check(lane.pcpu.vmx.vmxonPointer ?? 0n, 'the VMXON region');
+    // A payload that has left VMX operation, or cleared its VMCS, has none that could point anywhere.
+    const vmcs = lane.pcpu.vmx.current;
+    if (vmcs === null) return;
     for (const [name, mask] of POINTERS) {
-      const value = lane.vmcs.get(VMCS_SLOT[name]) & ~mask;
+      const value = vmcs.get(VMCS_SLOT[name]) & ~mask;
       if (value !== 0n) check(value, name);
     }
   },
@@ -133,11 +136,13 @@ const wXorX: Invariant = {
         () => `vCPU ${lane.id}: ${hex(mapping.linear)} is writable and executable`,
       );
     }
-    const cr0 = lane.vmcs.get(VMCS_SLOT.HOST_CR0);
+    const vmcs = lane.pcpu.vmx.current;
+    if (vmcs === null) return;
+    const cr0 = vmcs.get(VMCS_SLOT.HOST_CR0);
     ledger.expect(
       'w-xor-x',
       (cr0 & CR0_WP) !== 0n,
-      lane.vmcs.get(VMCS_SLOT.HOST_RIP),
+      vmcs.get(VMCS_SLOT.HOST_RIP),
       () => `vCPU ${lane.id}: HOST_CR0.WP is 0`,
     );
   },

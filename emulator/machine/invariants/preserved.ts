@@ -126,9 +126,11 @@ function identityOf(vcpu: KvmVcpu): Facts {
 
 /** Guest state in the VMCS, in the core, in the save area and in soft state; and what the payload has counted. */
 function factsOf(lane: Lane): Facts {
-  const { vmcs, pcpu, vcpu } = lane;
+  const { pcpu, vcpu } = lane;
+  const vmcs = pcpu.vmx.current;
   const facts = new Map<string, bigint>();
-  for (const { name, slot } of COMPARED) if (!vmcs.isPoison(slot)) facts.set(name, vmcs.get(slot));
+  for (const { name, slot } of COMPARED)
+    if (vmcs?.isPoison(slot) === false) facts.set(name, vmcs.get(slot));
   for (const name of KEPT) facts.set(name, pcpu.registers.get(name));
   const vectors = lane.engine.vectors();
   const view = new DataView(vectors.buffer, vectors.byteOffset, vectors.byteLength);

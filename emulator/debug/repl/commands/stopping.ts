@@ -1,14 +1,13 @@
 /** Breakpoints, watchpoints and catchpoints: setting, listing, changing. */
 import { didYouMean } from '../../../../abi/did-you-mean.js';
-import { HarnessError } from '../../../../abi/errors.js';
 import { EXIT_REASON, printExitReason } from '../../../../abi/exit-reasons.js';
 import { hex, u64 } from '../../../../abi/uint.js';
 import { VMCS_FIELDS, type FieldName } from '../../../../abi/vmcs-fields.js';
 import type { PhaseName } from '../../../machine/timeline.js';
-import type { Breakpoint, BreakpointCondition, BreakpointSpec } from '../../breakpoints.js';
-import { checkSyntax, evaluate, evaluateNumber } from '../../source/expression/evaluate.js';
-import { ExpressionScope } from '../../source/expression/scope.js';
-import { parseLocation } from '../../source/location.js';
+import type { Breakpoint, BreakpointSpec } from '../../breakpoints.js';
+import { conditionOf } from '../../source/condition.js';
+import { evaluate } from '../../source/expression/evaluate.js';
+import { parseLocation, type Location } from '../../source/location.js';
 import { bad, nothing, type Arguments, type ReplCommand } from '../command.js';
 import type { Repl } from '../repl.js';
 
@@ -16,42 +15,27 @@ import type { Repl } from '../repl.js';
 function partsOf(
   repl: Repl,
   text: string,
-): { what: string; vcpu: number | null; condition: BreakpointCondition | null } {
+): { what: string; vcpu: number | null; condition: string | null } {
   const [, before = '', asked] = /^(.*?)(?:(?:^|\s)if\s+(.*))?$/s.exec(text) ?? [];
   const [, what = '', number] = /^(.*?)(?:\s+(?:vcpu|thread)\s+(\d+))?\s*$/.exec(before) ?? [];
   const vcpu = number === undefined ? null : Number.parseInt(number, 10);
   if (vcpu !== null && !repl.session.machine.lanes.some(({ id }) => id === vcpu)) {
     bad(`there is no vCPU ${vcpu}`);
   }
-  return { what, vcpu, condition: asked === undefined ? null : conditionOf(repl, asked) };
-}
-
-/** A condition, its words checked now and its value asked at every hit; one that cannot be told stops. */
-function conditionOf(repl: Repl, text: string): BreakpointCondition {
-  checkSyntax(text, repl.scope);
-  const { level, session } = repl;
-  return {
-    text,
-    holds: (lane) => {
-      try {
-        return evaluateNumber(text, new ExpressionScope(level.core(session, lane.id))) !== 0n;
-      } catch (error) {
-        if (error instanceof HarnessError) return true;
-        throw error;
-      }
-    },
-  };
+  return { what, vcpu, condition: asked ?? null };
 }
 
 function set(
   repl: Repl,
   text: string,
   spec: BreakpointSpec,
-  isTemporary: boolean,
   shown: string,
+  { place = null, isTemporary = false }: { place?: Location | null; isTemporary?: boolean } = {},
 ): void {
-  const { vcpu, condition } = partsOf(repl, text);
-  const made = repl.session.breakpoints.add(spec, { text: shown, vcpu, condition, isTemporary });
+  const { vcpu, condition: asked } = partsOf(repl, text);
+  const { level, session } = repl;
+  const condition = asked === null ? null : conditionOf(asked, level, session, place);
+  const made = session.breakpoints.add(spec, { text: shown, vcpu, condition, isTemporary });
   repl.print(describe(made));
 }
 
@@ -65,7 +49,7 @@ function breakAt(repl: Repl, { text }: Arguments, isTemporary: boolean): void {
       ? { kind: 'address', address: location.address }
       : { kind: 'code', address: location.addresses[0]!, more: location.addresses.slice(1) };
   checkCode(repl, spec);
-  set(repl, text, spec, isTemporary, location.text);
+  set(repl, text, spec, location.text, { place: location, isTemporary });
 }
 
 /** An address between two instructions would never be reached. */
@@ -102,16 +86,16 @@ function watch(repl: Repl, { text }: Arguments, on: 'write' | 'read' | 'access')
         bad(`${hex(place.address)} is code, which is not watched; use break`);
       }
       if (bytes.length > 4096) bad(`${what} has ${bytes.length} bytes; at most 4096 are watched`);
-      set(repl, text, { kind: 'watch', address, sizeBytes: bytes.length, on }, false, what);
+      set(repl, text, { kind: 'watch', address, sizeBytes: bytes.length, on }, what);
       return;
     }
     case 'register':
       if (on !== 'write') bad('a register is watched for changes only: use watch');
-      set(repl, text, { kind: 'register', name: place.register }, false, what);
+      set(repl, text, { kind: 'register', name: place.register }, what);
       return;
     case 'vmcs':
       if (on !== 'write') bad('reads of a field are caught: catch vmread FIELD');
-      set(repl, text, { kind: 'field', name: place.field }, false, what);
+      set(repl, text, { kind: 'field', name: place.field }, what);
       return;
     case 'msr':
     case 'none':
@@ -199,6 +183,13 @@ const kindText = (spec: BreakpointSpec): string =>
         ? `watch ${spec.on}`
         : 'watch'
       : 'catch';
+
+/** The code that a breakpoint is on; null for one that is on none. */
+function placeOf(spec: BreakpointSpec): Location | null {
+  if (spec.kind === 'address') return { kind: 'absolute', address: spec.address, text: '' };
+  if (spec.kind !== 'code') return null;
+  return { kind: 'linked', addresses: [spec.address, ...(spec.more ?? [])], text: '' };
+}
 
 function placeText(spec: BreakpointSpec): string {
   if (spec.kind === 'watch') return `${hex(spec.address)}, ${spec.sizeBytes} bytes`;
@@ -307,7 +298,7 @@ export const STOPPING: readonly ReplCommand[] = [
         repl.print(`findings ${words[1] === 'off' ? 'do not ' : ''}stop the run`);
         return;
       }
-      set(repl, args.text, catchSpec(words), false, what);
+      set(repl, args.text, catchSpec(words), what);
     },
   },
   {
@@ -367,7 +358,8 @@ export const STOPPING: readonly ReplCommand[] = [
     run: (repl, { words }) => {
       const [one] = named(repl, [words[0] ?? bad('the number of a breakpoint is missing')]);
       const text = words.slice(1).join(' ');
-      one!.condition = text === '' ? null : conditionOf(repl, text);
+      one!.condition =
+        text === '' ? null : conditionOf(text, repl.level, repl.session, placeOf(one!.spec));
       repl.print(describe(one!));
     },
   },

@@ -23,20 +23,22 @@ import type { Tree, TypeName } from './tree.js';
 
 /** The value of a text. @throws SourceError with the column of what is wrong. */
 export function evaluate(text: string, scope: ExpressionScope): Value {
-  const isType = (name: string): boolean => scope.type(name) !== undefined;
-  return new Evaluation(text, scope).value(parseExpression(text, isType));
+  return new Evaluation(text, scope).value(parsed(text, scope));
 }
 
 /** The number that a text comes to. @throws SourceError. */
 export function evaluateNumber(text: string, scope: ExpressionScope): bigint {
-  const isType = (name: string): boolean => scope.type(name) !== undefined;
-  const tree = parseExpression(text, isType);
+  return numberOf(text, parsed(text, scope), scope);
+}
+
+/** The number that a text comes to which was read before. @throws SourceError. */
+export function numberOf(text: string, tree: Tree, scope: ExpressionScope): bigint {
   return new Evaluation(text, scope).number(tree);
 }
 
-/** Checks a condition's words once, before it is asked at every stop. @throws SourceError EXPRESSION_SYNTAX. */
-export function checkSyntax(text: string, scope: ExpressionScope): void {
-  parseExpression(text, (name) => scope.type(name) !== undefined);
+/** Reads a text once; its words are looked up at each evaluation. @throws SourceError EXPRESSION_SYNTAX. */
+export function parsed(text: string, scope: ExpressionScope): Tree {
+  return parseExpression(text, (name) => scope.type(name) !== undefined);
 }
 
 class Evaluation {

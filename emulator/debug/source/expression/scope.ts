@@ -22,7 +22,13 @@ import type { SharedName } from '../contract-types.js';
 import type { CoreView } from '../core-view.js';
 import { REGISTER_SPELLINGS, registerNamed } from '../register-names.js';
 import { DWARF_REGISTERS } from '../../../../loader/dwarf/constants.js';
-import { globalsOf, memoryValue, variablesOf } from '../values/locate.js';
+import {
+  globalNamed,
+  globalsOf,
+  memoryValue,
+  variableNamed,
+  variablesOf,
+} from '../values/locate.js';
 import { bytesOf, isThere, numberValue, S64, U16, U32, U64, U8 } from '../values/value.js';
 import type { MaybeValue, Value } from '../values/value.js';
 
@@ -31,11 +37,22 @@ const SCALARS: Readonly<Record<string, CType>> = { u8: U8, u16: U16, u32: U32, u
 /** The names of one core at one stop, seen from one frame. */
 export class ExpressionScope {
   readonly core: CoreView;
-  readonly frame: Frame | null;
+  readonly #frameOf: (() => Frame | null) | null;
+  #frame: Frame | null = null;
 
-  constructor(core: CoreView, frame: Frame | null = null) {
+  /** A frame that is asked for when the first name needs it is a function. */
+  constructor(core: CoreView, frame: Frame | null | (() => Frame | null) = null) {
     this.core = core;
-    this.frame = frame;
+    if (typeof frame === 'function') this.#frameOf = frame;
+    else {
+      this.#frameOf = null;
+      this.#frame = frame;
+    }
+  }
+
+  get frame(): Frame | null {
+    if (this.#frame === null && this.#frameOf !== null) this.#frame = this.#frameOf();
+    return this.#frame;
   }
 
   /** A name without `$`; undefined when nothing has it. */
@@ -132,17 +149,16 @@ export class ExpressionScope {
   }
 
   #variable(name: string): MaybeValue | undefined {
-    if (this.frame === null) return undefined;
-    const found = variablesOf(this.core, this.frame).filter((one) => one.name === name);
-    return (found.find(({ value }) => isThere(value)) ?? found[0])?.value;
+    const { frame } = this;
+    return frame === null ? undefined : variableNamed(this.core, frame, name);
   }
 
   #outer(name: string): MaybeValue | undefined {
     if (isSharedName(name)) return this.shared(name);
     const { source } = this.core;
     if (source !== null) {
-      const global = globalsOf(this.core, source).find((one) => one.name === name);
-      if (global !== undefined) return global.value;
+      const global = globalNamed(this.core, source, name);
+      if (global !== undefined) return global;
       const value = source.program.ask(({ types }) => types.enumerators.get(name)) ?? undefined;
       if (value !== undefined) return numberValue(value, S64);
     }

@@ -3,6 +3,7 @@
  *
  * Invariant: plain data.
  */
+import { unreachable } from '../../../../abi/errors.js';
 
 /** The operators between two values, by how tightly they bind: the later, the tighter. */
 // prettier-ignore
@@ -53,3 +54,39 @@ export type Tree =
     }
   | { readonly kind: 'cast'; readonly type: TypeName; readonly of: Tree; readonly column: number }
   | { readonly kind: 'size'; readonly of: TypeName | Tree; readonly column: number };
+
+/** The nodes of a tree, a node before those below it. */
+export function* nodesOf(tree: Tree): Generator<Tree> {
+  yield tree;
+  switch (tree.kind) {
+    case 'number':
+    case 'name':
+    case 'register':
+      return;
+    case 'member':
+    case 'cast':
+      yield* nodesOf(tree.of);
+      return;
+    case 'size':
+      if (!('pointers' in tree.of)) yield* nodesOf(tree.of);
+      return;
+    case 'index':
+      yield* nodesOf(tree.of);
+      yield* nodesOf(tree.index);
+      return;
+    case 'unary':
+      yield* nodesOf(tree.operand);
+      return;
+    case 'binary':
+      yield* nodesOf(tree.left);
+      yield* nodesOf(tree.right);
+      return;
+    case 'choice':
+      yield* nodesOf(tree.condition);
+      yield* nodesOf(tree.yes);
+      yield* nodesOf(tree.no);
+      return;
+    default:
+      unreachable(tree);
+  }
+}

@@ -12,7 +12,7 @@ import { registerOfDwarf } from '../backtrace.js';
 import type { Frame } from '../backtrace.js';
 import type { CoreView } from '../core-view.js';
 import type { SourceMap } from '../source-map.js';
-import { bytesOf } from './value.js';
+import { bytesOf, isThere } from './value.js';
 import type { MaybeValue, Place } from './value.js';
 
 /** A variable or parameter in scope. */
@@ -30,22 +30,51 @@ export const OPTIMISED_OUT = 'optimised out';
 
 /** The variables of a frame, innermost scope first; in each scope in the order of the source. */
 export function variablesOf(core: CoreView, frame: Frame): readonly LocatedVariable[] {
+  return inScope(core, frame, () => true);
+}
+
+/** The variable of a name in a frame, of an inner scope before an outer one, and of those the first that has a value. */
+export function variableNamed(core: CoreView, frame: Frame, name: string): MaybeValue | undefined {
+  const found = inScope(core, frame, (variable) => variable.name === name);
+  return (found.find(({ value }) => isThere(value)) ?? found[0])?.value;
+}
+
+/** The variables at fixed addresses of an instance. */
+export function globalsOf(core: CoreView, source: SourceMap): readonly LocatedVariable[] {
+  return globalVariables(source).map((variable) => located(core, null, source, variable));
+}
+
+/** The variable of a name at a fixed address of an instance. */
+export function globalNamed(
+  core: CoreView,
+  source: SourceMap,
+  name: string,
+): MaybeValue | undefined {
+  const found = globalVariables(source).find((variable) => variable.name === name);
+  return found === undefined ? undefined : located(core, null, source, found).value;
+}
+
+function globalVariables({ program }: SourceMap): readonly Variable[] {
+  return program.ask(({ variables }) => variables.globals()) ?? [];
+}
+
+function inScope(
+  core: CoreView,
+  frame: Frame,
+  isWanted: (variable: Variable) => boolean,
+): readonly LocatedVariable[] {
   const source = core.sourceOf(frame.lookup);
   if (source === null) return [];
   const linked = source.linked(frame.lookup);
-  const found = source.program.ask(({ variables }) => variables.at(linked)) ?? [];
+  const found = (source.program.ask(({ variables }) => variables.at(linked)) ?? []).filter(
+    isWanted,
+  );
   const scopes = [...new Set(found.map(({ scope }) => scope))].reverse();
   return scopes.flatMap((scope) =>
     found
       .filter((variable) => variable.scope === scope)
       .map((variable) => located(core, frame, source, variable)),
   );
-}
-
-/** The variables at fixed addresses of an instance. */
-export function globalsOf(core: CoreView, source: SourceMap): readonly LocatedVariable[] {
-  const found = source.program.ask(({ variables }) => variables.globals()) ?? [];
-  return found.map((variable) => located(core, null, source, variable));
 }
 
 function located(
