@@ -1,5 +1,8 @@
 /**
  * The invariants' hooks, one flat list a point, so that an exit calls what looks at it and nothing else.
+ *
+ * Invariant: where an exit goes on, its VMCS is current; a payload that has cleared it is a finding, and what looks at
+ * an exit is not asked then. A vCPU that stopped, parked or waits for its next kernel has none.
  */
 import type { KvmVcpu } from '../host/kvm/vcpu.js';
 import { makeInvariants } from './invariants/index.js';
@@ -25,12 +28,15 @@ export class Hooks {
     for (const look of this.#exit) look(lane, ledger);
   }
   atResume(lane: Lane, ledger: Ledger): void {
+    if (!hasVmcs(lane, ledger)) return;
     for (const look of this.#resume) look(lane, ledger);
   }
   atRoute(lane: Lane, ledger: Ledger): void {
+    if (!hasVmcs(lane, ledger)) return;
     for (const look of this.#route) look(lane, ledger);
   }
   atBlock(lane: Lane, ledger: Ledger): void {
+    if (!hasVmcs(lane, ledger)) return;
     for (const look of this.#block) look(lane, ledger);
   }
   atHandOver(lane: Lane, ledger: Ledger): void {
@@ -43,6 +49,7 @@ export class Hooks {
     for (const invariant of this.invariants) invariant.atPark?.(lane, ledger);
   }
   atGap(lane: Lane, ledger: Ledger): void {
+    if (!hasVmcs(lane, ledger)) return;
     for (const invariant of this.invariants) invariant.atGap?.(lane, ledger);
   }
   atAdopt(lane: Lane, ledger: Ledger, before: KvmVcpu): void {
@@ -60,4 +67,10 @@ export class Hooks {
   atEnd(lane: Lane, ledger: Ledger): void {
     for (const invariant of this.invariants) invariant.atEnd?.(lane, ledger);
   }
+}
+
+function hasVmcs(lane: Lane, ledger: Ledger): boolean {
+  if (lane.hasVmcs) return true;
+  ledger.fail('no-lost-exit', lane.rip, `${lane.describeExit()}: the core has no current VMCS`);
+  return false;
 }

@@ -181,7 +181,12 @@ export class Lane {
     this.#places = placesOf(this.#vcpu, this.memory);
   }
 
-  /** The current VMCS of the lane's core. */
+  /** Whether a VMCS is current on the lane's core: a payload may have cleared it. */
+  get hasVmcs(): boolean {
+    return this.pcpu.vmx.current !== null;
+  }
+
+  /** The current VMCS of the lane's core, which has one. */
   get vmcs(): Vmcs {
     return this.pcpu.vmx.current!;
   }

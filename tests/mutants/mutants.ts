@@ -57,6 +57,8 @@ const ROWS: readonly Row[] = [
   ['unpreserved-vmcs-pointer', 'reachable-preserved', /VIRTUAL_APIC_PAGE_ADDR at 0x1000/],
   ['unpreserved-pointer-in-the-gap', 'reachable-preserved', /VIRTUAL_APIC_PAGE_ADDR was set to 0x1000/],
   ['wrong-vmcs-field', 'vmcs-writes', /GUEST_RSP/],
+  ['vmcs-cleared-in-an-exit', 'no-lost-exit', /PAUSE_INSTRUCTION.*no current VMCS/],
+  ['vmcs-cleared-while-it-waits', 'no-lost-exit', /EPT_VIOLATION.*no current VMCS/],
 
   ['counter-of-another-outcome', 'telemetry', /EPT_VIOLATION blocked is 0/],
   ['counter-total-wrong', 'telemetry', /total fastpath/],
