@@ -81,6 +81,20 @@ describe('a script of commands', () => {
   });
 
   it.each([
+    ['info registers rip', 'registers rip'],
+    ['info r cs', 'registers cs'],
+    ['i b', 'breakpoints'],
+    ['info threads', 'vcpus'],
+    ['info locals', 'locals'],
+    ['info symbol caretaker_dispatch', 'symbol caretaker_dispatch'],
+  ])('%s is %s', (gdb, own) => {
+    expect(run(gdb)).toEqual(run(own));
+  });
+
+  it.each([
+    ['info', /info on what: registers, /],
+    ['info s', /info on what: stack, source, symbol/],
+    ['info regsters', /did you mean "registers"\?/],
     ['steppi', /did you mean "stepi"\?/],
     ['re', /"re" may be: /],
     ['break caretaker_dispatc', /did you mean "caretaker_dispatch"\?/],

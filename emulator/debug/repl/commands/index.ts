@@ -4,6 +4,7 @@ import { CHANGING } from './changing.js';
 import { GOING } from './going.js';
 import { HELP } from './help.js';
 import { HOST } from './host.js';
+import { INFO } from './info.js';
 import { LOOKING } from './looking.js';
 import { MEMORY } from './memory.js';
 import { RUN } from './run.js';
@@ -19,5 +20,6 @@ export const COMMANDS: readonly ReplCommand[] = [
   ...CHANGING,
   ...HOST,
   ...SESSION,
+  ...INFO,
   ...HELP,
 ];
