@@ -10,7 +10,7 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { decode, encode } from '../fuzz/codec.js';
 import type { FuzzInput } from '../stage/input.js';
-import type { FindingReport } from '../fuzz/report.js';
+import type { FindingReport } from '../fuzz/finding-report.js';
 import { CliUsageError, shownName, systemReason } from './errors.js';
 import { jsonText } from './output/json.js';
 import { openFolder, writing } from './outputs.js';

@@ -91,6 +91,11 @@ export class Campaign {
     for (const finding of findings) this.#found(input, finding);
   }
 
+  /** Another campaign found something new with an input: it is run next, and kept if it is new here. */
+  offer(input: FuzzInput): void {
+    this.#begin.push(input);
+  }
+
   /** Completes "holds when ..." for an invariant. */
   holdsWhen(id: InvariantId): string {
     const found = this.arena.machine.hooks.invariants.find((one) => one.id === id);

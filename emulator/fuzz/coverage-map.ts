@@ -20,6 +20,20 @@ export class CoverageMap {
     this.#seen = new Uint8Array(size);
   }
 
+  /** Classes of counts that were seen of each edge, a bit each. */
+  classes(): Uint8Array {
+    return this.#seen.slice();
+  }
+
+  /** Adds what another map has seen. */
+  merge(classes: Uint8Array): void {
+    classes.forEach((seen, edge) => {
+      if (seen === 0) return;
+      if (this.#seen[edge] === 0) this.edges++;
+      this.#seen[edge]! |= seen;
+    });
+  }
+
   /** Adds an execution's map, of which only `edges` are not 0; whether anything in it is new. */
   add(map: Uint8Array, edges: Uint32Array): boolean {
     let isNew = false;

@@ -2,26 +2,12 @@
  * What a campaign has to say, as plain data: the document of `fuzz --json`.
  *
  * Source: CLI ("fuzz").
- * Invariant: a finding's id is the hash of its smallest input, so that the same fault has the same name everywhere.
+ * Invariant: a function of the campaign's account and of the time that it took.
  */
-import { createHash } from 'node:crypto';
 import type { InvariantResult } from '../machine/ledger.js';
-import { bytesOf, type Campaign, type FuzzFinding } from './campaign.js';
-import { storyOf } from './story.js';
+import type { CampaignAccount } from './account.js';
+import type { FindingReport } from './finding-report.js';
 import type { TallyRow } from './tally.js';
-
-/** A finding as the document has it. */
-export interface FindingReport {
-  readonly id: string;
-  readonly invariant: string;
-  /** In the file, before relocation. */
-  readonly address: bigint;
-  /** Where it was written to, null when nobody asked for files. */
-  readonly file: string | null;
-  readonly story: readonly string[];
-  /** The smallest input, as hexadecimal. */
-  readonly input: string;
-}
 
 export interface CampaignReport {
   readonly execs: number;
@@ -50,41 +36,24 @@ export interface ReasonReport {
 }
 
 /** Reports on a campaign that took so many seconds. */
-export function campaignReport(campaign: Campaign, seconds: number): CampaignReport {
-  const { tally, lines } = campaign;
-  const states = tally.rows();
+export function campaignReport(account: CampaignAccount, seconds: number): CampaignReport {
+  const { seed, execs, exits, corpus, edges, lines, states, invariants, findings } = account;
   return {
-    execs: campaign.execs,
-    exits: tally.exits,
+    execs,
+    exits,
     seconds,
-    exitsPerSecond: Math.round(tally.exits / Math.max(seconds, 1e-9)),
-    seed: campaign.seed,
-    corpus: campaign.corpus.length,
+    exitsPerSecond: Math.round(exits / Math.max(seconds, 1e-9)),
+    seed,
+    corpus: corpus.length,
     coverage: {
       blocks: lines.blocks,
-      edges: campaign.coverage.edges,
+      edges,
       lines: { executed: lines.executed, total: lines.total },
     },
     reasons: byReason(states),
     states,
-    invariants: campaign.invariants.results(),
-    findings: campaign.findings.map((finding) => findingReport(campaign, finding)),
-  };
-}
-
-function findingReport(campaign: Campaign, finding: FuzzFinding): FindingReport {
-  const bytes = bytesOf(finding);
-  return {
-    id: createHash('sha256').update(bytes).digest('hex').slice(0, 16),
-    invariant: finding.invariant,
-    address: finding.address,
-    file: null,
-    story: storyOf({
-      ...finding,
-      holdsWhen: campaign.holdsWhen(finding.invariant),
-      where: campaign.placeOf(finding.address),
-    }),
-    input: Buffer.from(bytes).toString('hex'),
+    invariants,
+    findings,
   };
 }
 

@@ -66,7 +66,12 @@ export class SourceLines {
     }
   }
 
-  /** Blocks that ran. */
+  /** Blocks that ran, at their addresses in the file. */
+  ran(): readonly bigint[] {
+    return [...this.#seenBlocks];
+  }
+
+  /** How many blocks ran. */
   get blocks(): number {
     return this.#seenBlocks.size;
   }

@@ -35,6 +35,19 @@ export class Tally implements ExitObserver {
     this.exits++;
   };
 
+  /** What was counted, for merge() of another. */
+  counts(): Float64Array {
+    return this.#counts.slice();
+  }
+
+  /** Adds what another tally has counted. */
+  merge(counts: Float64Array): void {
+    counts.forEach((count, index) => {
+      this.#counts[index]! += count;
+      this.exits += count;
+    });
+  }
+
   /** Every row that is not empty, in the order of reasons. */
   rows(): readonly TallyRow[] {
     const rows: TallyRow[] = [];
