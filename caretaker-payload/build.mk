@@ -1,4 +1,4 @@
-# Builds the reference payload: make -C caretaker-payload -f build.mk [CC=clang LD=ld.lld] [O=dir].
+# Builds the reference payload: make -C caretaker-payload -f build.mk [CC=clang LD=ld.lld] [DWARF=4] [O=dir].
 #
 # Makes caretaker.elf, its disassembly, its symbols and its stack usage, with
 # the same bytes wherever the tree lies.
@@ -16,6 +16,7 @@ ifeq ($(origin LD),default)
 LD := ld
 endif
 O ?= build
+DWARF := 5
 ABI := ../abi/include
 
 C_SOURCES := advance.c apic-read.c apic.c cpuid.c dispatch.c exception.c fault.c hlt.c init.c \
@@ -33,7 +34,7 @@ VERSION := $(shell $(CC) --version | head -n 1)
 ifneq ($(findstring clang,$(VERSION)),)
 PREFIX_MAPS += -fdebug-compilation-dir=.
 endif
-COMMON_FLAGS := -m64 -g -gdwarf-5 -nostdinc -I. -I$(O) -I$(ABI) $(PREFIX_MAPS)
+COMMON_FLAGS := -m64 -g -gdwarf-$(DWARF) -nostdinc -I. -I$(O) -I$(ABI) $(PREFIX_MAPS)
 # The payload runs on registers the guest still owns: general registers only,
 # no red zone (an NMI without IST would use it), no thunk and no table outside.
 CFLAGS := -std=gnu11 -O2 -ffreestanding -fno-builtin -mno-red-zone -mgeneral-regs-only -fpie \

@@ -78,15 +78,8 @@ export class Functions {
     if (address < 0n || address > BigInt(Number.MAX_SAFE_INTEGER)) return [];
     this.#info.budget.renew();
     const wanted = toIndex(address);
-    const scopes: Entry[] = [];
-    let scope = this.#functionAt(wanted);
-    while (scope !== undefined) {
-      if (scopes.push(scope.entry) > MAX_DEPTH) {
-        refuseDwarf('BAD_UNIT', 'scopes too deep', this.#info.where(scope.entry));
-      }
-      scope = this.#innerOf(scope).find(({ ranges }) => isInside(ranges, wanted));
-    }
-    return scopes;
+    const scope = this.#functionAt(wanted);
+    return scope === undefined ? [] : [scope.entry, ...this.#scopesInside(scope, wanted, 1)];
   }
 
   /** The function at an address and those inlined into it there, innermost first; empty outside every function. */
@@ -135,6 +128,23 @@ export class Functions {
       if (ranges[at]!.end > address) return ranges[at]!.scope;
     }
     return undefined;
+  }
+
+  #scopesInside(scope: Scope, wanted: number, depth: number): Entry[] {
+    if (depth > MAX_DEPTH) {
+      refuseDwarf('BAD_UNIT', 'scopes too deep', this.#info.where(scope.entry));
+    }
+    const inner = this.#innerOf(scope);
+    const found = inner.find(({ ranges }) => isInside(ranges, wanted));
+    if (found !== undefined) return [found.entry, ...this.#scopesInside(found, wanted, depth + 1)];
+    // An empty range where a unit begins reads as the end of a DWARF 4 list, and gcc makes such ranges: what is inside
+    // a scope whose list is lost that way still has its own.
+    for (const lost of inner.filter(({ ranges }) => ranges.length === 0)) {
+      this.#info.budget.spend(1);
+      const scopes = this.#scopesInside(lost, wanted, depth + 1);
+      if (scopes.length > 0) return [lost.entry, ...scopes];
+    }
+    return [];
   }
 
   #innerOf(scope: Scope): readonly Scope[] {

@@ -7,7 +7,7 @@ import { SourceMap } from '../../../emulator/debug/source/source-map.js';
 import { CCB_RULE } from '../../../emulator/host/kvm/ccb-rule.js';
 import { parseElf } from '../../../loader/elf.js';
 import { place } from '../../../loader/place.js';
-import { builtPayload } from './built-payload.js';
+import { builtPayload, type Compiler } from './built-payload.js';
 
 export const BASE = 0x10_0000n;
 export const STACK = 0x8_0000n;
@@ -23,7 +23,7 @@ export class FakeCore implements CoreView {
   readonly sessionValues = new Map<string, bigint>([['exit', 7n]]);
   ccbAddress: bigint | null;
 
-  constructor(compiler: 'gcc' | 'clang' = 'gcc') {
+  constructor(compiler: Compiler = 'gcc') {
     const image = parseElf(builtPayload(compiler)!, CCB_RULE);
     const loaded = place(image, BASE);
     this.source = new SourceMap(new PayloadProgram(image), loaded.slide);

@@ -1,4 +1,4 @@
-/** Lines, functions and inlined calls of both builds of the payload: addr2line says the same of every address. */
+/** Lines, functions and inlined calls of the payload, by either compiler in either DWARF: addr2line says the same of every address. */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -12,7 +12,7 @@ import { parseElf } from '../../../loader/elf.js';
 import { sectionNamed } from '../../../loader/image.js';
 import type { CaretakerImage } from '../../../loader/image.js';
 import { isHere, titled } from '../../loader/dwarf/tools.js';
-import { builtPayload } from './built-payload.js';
+import { builtPayload, DWARF_VERSIONS } from './built-payload.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'source-map-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -51,6 +51,12 @@ function textOf(image: CaretakerImage): bigint[] {
   return Array.from({ length: text.sizeBytes }, (_, index) => text.address + BigInt(index));
 }
 
+/** The version in the header of the first line table. */
+function versionOf(image: CaretakerImage): number {
+  const { bytes } = sectionNamed(image, '.debug_line')!;
+  return new DataView(bytes.buffer, bytes.byteOffset).getUint16(4, true);
+}
+
 function ours(image: CaretakerImage, addresses: readonly bigint[]): Frame[][] {
   const map = new SourceMap(new PayloadProgram(image), SLIDE);
   return addresses.map((address) =>
@@ -78,12 +84,13 @@ function differences(
   });
 }
 
-describe('the source of an address', () => {
+describe.each(DWARF_VERSIONS)('the source of an address, by DWARF %i', (dwarf) => {
   it.skipIf(!isHere('addr2line'))(
     titled("is addr2line's at every address of .text that gcc made", 'addr2line'),
     () => {
-      const bytes = builtPayload('gcc')!;
+      const bytes = builtPayload('gcc', dwarf)!;
       const image = parseElf(bytes, CCB_RULE);
+      expect(versionOf(image)).toBe(dwarf);
       const addresses = textOf(image);
       expect(addresses.length).toBeGreaterThan(8192);
       const theirs = read('addr2line', written(bytes), addresses);
@@ -91,13 +98,14 @@ describe('the source of an address', () => {
     },
   );
 
-  const clang = builtPayload('clang');
+  const clang = builtPayload('clang', dwarf);
 
   // GNU addr2line does not read clang's inlined calls nor its hidden labels; its lines it reads.
   it.skipIf(!isHere('addr2line') || clang === null)(
     titled("has addr2line's line at every address of .text that clang made", 'addr2line', 'clang'),
     () => {
       const image = parseElf(clang!, CCB_RULE);
+      expect(versionOf(image)).toBe(dwarf);
       const addresses = textOf(image);
       const theirs = read('addr2line', written(clang!), addresses);
       const lineOf = ([frame]: readonly Frame[]): unknown =>
