@@ -15,7 +15,7 @@ import { bodiesOf } from './drive.js';
 
 /** Packets of the suite; FC_PACKETS asks for a campaign. */
 const PACKETS_A_SESSION = 150;
-const SESSIONS = Math.ceil(Number(process.env['FC_PACKETS'] ?? '900') / PACKETS_A_SESSION);
+const SESSIONS = Math.ceil(Number(process.env['FC_PACKETS'] ?? '450') / PACKETS_A_SESSION);
 /** Only so that a test which hangs ends. */
 const GUARD_MS = 120_000 + SESSIONS * 20_000;
 
