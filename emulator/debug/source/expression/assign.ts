@@ -3,7 +3,7 @@
  *
  * Invariant: an edit names one register, VMCS field, MSR or run of bytes; the rest of a storage unit keeps its bits.
  */
-import { hex, s64, toIndex, u64 } from '../../../../abi/uint.js';
+import { hex, s64, u64 } from '../../../../abi/uint.js';
 import { VMCS_SLOT, slotBits } from '../../../../abi/vmcs-fields.js';
 import type { FieldName } from '../../../../abi/vmcs-fields.js';
 import { unsignedOf } from '../../../../loader/dwarf/c-types.js';
@@ -94,19 +94,4 @@ function checkFits(value: bigint, bits: number, name: string): void {
   if (isInside || bits === 64) return;
   const shown = value < 0n ? s64(value).toString() : hex(value);
   throw new SourceError('EXPRESSION_VALUE', `${shown} does not fit in the ${bits} bits of ${name}`);
-}
-
-/** Bytes as `write` commands give them: numbers of `sizeBytes` each. @throws SourceError. */
-export function bytesToWrite(
-  values: readonly string[],
-  sizeBytes: number,
-  scope: ExpressionScope,
-): Uint8Array {
-  const bytes = new Uint8Array(values.length * sizeBytes);
-  values.forEach((text, index) => {
-    const value = evaluateNumber(text, scope);
-    checkFits(value, sizeBytes * 8, text);
-    bytes.set(bytesOf(value, sizeBytes), toIndex(BigInt(index * sizeBytes)));
-  });
-  return bytes;
 }
