@@ -7,16 +7,16 @@
  */
 import { CARETAKER_HEADER, struct } from './layout.js';
 
-export const KVM_VM_COMPATIBLE = 'kvm-caretaker-vm-v3';
-export const KVM_VCPU_COMPATIBLE = 'kvm-caretaker-vcpu-v3';
+export const KVM_VM_COMPATIBLE = 'kvm-caretaker-vm-v4';
+export const KVM_VCPU_COMPATIBLE = 'kvm-caretaker-vcpu-v4';
 
 export const KVM_VM_SER_MAGIC = 0x314d_5653_4d56_4b21n;
 export const KVM_VCPU_SER_MAGIC = 0x3155_5043_564d_4b21n;
-export const KVM_SER_VERSION = 3;
+export const KVM_SER_VERSION = 4;
 
 // prettier-ignore
 /** One preserved VM. */
-export const KVM_VM_SER = struct('kvm_vm_ser', 128, [
+export const KVM_VM_SER = struct('kvm_vm_ser', 160, [
   ['header', CARETAKER_HEADER, 0, 'kvm', 'magic, version, size'],
   ['vm_id', 'u32', 16, 'kvm', 'of the VM within its host'],
   ['vcpu_count', 'u32', 20, 'kvm', 'vCPUs created'],
@@ -36,6 +36,11 @@ export const KVM_VM_SER = struct('kvm_vm_ser', 128, [
   ['clock_shift', 'u32', 108, 'kvm', 'of the ticks before they are multiplied; signed'],
   ['guest_memory', 'u64', 112, 'kvm', 'host-physical address of guest-physical address 0'],
   ['guest_memory_size', 'u64', 120, 'kvm', 'in bytes'],
+  ['ept_pool', 'u64', 128, 'kvm', 'pages of EPT tables below the root; contiguous'],
+  ['ept_pool_pages', 'u32', 136, 'kvm', 'of them'],
+  ['dirty_logging', 'u32', 140, 'kvm', '1: dirty pages are logged'],
+  ['dirty_bitmap', 'u64', 144, 'kvm', 'a bit for each page of guest memory, 0 for none'],
+  ['reserved', 'u64', 152, 'reserved', 'must be 0'],
 ]);
 
 // prettier-ignore

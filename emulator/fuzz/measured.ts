@@ -6,14 +6,16 @@
  */
 import { RFLAGS } from '../cpu/registers.js';
 import type { Random } from '../clock/random.js';
-import { hlt } from '../guest/exits.js';
-import type { GuestExit, GuestView } from '../guest/guest.js';
-import { BUSY, MixGuest } from '../guest/mix.js';
+import { doorbell, eptViolation, hlt } from '../guest/exits.js';
+import type { GuestAccesses, GuestExit, GuestView } from '../guest/guest.js';
+import { BUSY, DOORBELL, MixGuest } from '../guest/mix.js';
 import type { ExitOp, Op } from '../stage/input.js';
 import { VECTORS } from './dictionary.js';
 
 /** Ticks between two exits of a guest that makes some thousands a second. */
 const MEAN_TICKS = 500_000;
+/** Pages of 4 GiB: the guest touches any of them. */
+const ANY_PAGE = 1 << 20;
 /** The guest is asked for another action when what it means to do is no op: at most so often. */
 const ASKED_AT_MOST = 64;
 /** Eight milliseconds: most of the guest's timers have expired by then. */
@@ -33,6 +35,7 @@ export class MeasuredGuest {
       meanTicks: MEAN_TICKS,
       otherApicIds: [],
       deviceVectors: VECTORS,
+      memoryPages: ANY_PAGE,
     });
     this.#view = { vcpuId: 0, tsc, isHalted: false, isInterruptible: true, hasDeadline: true };
   }
@@ -43,6 +46,8 @@ export class MeasuredGuest {
     switch (action.kind) {
       case 'exit':
         return opOf(action.exit);
+      case 'access':
+        return opOf({ ...exitOf(action.access), fields: action.fields });
       case 'interrupt':
         return { kind: 'interrupt', vector: action.vector };
       default:
@@ -58,6 +63,11 @@ export class MeasuredGuest {
     }
     return opOf(hlt());
   }
+}
+
+/** An input has no nested page tables: what the guest touches exits as it most often does. */
+function exitOf({ gpa, gla }: GuestAccesses['access']): GuestExit {
+  return gpa === DOORBELL ? doorbell(gpa) : eptViolation(gpa, gla);
 }
 
 /** The op that asks for an exit as a guest makes it. */

@@ -9,6 +9,7 @@
 import { EXIT_REASON } from '../../abi/exit-reasons.js';
 import { encodeInterruption, VECTOR } from '../../abi/interruption.js';
 import { high32, low32 } from '../../abi/uint.js';
+import type { AccessKind, GuestAccess } from '../vmx/ept/guest-access.js';
 import { guestExit, type GuestExit } from './guest.js';
 
 /** CPUID with EAX = leaf and ECX = subleaf. */
@@ -85,6 +86,23 @@ export function eptViolation(
   }
   return exit;
 }
+
+/** What a kernel reaches a guest-physical address by. */
+const DIRECT_MAP = 0xffff_8880_0000_0000n;
+
+/** An access to guest-physical memory, as the nested page tables will see it. */
+export function access(gpa: bigint, kind: AccessKind, delivering = 'nothing'): GuestAccess {
+  const event =
+    delivering === 'page-fault'
+      ? {
+          idtVectoringInfo: encodeInterruption('HARD_EXCEPTION', VECTOR.PF, { deliverCode: true }),
+          idtVectoringErrorCode: 2,
+        }
+      : {};
+  return { gpa, gla: DIRECT_MAP + gpa, kind, ...event };
+}
+
+export const store = (gpa: bigint): GuestAccess => access(gpa, 'write');
 
 /** VMCALL. */
 export function vmcall(): GuestExit {

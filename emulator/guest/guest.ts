@@ -8,6 +8,7 @@
  */
 import type { FieldName } from '../../abi/vmcs-fields.js';
 import type { RegisterName } from '../cpu/registers.js';
+import type { GuestAccess } from '../vmx/ept/guest-access.js';
 import type { VmExit } from '../vmx/vm-exit.js';
 
 /** What hardware reports of an exit, and what the guest did before it. */
@@ -45,10 +46,24 @@ export function guestExit(
   };
 }
 
+/** Accesses to consecutive pages, the first at the access's own address. */
+export interface GuestAccesses {
+  readonly kind: 'access';
+  readonly after: number;
+  readonly access: GuestAccess;
+  readonly pages: number;
+  /** Guest-state fields that the guest changed before. */
+  readonly fields?: GuestExit['fields'];
+  /** Where the guest was when its access exited; absent before. */
+  readonly exitedAt?: bigint;
+}
+
 /** What a guest does next; `after` is in TSC ticks from now. */
 export type GuestAction =
   /** Runs for a while, then does something that exits. */
   | { readonly kind: 'exit'; readonly after: number; readonly exit: GuestExit }
+  /** Touches memory, one page after the other; what the nested page tables do not allow exits and is tried again. */
+  | GuestAccesses
   /** Runs, or stays halted, until something from outside exits. */
   | { readonly kind: 'wait' }
   /** A device asserts a physical interrupt vector at this vCPU's core. */

@@ -31,6 +31,9 @@ export type MixReason =
   | 'RDTSC'
   | 'VMCALL';
 
+/** Reasons that are a matter of the nested page tables, and the one that comes from a device. */
+type MemoryReason = 'EPT_MISCONFIG' | 'EPT_VIOLATION' | 'EXTERNAL_INTERRUPT';
+
 /** Weights by reason; they need not add up to anything. */
 export type Mix = Readonly<Partial<Record<MixReason, number>>>;
 
@@ -74,7 +77,8 @@ const IPI_EVERY = 64;
 const DEADLINE_SPAN = 128;
 /** One halt in so many lasts until the guest's own timer. */
 const TIMER_WAKES_EVERY = 32;
-const DOORBELL = 0xfe00_3000n;
+/** Guest-physical page of an emulated device. */
+export const DOORBELL = 0xfe00_3000n;
 const SERIAL_PORT = 0x3f8;
 /** Vectors below are exceptions, which nobody EOIs. */
 const FIRST_INTERRUPT_VECTOR = 32;
@@ -91,6 +95,8 @@ export interface MixSettings {
   readonly otherApicIds: readonly number[];
   /** Vectors that this guest's devices raise at its core. */
   readonly deviceVectors: readonly number[];
+  /** Pages of guest-physical memory from 0 on. */
+  readonly memoryPages: number;
 }
 
 interface MixState {
@@ -172,10 +178,19 @@ export class MixGuest implements Guest {
       return { kind: 'interrupt', after, vector: this.#pick(this.#settings.deviceVectors) };
     }
     if (reason === 'PREEMPTION_TIMER' && view.hasDeadline) return { kind: 'wait' };
+    if (reason === 'EPT_MISCONFIG') return this.#touch(DOORBELL, after);
+    if (reason === 'EPT_VIOLATION')
+      return this.#touch(BigInt(this.#random.below(this.#settings.memoryPages)) << 12n, after);
     return { kind: 'exit', after, exit: this.#withFlags(this.#exit(reason, view)) };
   }
 
-  #exit(reason: MixReason, view: GuestView): GuestExit {
+  /** A store, which exits where the nested page tables say so: a device's page always, the guest's own memory once a page. */
+  #touch(gpa: bigint, after: number): GuestAction {
+    const fields = this.#flags(false);
+    return { kind: 'access', after, access: exits.store(gpa), pages: 1, fields };
+  }
+
+  #exit(reason: Exclude<MixReason, MemoryReason>, view: GuestView): GuestExit {
     switch (reason) {
       case 'MSR_WRITE':
         return this.#msrWrite(view);
@@ -185,13 +200,6 @@ export class MixGuest implements Guest {
         return exits.rdmsr(MSR.IA32_TSC_DEADLINE);
       case 'HLT':
         return exits.hlt();
-      case 'EPT_MISCONFIG':
-        return exits.doorbell(DOORBELL);
-      case 'EXTERNAL_INTERRUPT':
-      case 'EPT_VIOLATION': {
-        const page = BigInt(this.#random.below(1 << 20)) << 12n;
-        return exits.eptViolation(page, 0xffff_8880_0000_0000n + page);
-      }
       case 'IO_INSTRUCTION':
         return exits.out(SERIAL_PORT);
       case 'EOI_INDUCED':
@@ -229,13 +237,15 @@ export class MixGuest implements Guest {
 
   /** A guest runs with interrupts off now and then, for one exit; the window opens with the next. HLT is after STI. */
   #withFlags(exit: GuestExit): GuestExit {
-    const off =
-      this.#interruptible &&
-      exit.basic !== EXIT_REASON.EXIT_REASON_HLT &&
-      this.#random.below(64) === 0;
-    if (off === !this.#interruptible) return exit;
+    const fields = this.#flags(exit.basic === EXIT_REASON.EXIT_REASON_HLT);
+    return fields === undefined ? exit : { ...exit, fields: { ...exit.fields, ...fields } };
+  }
+
+  #flags(isHalt: boolean): GuestExit['fields'] {
+    const off = this.#interruptible && !isHalt && this.#random.below(64) === 0;
+    if (off === !this.#interruptible) return undefined;
     this.#interruptible = !off;
-    return { ...exit, fields: { ...exit.fields, GUEST_RFLAGS: off ? 0x2n : 0x202n } };
+    return { GUEST_RFLAGS: off ? 0x2n : 0x202n };
   }
 
   #draw(): MixReason {

@@ -20,7 +20,7 @@ import { DEVICE, Vmm } from './conductor/vmm.js';
 import type { Lane } from './lane.js';
 import { Machine, type MachineConfig } from './machine.js';
 import type { Scenario, ScriptEntry } from './scenario/schema.js';
-import { toExit } from './scripted-exit.js';
+import { toAction } from './scripted-exit.js';
 import { plan, raise } from './stray-events.js';
 import type { PhaseName, Weight } from './timeline.js';
 
@@ -79,6 +79,7 @@ export class Conductor {
   run(): void {
     const { machine, scenario } = this;
     this.vmm.createVm(scenario, this.payload);
+    this.vmm.bootGuest();
     this.vmm.run();
     this.enter('attached');
     this.say(`VM with ${scenario.vcpus} vCPUs runs, Caretaker on each vcpufd`, 3);
@@ -162,8 +163,7 @@ export class Conductor {
   }
 
   #happens(lane: Lane, { exit, event }: ScriptEntry): void {
-    if (exit !== undefined)
-      this.machine.guests.script(lane, { kind: 'exit', after: 0, exit: toExit(exit) });
+    if (exit !== undefined) this.machine.guests.script(lane, toAction(exit));
     else if (event !== undefined) raise(this.machine, lane, event);
   }
 }

@@ -9,8 +9,9 @@ import { ACTIVITY } from '../../abi/interruption.js';
 import { VMCS_SLOT, type FieldName } from '../../abi/vmcs-fields.js';
 import { REG, type RegisterName } from '../cpu/registers.js';
 import { Random, type RandomState } from '../clock/random.js';
-import type { GuestAction, GuestExit, GuestView } from '../guest/guest.js';
+import type { GuestAccesses, GuestAction, GuestExit, GuestView } from '../guest/guest.js';
 import { endNmiBlocking, endShadow, isShadowed, nextEvent, type NextEvent } from '../vmx/events.js';
+import { accessGuestMemory } from '../vmx/ept/guest-access.js';
 import { signalMachineCheck } from '../vmx/root/pending-events.js';
 import { deliverExit, type VmExit } from '../vmx/vm-exit.js';
 import { CARETAKER_ATTACH_STATE, CARETAKER_CCB } from '../../abi/ccb.js';
@@ -25,6 +26,10 @@ const ATTACH_STATE = offsetsOf<'attach_state'>(CARETAKER_CCB).attach_state;
 /** Guest code addresses: exits come from anywhere in a kernel's text. */
 const GUEST_TEXT_HIGH = 0xffff_ffff;
 const GUEST_TEXT_LOW = 0x8100_0000;
+/** Bytes of the store with which a guest rings a doorbell. */
+const STORE_LENGTH = 3;
+/** From one page to the next. */
+const ACCESS_TICKS = 200;
 
 export class GuestRunner {
   readonly #machine: Machine;
@@ -68,7 +73,9 @@ export class GuestRunner {
 
   /** The guest has been entered: it goes on with what it was about to do, unless that was to wait for an event. */
   entered(lane: Lane, isInterrupted: boolean): void {
-    if (lane.action === null || lane.action.kind === 'wait') this.plan(lane);
+    if (lane.action?.kind === 'access' && lane.action.exitedAt !== undefined)
+      this.#afterExit(lane, lane.action);
+    else if (lane.action === null || lane.action.kind === 'wait') this.plan(lane);
     else if (isInterrupted && !hasOwnPlan(lane)) this.plan(lane);
   }
 
@@ -149,6 +156,9 @@ export class GuestRunner {
         this.#guestExit(lane, action.exit);
         return;
       }
+      case 'access':
+        this.#access(lane, action);
+        return;
       case 'interrupt':
         pcpu.apic.request(action.vector);
         this.assertRouted(lane, action.vector);
@@ -173,6 +183,52 @@ export class GuestRunner {
         lane.actionTsc = Infinity;
         return;
     }
+  }
+
+  /** One page: through the cached translations or the tables, or a VM exit that leaves the access to be tried again. */
+  #access(lane: Lane, action: GuestAccesses): void {
+    const { fields, access } = action;
+    if (fields !== undefined) {
+      this.#setFields(lane, fields);
+      lane.action = { ...action, fields: undefined };
+      if (this.#takeEvent(lane)) return;
+    }
+    const result = accessGuestMemory(lane.pcpu, lane.vmcs, access);
+    this.#machine.count('guestAccesses');
+    if (result.kind === 'done') {
+      this.#machine.hooks.atAccess(lane, this.#machine.ledger, access, result.hpa);
+      this.#nextPage(lane, action);
+      return;
+    }
+    this.#scramble(lane);
+    lane.action = { ...action, fields: undefined, exitedAt: lane.vmcs.get(VMCS_SLOT.GUEST_RIP) };
+    lane.actionTsc = Infinity;
+    const { exit } = result;
+    // Not architectural; KVM relies on it all the same (vmx.c: skip_emulated_instruction()).
+    const isMmio = exit.basic === EXIT_REASON.EXIT_REASON_EPT_MISCONFIG;
+    this.#exit(lane, isMmio ? { ...exit, instructionLength: STORE_LENGTH } : exit);
+  }
+
+  /** The instruction was emulated, or the guest is at it again. */
+  #afterExit(lane: Lane, action: GuestAccesses): void {
+    const { exitedAt, ...again } = action;
+    if (lane.vmcs.get(VMCS_SLOT.GUEST_RIP) !== exitedAt) {
+      this.#nextPage(lane, again);
+      return;
+    }
+    lane.action = again;
+    lane.actionTsc = lane.pcpu.now() + 1;
+  }
+
+  #nextPage(lane: Lane, action: GuestAccesses): void {
+    if (action.pages === 1) {
+      this.plan(lane);
+      return;
+    }
+    const { gpa, gla } = action.access;
+    const access = { ...action.access, gpa: gpa + 0x1000n, gla: gla + 0x1000n };
+    lane.action = { ...action, access, pages: action.pages - 1 };
+    lane.actionTsc = lane.pcpu.now() + ACCESS_TICKS;
   }
 
   #guestExit(lane: Lane, exit: GuestExit): void {
@@ -265,6 +321,7 @@ export class GuestRunner {
 /** Whether the guest means to do something of its own, which an event or a script delays and never takes away. */
 function hasOwnPlan(
   lane: Lane,
-): lane is Lane & { action: Extract<GuestAction, { kind: 'exit' | 'interrupt' }> } {
-  return lane.action?.kind === 'exit' || lane.action?.kind === 'interrupt';
+): lane is Lane & { action: Extract<GuestAction, { kind: 'exit' | 'interrupt' | 'access' }> } {
+  const kind = lane.action?.kind;
+  return kind === 'exit' || kind === 'interrupt' || kind === 'access';
 }

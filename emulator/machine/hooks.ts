@@ -5,6 +5,7 @@
  * an exit is not asked then. A vCPU that stopped, parked or waits for its next kernel has none.
  */
 import type { KvmVcpu } from '../host/kvm/vcpu.js';
+import type { GuestAccess } from '../vmx/ept/guest-access.js';
 import { makeInvariants } from './invariants/index.js';
 import type { Invariant } from './invariants/invariant.js';
 import type { Outcome } from './exit-record.js';
@@ -60,6 +61,9 @@ export class Hooks {
   }
   atTakeOver(lane: Lane, ledger: Ledger): void {
     for (const invariant of this.invariants) invariant.atTakeOver?.(lane, ledger);
+  }
+  atAccess(lane: Lane, ledger: Ledger, access: GuestAccess, hpa: bigint): void {
+    for (const invariant of this.invariants) invariant.atAccess?.(lane, ledger, access, hpa);
   }
   atDelivery(lane: Lane, ledger: Ledger, vector: number): void {
     for (const invariant of this.invariants) invariant.atDelivery?.(lane, ledger, vector);

@@ -1,8 +1,8 @@
-/** The exit that a line of a scenario's script describes, as a guest makes it. */
+/** What a line of a scenario's script has a guest do. */
 import { unreachable } from '../../abi/errors.js';
 import { low32 } from '../../abi/uint.js';
 import * as exits from '../guest/exits.js';
-import type { GuestExit } from '../guest/guest.js';
+import type { GuestAction, GuestExit } from '../guest/guest.js';
 import { ICR, ICR_DELIVERY, ICR_SHORTHAND, X2APIC } from '../../abi/x2apic.js';
 import type { ScriptedExit } from './scenario/schema.js';
 
@@ -29,8 +29,14 @@ function icrOf(ipi: Extract<ScriptedExit, { kind: 'ipi' }>): bigint {
   return (ipi.destination << 32n) | BigInt(low);
 }
 
-/** The exit that a scenario file describes. */
-export function toExit(exit: ScriptedExit): GuestExit {
+/** The guest does it at once. */
+export function toAction(exit: ScriptedExit): GuestAction {
+  if (exit.kind !== 'access') return { kind: 'exit', after: 0, exit: toExit(exit) };
+  const access = exits.access(exit.gpa, exit.access, exit.delivering);
+  return { kind: 'access', after: 0, access, pages: exit.pages };
+}
+
+function toExit(exit: Exclude<ScriptedExit, { kind: 'access' }>): GuestExit {
   switch (exit.kind) {
     case 'cpuid':
       return exits.cpuid(low32(exit.leaf), low32(exit.subleaf));
@@ -50,15 +56,6 @@ export function toExit(exit: ScriptedExit): GuestExit {
       return exits.wrmsr(X2APIC.ICR, icrOf(exit));
     case 'out':
       return exits.out(exit.port);
-    case 'doorbell':
-      return exits.doorbell(exit.gpa);
-    case 'ept-violation':
-      return exits.eptViolation(
-        exit.gpa,
-        0xffff_8880_0000_0000n + exit.gpa,
-        exit.access,
-        exit.delivering,
-      );
     case 'xsetbv':
       return exits.xsetbv(exit.value);
     default:

@@ -22,7 +22,7 @@ steps:
   - pause-devices: true
   - preserve: {}
   - vmm-exit: true
-  - kexec: { seconds: 0.02, script: [{ vcpu: 1, at: 0.005, exit: { kind: ept-violation, gpa: 0x7000 } }] }
+  - kexec: { seconds: 0.02, script: [{ vcpu: 1, at: 0.005, exit: { kind: access, gpa: 0x7000 } }] }
   - retrieve: true
   - finish: true
   - run: { exits: 40 }

@@ -46,7 +46,7 @@ interface Holdings {
   readonly freePages: number;
   /** Labels of all that is allocated, without the numbers that count up. */
   readonly labels: readonly string[];
-  /** Preserved pages whose region is neither a vCPU's, nor the guest's, nor a record. */
+  /** Preserved pages whose region is neither a vCPU's, nor the guest's or its page tables', nor a record. */
   readonly strange: readonly string[];
   /** Pages of the vCPUs that are not preserved. */
   readonly missing: readonly string[];
@@ -69,6 +69,7 @@ function holdingsOf(conductor: Conductor, phase: PhaseName): Holdings {
     .filter((frame) => !ownFrames.has(frame))
     .map((frame) => machine.memory.regionAt(frame * 4096))
     .filter((region) => region?.owner !== 'shared-metadata' && region?.owner !== 'guest')
+    .filter((region) => region?.label.includes('EPT') !== true)
     .map((region) => region?.label ?? 'free memory')
     .filter((label) => !RECORDS.test(label));
   return {

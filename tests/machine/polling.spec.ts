@@ -19,7 +19,7 @@ steps:
   - gap:
       seconds: ${gap}
       script:
-        - { vcpu: 0, at: ${at}, exit: { kind: ept-violation, gpa: 0x1000 } }
+        - { vcpu: 0, at: ${at}, exit: { kind: access, gpa: 0x1000 } }
         - { vcpu: 0, at: ${nmiAt}, event: { kind: nmi } }
   - close-session: true
   - run: { exits: 20 }

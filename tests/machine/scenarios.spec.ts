@@ -58,6 +58,8 @@ const ABOUT: Readonly<Record<string, { readonly checked: readonly InvariantId[];
   'handover':           { checked: GAP, evidence: ['exitsToKvmDirectly', 'serialized', 'statesReadAndSet', 'statesRefusedWhileRunning'] },
   'timekeeping':        { checked: GAP, evidence: ['pvClocksSwitchedOn', 'serialized'] },
   'shadow-stack':       { checked: [...GAP, 'nmi'], evidence: ['returnsHeld', 'shadowStackFrames', 'nmisDelivered', 'machineChecksDelivered'] },
+  'nested-paging':      { checked: [...GAP, 'nested-tables'], evidence: ['guestAccesses', 'pagesPrefaulted', 'pagesDiscarded', 'pagesLoggedDirty', 'serialized'] },
+  'nested-paging-unaware': { checked: [...GAP, 'nested-tables'], evidence: ['guestAccesses', 'pagesDiscarded'] },
   'stop-and-serialize': { checked: ALWAYS, evidence: ['serialized'] },
 };
 
@@ -176,8 +178,8 @@ describe('examples/scenario.yaml', () => {
     const kinds = new Set(steps.flatMap((step) => Object.keys(step)));
     // prettier-ignore
     expect([...kinds].sort()).toEqual([
-      'close-session', 'finish', 'gap', 'get-set-state', 'kexec', 'migrate', 'pause-devices', 'preserve', 'retrieve', 'run', 'stop',
-      'vmm-exit',
+      'close-session', 'dirty-log', 'finish', 'gap', 'get-set-state', 'kexec', 'madvise', 'migrate', 'pause-devices', 'prefault',
+      'preserve', 'retrieve', 'run', 'stop', 'vmm-exit',
     ]);
   });
 });

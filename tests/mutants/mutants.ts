@@ -50,6 +50,7 @@ const ROWS: readonly Row[] = [
   ['host-tables-in-the-gap', 'isolation', /VM entry comes from the tables at/, 'stops'],
   ['old-kernel-read-in-the-gap', 'isolation', /EPT_VIOLATION.*vector 14 accessing/],
   ['old-kernel-read-in-the-gap', 'isolation', /EPT_VIOLATION.*vector 14 accessing/, 'live-update-shared'],
+  ['ept-repaired-in-the-gap', 'isolation', /EPT_VIOLATION.*vector 14 accessing/],
   ['pointer-before-flag', 'no-routing-while-detached', /pointer was loaded before the flag/],
   ['pointer-before-flag', 'no-routing-while-detached', /pointer was loaded before the flag/, 'live-update-shared'],
   ['routed-without-flag', 'no-routing-while-detached', /while KVM_DETACHED/, 'many-stalls'],

@@ -107,7 +107,7 @@ const liveUpdate = (cr3: string, hlt = 'ACTIVITY'): Trial => ({
           seconds: 0.03
           mix: busy-gap
           rate: 10000
-          script: [{ vcpu: 1, at: 0.02, exit: { kind: ept-violation, gpa: 0x1c0d0000 } }]
+          script: [{ vcpu: 1, at: 0.02, exit: { kind: access, gpa: 0x3d000 } }]
       - retrieve: true
       - finish: true
       - run: { seconds: 0.005, mix: busy, rate: 20000 }`,
@@ -171,7 +171,7 @@ const stops: Trial = {
       - preserve: { mix: busy-gap }
       - gap:
           seconds: 0.01
-          script: [{ vcpu: 1, at: 0.001, exit: { kind: ept-violation, gpa: 0x5000, delivering: page-fault } }]
+          script: [{ vcpu: 1, at: 0.001, exit: { kind: access, gpa: 0x5000, delivering: page-fault } }]
       - stop: { vcpu: 0 }
       - stop: { vcpu: 1 }
       - vmm-exit: true

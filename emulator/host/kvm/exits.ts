@@ -25,6 +25,7 @@ import type { FieldName } from '../../../abi/vmcs-fields.js';
 import { X2APIC } from '../../../abi/x2apic.js';
 import type { Vmcs } from '../../vmx/vmcs.js';
 import { postInterrupt, readLapicMsr, writeLapicMsr, type ApicPeer } from './lapic.js';
+import type { KvmMmu } from './mmu.js';
 import type { KvmCpu, KvmKernel } from './ports.js';
 import { cpuidLeaves } from './shared-config.js';
 
@@ -48,8 +49,8 @@ export interface ExitContext {
   readonly self: ApicPeer;
   /** All vCPUs of the VM, this one too. */
   readonly peers: readonly ApicPeer[];
-  /** Guest-physical pages that EPT maps since a violation. */
-  readonly mapped: Set<bigint>;
+  /** The VM's nested page tables. */
+  readonly mmu: KvmMmu;
   /** KVM's own MSRs; false when the index is none of them, or the value names no guest memory. */
   writePvMsr(index: number, value: bigint): boolean;
   /** A host vector that a guest's device owns, as KVM's IRQ routing has it. */
@@ -180,11 +181,16 @@ function machineCheck({ cpu }: ExitContext): ExitVerdict {
   return { kind: 'killed', why: 'a machine check without RIPV: the VMM gets SIGBUS' };
 }
 
-/** kvm_mmu_page_fault(): the page is mapped, and the guest repeats its access. */
-const eptViolation: Handler = (context) => {
-  context.mapped.add(context.vmcs.read('GUEST_PHYSICAL_ADDRESS') & ~0xfffn);
-  return ENTER;
+/** kvm_mmu_page_fault(): the page is mapped, or misconfigured as a device's, and the guest repeats its access. */
+const eptViolation: Handler = ({ mmu, vmcs }) => {
+  const isWrite = (vmcs.read('EXIT_QUALIFICATION') & EPT_VIOLATION_WRITE) !== 0n;
+  const outcome = mmu.fault(vmcs.read('GUEST_PHYSICAL_ADDRESS'), isWrite);
+  if (outcome !== 'no-memory') return ENTER;
+  return { kind: 'killed', why: 'KVM_RUN ends with -ENOMEM: no page for an EPT table' };
 };
+
+/** Bit 1 of the qualification: the access was a write. */
+const EPT_VIOLATION_WRITE = 2n;
 
 const vmcall: Handler = (context) => {
   const KVM_ENOSYS = 1000n;

@@ -16,6 +16,7 @@ import { DONE, ok, refuse, type Result } from '../result.js';
 import { VcpuFileHandler, VmFileHandler } from './luo-files.js';
 import type { KvmCpu, KvmKernel, KvmMachine } from './ports.js';
 import type { ClockPolicy } from './pv-clock.js';
+import { invalidateRange, release, type NotifierPolicy } from './mmu-notifier.js';
 import { resumeParked, type ParkedPolicy } from './parked.js';
 import { renderTelemetry } from './telemetry-file.js';
 import { canBeUpdated, updateCaretaker } from './update.js';
@@ -32,6 +33,8 @@ export interface KvmConfig {
   readonly features?: bigint;
   /** For vCPUs that come from another kernel parked; `kill` unless said otherwise. */
   readonly parkedPolicy?: ParkedPolicy;
+  /** What it does when the host takes guest memory back; `aware` unless said otherwise. */
+  readonly notifier?: NotifierPolicy;
   /** For the clocks of VMs that come from another kernel; `carried` unless said otherwise. */
   readonly clockPolicy?: ClockPolicy;
   readonly time?: KernelTime;
@@ -61,10 +64,13 @@ export class Kvm {
   readonly irqRoutes: VmSettings['irqRoutes'];
   readonly parkedPolicy: ParkedPolicy;
   readonly clockPolicy: ClockPolicy;
+  readonly notifier: NotifierPolicy;
   readonly admissions: Admissions;
   /** The preserved record of a VM: outgoing in the old kernel, incoming in the next. */
   readonly vmRecords = new Map<KvmVm, bigint>();
   readonly #vms = new Map<number, KvmVm>();
+  /** The process in whose address space a VM was made: its mmu_notifier is registered there. */
+  readonly #addressSpaces = new Map<KvmVm, number>();
   readonly #vcpus = new Map<number, { readonly vm: KvmVm; readonly vcpu: KvmVcpu }>();
   #nextVmId = 1;
 
@@ -75,6 +81,7 @@ export class Kvm {
     this.irqRoutes = config.irqRoutes;
     this.parkedPolicy = config.parkedPolicy ?? 'kill';
     this.clockPolicy = config.clockPolicy ?? 'carried';
+    this.notifier = config.notifier ?? 'aware';
     this.services = servicesOf(kernel, machine, config.time ?? TRUE_TIME);
     this.admissions = new Admissions(config.integrity ?? OPEN_POLICY);
     const { ima } = this.admissions;
@@ -96,7 +103,9 @@ export class Kvm {
     if (!vm.ok) return vm;
     const inode = this.kernel.files.newInode();
     const fd = caller.openFile('kvm-vm', inode, `kvm-vm-${vm.value.id}`);
-    if (fd.ok) this.#vms.set(inode, vm.value);
+    if (!fd.ok) return fd;
+    this.#vms.set(inode, vm.value);
+    this.#addressSpaces.set(vm.value, caller.pid);
     return fd;
   }
 
@@ -104,9 +113,39 @@ export class Kvm {
   setMemory(caller: Process, vmFd: number, hpa: bigint, sizeBytes: number): Result<void> {
     const vm = this.#vmAt(caller, vmFd);
     if (vm === undefined) return refuse('EBADF');
-    if (vm.guestMemory !== null) return refuse('EEXIST');
-    vm.guestMemory = { hpa, sizeBytes };
+    if (vm.mmu.slot !== null) return refuse('EEXIST');
+    vm.mmu.slot = { hpa, sizeBytes };
     return DONE;
+  }
+
+  /** KVM_MEM_LOG_DIRTY_PAGES on all of the memory. Errnos: EBADF, ENOMEM. */
+  logDirtyPages(caller: Process, vmFd: number): Result<void> {
+    return this.#vmAt(caller, vmFd)?.mmu.startLogging() ?? refuse('EBADF');
+  }
+
+  /** KVM_GET_DIRTY_LOG without clearing it: guest-physical pages. Errnos: EBADF. */
+  dirtyLog(caller: Process, vmFd: number): Result<readonly bigint[]> {
+    const vm = this.#vmAt(caller, vmFd);
+    return vm === undefined ? refuse('EBADF') : ok(vm.mmu.dirtyPages());
+  }
+
+  /** KVM_PRE_FAULT_MEMORY over all of the memory; the number of pages that were not mapped before. Errnos: EBADF, ENOMEM. */
+  preFault(caller: Process, vmFd: number): Result<number> {
+    const vm = this.#vmAt(caller, vmFd);
+    if (vm === undefined) return refuse('EBADF');
+    const mapped = vm.mmu.prefault();
+    return mapped === null ? refuse('ENOMEM') : ok(mapped);
+  }
+
+  /** madvise(MADV_DONTNEED) on guest memory, as the mmu_notifier hears of it. Errnos: EBADF; ETIMEDOUT a vCPU does not stop. */
+  invalidateRange(caller: Process, vmFd: number, gpa: bigint, sizeBytes: number): Result<void> {
+    const vm = this.#vmAt(caller, vmFd);
+    return vm === undefined ? refuse('EBADF') : invalidateRange(vm, gpa, sizeBytes, this.notifier);
+  }
+
+  /** A process is gone, and its address space with it. */
+  addressSpaceGone(pid: number): void {
+    for (const [vm, owner] of this.#addressSpaces) if (owner === pid) release(vm, this.notifier);
   }
 
   /** KVM_CREATE_VCPU; the value is a vcpufd. Errnos: EBADF, EEXIST, ENOMEM, EMFILE. */

@@ -2,7 +2,7 @@
  * vmfd and vcpufd as LUO sees them: how a VM and its vCPUs are preserved, cancelled, retrieved and finished.
  *
  * Happy path:
- * 1. preserve vmfd: its record and its EPT root are preserved.
+ * 1. preserve vmfd: its record, its nested page tables and the pool they grow in are preserved.
  * 2. preserve vcpufd: the vCPU is stopped in KVM, its pages are preserved, its core goes offline and runs it alone.
  * 3. kexec.
  * 4. retrieve vmfd, then each vcpufd: pages restored, the core comes back online, routing pointers, KVM_ATTACHED, kick.
@@ -33,6 +33,8 @@ import type { Kernel } from '../kernel.js';
 import type { FileOpArgs, LiveupdateFileHandler } from '../luo/handler.js';
 import { DONE, ok, refuse, type Result } from '../result.js';
 import type { Kvm } from './kvm.js';
+import { EPT_POOL_PAGES, KvmMmu } from './mmu.js';
+import { withVcpusStopped } from './mmu-notifier.js';
 import { judgeParked, whyParked } from './parked.js';
 import { KvmVcpu } from './vcpu.js';
 import { VcpuMemory } from './vcpu-memory.js';
@@ -61,10 +63,10 @@ export class VmFileHandler implements LiveupdateFileHandler {
       'shared-metadata',
     );
     if (!record.ok) return record;
-    const ept = vm.kernel.preserve(vm.eptRoot, 1);
-    if (!ept.ok) {
+    const tables = preserveTables(vm);
+    if (!tables.ok) {
       kernel.khoOut.unpreserveFree(record.value.hpa);
-      return ept;
+      return tables;
     }
     const view = new StructView(KVM_VM_SER, kernel.memory, record.value.hpa);
     const now = vm.machine.now();
@@ -76,8 +78,12 @@ export class VmFileHandler implements LiveupdateFileHandler {
     view.set('tsc_frequency', vm.machine.tscFrequencyHz);
     view.set('tsc_at_preserve', now);
     view.set('monotonic_at_preserve', vm.kernel.monotonicNs(now));
-    view.set('eptp', vm.eptRoot | 0x5en);
-    view.set('ept_root', vm.eptRoot);
+    view.set('eptp', vm.mmu.eptp);
+    view.set('ept_root', vm.mmu.root);
+    view.set('ept_pool', vm.mmu.pool);
+    view.set('ept_pool_pages', EPT_POOL_PAGES);
+    view.set('dirty_logging', vm.mmu.logging === 'off' ? 0 : 1);
+    view.set('dirty_bitmap', vm.mmu.bitmap);
     view.set('lifecycle', vm.settings.lifecycle === 'interpose' ? 0 : 1);
     view.set('cr3_policy', vm.settings.cr3 === 'isolated' ? 0 : 1);
     view.set('tsc_offset', vm.settings.tscOffset);
@@ -85,8 +91,8 @@ export class VmFileHandler implements LiveupdateFileHandler {
     view.set('clock_ns', vm.clock.ns);
     view.set('clock_mul', vm.clock.mul);
     view.set('clock_shift', vm.clock.shift >>> 0);
-    view.set('guest_memory', vm.guestMemory?.hpa ?? 0n);
-    view.set('guest_memory_size', vm.guestMemory?.sizeBytes ?? 0);
+    view.set('guest_memory', vm.mmu.slot?.hpa ?? 0n);
+    view.set('guest_memory_size', vm.mmu.slot?.sizeBytes ?? 0);
     view.set('hlt_policy', CARETAKER_HLT_POLICY[vm.settings.hltPolicy]);
     view.set('shadow_stacks', vm.settings.shadowStacks ? 1 : 0);
     this.#kvm.vmRecords.set(vm, record.value.hpa);
@@ -95,7 +101,8 @@ export class VmFileHandler implements LiveupdateFileHandler {
 
   unpreserve({ file, serializedData }: FileOpArgs & { readonly file: OpenFile }): void {
     const vm = this.#kvm.vmOf(file)!;
-    vm.kernel.unpreserve(vm.eptRoot, 1);
+    for (const { hpa, pages } of vm.mmu.runs()) vm.kernel.unpreserve(hpa, pages);
+    if (vm.mmu.logging === 'flags') relog(vm);
     this.#kvm.kernel.khoOut.unpreserveFree(serializedData);
     this.#kvm.vmRecords.delete(vm);
   }
@@ -110,12 +117,16 @@ export class VmFileHandler implements LiveupdateFileHandler {
     ) {
       return refuse('EINVAL');
     }
-    const ept = this.#kvm.services.restore(
-      view.get('ept_root'),
-      1,
-      `VM ${view.number('vm_id')} EPT root`,
-    );
-    if (!ept.ok) return ept;
+    const { services, machine } = this.#kvm;
+    const mmu = new KvmMmu(services, machine.capabilities, view.get('ept_root'), {
+      pool: view.get('ept_pool'),
+      bitmap: view.get('dirty_bitmap'),
+    });
+    for (const { hpa, pages, what } of mmu.runs()) {
+      const restored = services.restore(hpa, pages, `VM ${view.number('vm_id')} ${what}`);
+      if (!restored.ok) return restored;
+    }
+    if (view.number('dirty_logging') !== 0) mmu.logging = 'flags';
     const hlt = view.number('hlt_policy') === CARETAKER_HLT_POLICY.ROOT ? 'ROOT' : 'ACTIVITY';
     const vm = new KvmVm(
       this.#kvm.services,
@@ -130,12 +141,12 @@ export class VmFileHandler implements LiveupdateFileHandler {
         irqRoutes: this.#kvm.irqRoutes,
         shadowStacks: view.number('shadow_stacks') !== 0,
       },
-      view.get('ept_root'),
+      mmu,
     );
     vm.markPublished();
     if (view.get('guest_memory') !== 0n) {
       const sizeBytes = view.number('guest_memory_size');
-      vm.guestMemory = { hpa: view.get('guest_memory'), sizeBytes };
+      mmu.slot = { hpa: view.get('guest_memory'), sizeBytes };
     }
     if (this.#kvm.clockPolicy === 'carried') {
       vm.clock = {
@@ -149,9 +160,40 @@ export class VmFileHandler implements LiveupdateFileHandler {
     return ok(this.#kvm.openVm(vm, holder));
   }
 
-  finish({ serializedData }: FileOpArgs): void {
+  /** All vCPUs are here: pages that the flags say were written since the old kernel are in the log, which goes on. */
+  finish({ file, serializedData }: FileOpArgs): void {
+    const vm = file === null ? undefined : this.#kvm.vmOf(file);
+    if (vm?.mmu.logging === 'flags') relog(vm);
     this.#kvm.kernel.khoIn.restoreFree(serializedData);
   }
+}
+
+/** The flags are read and write access is taken away with no vCPU in the guest, or a write would be in neither. */
+function relog(vm: KvmVm): void {
+  withVcpusStopped(vm, () => {
+    vm.mmu.collectFlags();
+    vm.mmu.startLogging();
+  });
+}
+
+/**
+ * No update of the tables is left to be made in the gap: dirty pages are told by hardware's flags from here on, and tables
+ * that vCPUs which still run add lie in pages that are preserved beforehand. Errnos: ETIMEDOUT; EBUSY, ENOMEM of KHO.
+ */
+function preserveTables(vm: KvmVm): Result<void> {
+  const { mmu } = vm;
+  if (mmu.logging === 'write-protect') {
+    const switched = withVcpusStopped(vm, () => mmu.logByFlags());
+    if (!switched.ok) return switched;
+  }
+  const runs = mmu.runs();
+  for (const [index, { hpa, pages }] of runs.entries()) {
+    const result = vm.kernel.preserve(hpa, pages);
+    if (result.ok) continue;
+    for (const done of runs.slice(0, index)) vm.kernel.unpreserve(done.hpa, done.pages);
+    return result;
+  }
+  return DONE;
 }
 
 /** The handler of vcpufds; the FLB with the preserved CPUs depends on it. */

@@ -156,7 +156,7 @@ export function exitContextOf(vm: KvmVm, vcpu: KvmVcpu, cpu: KvmCpu, vmcs: Vmcs)
     ccb: vcpu.ccb,
     self: peerOf(vm, vcpu),
     peers: vm.vcpus.map((peer) => peerOf(vm, peer)),
-    mapped: vcpu.mapped,
+    mmu: vm.mmu,
     writePvMsr: (index, value) => writePvMsr(vm, vcpu, index, value),
     guestVectorOf: (hostVector) =>
       vm.settings.irqRoutes.find((route) => route.hostVector === hostVector)?.guestVector,

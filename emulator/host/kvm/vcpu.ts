@@ -38,12 +38,10 @@ export type VcpuState =
   'created' | 'running' | 'in-kvm' | 'detached' | 'adopting' | 'parked' | 'dead';
 
 /** What running a vCPU changes in it; the rest changes with the structure of the host. */
-export interface KvmVcpuState extends Pick<
+export type KvmVcpuState = Pick<
   KvmVcpu,
   'state' | 'pcpu' | 'kernelStack' | 'vmcsRegion' | 'stopRequested' | 'pvTimeInfo' | 'pvStealTime'
-> {
-  readonly mapped: readonly bigint[];
-}
+>;
 
 /** The byte that an unused part of the payload's stack holds, so that its deepest use can be read off. */
 export const STACK_PATTERN = 0x5a;
@@ -77,8 +75,6 @@ export class KvmVcpu {
   kernelStack = 0n;
   /** Region of the VMCS that KVM runs it with. */
   vmcsRegion: bigint;
-  /** Guest-physical pages that EPT maps since a violation. */
-  readonly mapped = new Set<bigint>();
   /** Where the guest has its kvmclock and its steal time, 0 for nowhere. */
   pvTimeInfo = 0n;
   pvStealTime = 0n;
@@ -186,14 +182,11 @@ export class KvmVcpu {
 
   snapshot(): KvmVcpuState {
     const { state, pcpu, kernelStack, vmcsRegion, stopRequested, pvTimeInfo, pvStealTime } = this;
-    const plain = { state, pcpu, kernelStack, vmcsRegion, stopRequested, pvTimeInfo, pvStealTime };
-    return { ...plain, mapped: [...this.mapped] };
+    return { state, pcpu, kernelStack, vmcsRegion, stopRequested, pvTimeInfo, pvStealTime };
   }
 
-  restore({ mapped, ...rest }: KvmVcpuState): void {
-    Object.assign(this, rest);
-    this.mapped.clear();
-    for (const page of mapped) this.mapped.add(page);
+  restore(state: KvmVcpuState): void {
+    Object.assign(this, state);
   }
 
   /** What the payload reports of itself. */

@@ -22,6 +22,7 @@ import {
   KERNEL_STACK_BYTES,
   KERNEL_TABLE_PAGES,
 } from './page-tables.js';
+import { KvmMmu } from './mmu.js';
 import type { KvmCpu, KvmKernel, KvmMachine } from './ports.js';
 import { writeSharedConfig, type SharedConfigSettings } from './shared-config.js';
 import { guestRegistersOf } from './parked.js';
@@ -71,10 +72,8 @@ export class KvmVm {
   readonly settings: VmSettings;
   readonly id: number;
   readonly vcpus: KvmVcpu[] = [];
-  /** Page that the EPT pointer names. */
-  eptRoot: bigint;
-  /** Where guest-physical address 0 lies, null before the VMM says so. */
-  guestMemory: { readonly hpa: bigint; readonly sizeBytes: number } | null = null;
+  /** Nested page tables. */
+  readonly mmu: KvmMmu;
   /** kvmclock of all vCPUs. */
   clock: ClockBase;
   /** Root of the kernel's tables for this VM. */
@@ -91,13 +90,13 @@ export class KvmVm {
     machine: KvmMachine,
     id: number,
     settings: VmSettings,
-    eptRoot: bigint,
+    mmu: KvmMmu,
   ) {
     this.kernel = kernel;
     this.machine = machine;
     this.id = id;
     this.settings = settings;
-    this.eptRoot = eptRoot;
+    this.mmu = mmu;
     this.clock = this.freshClock();
   }
 
@@ -113,9 +112,9 @@ export class KvmVm {
 
   /** Where guest memory of that many bytes lies, undefined where there is none. */
   hpaOf(gpa: bigint, sizeBytes: number): bigint | undefined {
-    const { guestMemory } = this;
-    if (guestMemory === null || gpa + BigInt(sizeBytes) > BigInt(guestMemory.sizeBytes)) return;
-    return guestMemory.hpa + gpa;
+    const { slot } = this.mmu;
+    if (slot === null || gpa + BigInt(sizeBytes) > BigInt(slot.sizeBytes)) return;
+    return slot.hpa + gpa;
   }
 
   /** KVM_CREATE_VM. Errnos: ENOMEM. */
@@ -125,8 +124,10 @@ export class KvmVm {
     id: number,
     settings: VmSettings,
   ): Result<KvmVm> {
-    const ept = kernel.allocate({ pages: 1, label: `VM ${id} EPT root`, owner: 'guest' });
-    return ept.ok ? ok(new KvmVm(kernel, machine, id, settings, ept.value)) : ept;
+    const root = kernel.allocate({ pages: 1, label: `VM ${id} EPT root`, owner: 'vmx' });
+    if (!root.ok) return root;
+    const mmu = new KvmMmu(kernel, machine.capabilities, root.value);
+    return ok(new KvmVm(kernel, machine, id, settings, mmu));
   }
 
   /** KVM_CREATE_VCPU: vCPU n runs on core n + 1. Errnos: EEXIST, ENOMEM, those of setCaretaker() when the VM has one. */
@@ -200,6 +201,8 @@ export class KvmVm {
     if (this.#isPublished) return DONE;
     const built = this.buildKernelTables();
     if (!built.ok) return built;
+    const toppedUp = this.mmu.topUp();
+    if (!toppedUp.ok) return toppedUp;
     for (const vcpu of this.vcpus) {
       if (!vcpu.hasCaretaker) continue;
       this.#writeConfig(vcpu);
@@ -291,7 +294,7 @@ export class KvmVm {
   describeVmcs(vcpu: KvmVcpu) {
     return guestVmcs(this.machine.capabilities, vcpu.memory, {
       vpid: vcpu.id + 1,
-      ept: this.eptRoot,
+      eptp: this.mmu.eptp,
       tscOffset: this.settings.tscOffset,
       hostCr3: this.kernelCr3,
       hostRip: this.kernel.routingHandler,

@@ -41,7 +41,7 @@ export function guestVmcs(
   memory: VcpuMemory,
   settings: {
     readonly vpid: number;
-    readonly ept: bigint;
+    readonly eptp: bigint;
     readonly tscOffset: bigint;
     readonly hostCr3: bigint;
     readonly hostRip: bigint;
@@ -95,7 +95,7 @@ export function guestVmcs(
       VIRTUAL_PROCESSOR_ID: BigInt(settings.vpid),
       MSR_BITMAP: memory.at('msrBitmap'),
       VIRTUAL_APIC_PAGE_ADDR: 0n,
-      EPT_POINTER: settings.ept | 0x5en,
+      EPT_POINTER: settings.eptp,
       TSC_OFFSET: settings.tscOffset,
       HOST_CR3: settings.hostCr3,
       HOST_RIP: settings.hostRip,

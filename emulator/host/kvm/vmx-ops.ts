@@ -1,7 +1,7 @@
 /**
  * The VMX instructions that KVM itself executes on a core, each of which it knows to succeed.
  *
- * Source: Linux arch/x86/kvm/vmx/vmx_ops.h: vmcs_load(), vmcs_clear(); vmx.c: kvm_cpu_vmxon().
+ * Source: Linux arch/x86/kvm/vmx/vmx_ops.h: vmcs_load(), vmcs_clear(), ept_sync_context(); vmx.c: kvm_cpu_vmxon().
  * Invariant: a VMfail here is a bug of the host model.
  */
 import { HarnessBug } from '../../../abi/errors.js';
@@ -31,8 +31,15 @@ export function writeRevision(
   bytes.writeU32(region, capabilities.revision);
 }
 
+/** VMXON, and ept_sync_global() as vmx_hardware_enable() has it: what the core cached in an earlier VMX operation is gone. */
 export function vmxon(cpu: KvmCpu, region: bigint): void {
   must(cpu, { name: 'VMXON', pointer: region });
+  must(cpu, { name: 'INVEPT', type: 2n, descriptor: [0n, 0n] });
+}
+
+/** ept_sync_context(). */
+export function invept(cpu: KvmCpu, eptp: bigint): void {
+  must(cpu, { name: 'INVEPT', type: 1n, descriptor: [eptp, 0n] });
 }
 
 export function vmxoff(cpu: KvmCpu): void {

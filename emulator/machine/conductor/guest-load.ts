@@ -6,7 +6,7 @@
 import type { Guest } from '../../guest/guest.js';
 import { MIXES, MixGuest, type MixName } from '../../guest/mix.js';
 import type { Scenario } from '../scenario/schema.js';
-import { DEVICE } from './vmm.js';
+import { DEVICE, GUEST_MEMORY_PAGES } from './vmm.js';
 
 /** A host interrupt that nobody routes: a stray while detached. */
 const STRAY_VECTOR = 0xef;
@@ -42,6 +42,7 @@ export class GuestLoad {
       meanTicks: this.#meanTicks(),
       otherApicIds: others,
       deviceVectors: id === DEVICE.vcpuId ? [DEVICE.hostVector, STRAY_VECTOR] : [STRAY_VECTOR],
+      memoryPages: GUEST_MEMORY_PAGES,
     });
     this.#guests.set(id, guest);
     return guest;

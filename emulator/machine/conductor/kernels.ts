@@ -117,15 +117,16 @@ export class Kernels {
 
   /** The kernel after kexec has clocks of its own. */
   #kvmConfig(): KvmConfig {
-    const { parked, 'next-kernel': next } = this.#scenario;
+    const { parked, 'next-kernel': next, 'mmu-notifier': notifier } = this.#scenario;
     const { irqRoutes } = this.#machine;
     const integrity = this.#integrity === undefined ? {} : { integrity: this.#integrity };
-    if (!this.#isNext) return { irqRoutes, parkedPolicy: parked, ...integrity };
+    if (!this.#isNext) return { irqRoutes, parkedPolicy: parked, notifier, ...integrity };
     const wallStepNs = BigInt(Math.round(next['wall-step'] * 1e9));
     return {
       ...integrity,
       irqRoutes,
       parkedPolicy: parked,
+      notifier,
       clockPolicy: next.clock,
       time: { ppm: next['tsc-ppm'], wallStepNs },
     };

@@ -8,6 +8,7 @@
  *
  * Source: the RFC, "Preservation of the vCPU"; Linux tools/testing/selftests/liveupdate for the agent's calls.
  */
+import { hex } from '../../../abi/uint.js';
 import type { Conductor } from '../conductor.js';
 import type { Lane } from '../lane.js';
 import type { Step, StepName, StepOf } from '../scenario/schema.js';
@@ -39,6 +40,41 @@ const STEPS: Steps = {
   'pause-devices': (host) => {
     host.vmm.pauseDevice();
     host.say('the VMM pauses emulated devices; the passed-through device is quiesced', 2);
+  },
+
+  prefault: (host) => {
+    const pages = host.vmm.prefault();
+    host.machine.count('pagesPrefaulted', pages);
+    host.say(`the VMM prefaults the guest's memory: ${pages} pages were not mapped`, 3);
+  },
+
+  /** Where vCPUs run alone, what they can reach is looked at anew once they go on. */
+  madvise: (host, { gpa, pages }) => {
+    host.vmm.discard(gpa, pages);
+    host.machine.gapBegins();
+    host.machine.count('pagesDiscarded', pages);
+    const how =
+      host.scenario['mmu-notifier'] === 'aware'
+        ? 'each vCPU stopped meanwhile'
+        : 'no vCPU was stopped';
+    host.say(
+      `madvise takes ${pages} ${pages === 1 ? 'page' : 'pages'} at gpa ${hex(gpa)} from the guest; ${how}`,
+      3,
+    );
+  },
+
+  'dirty-log': (host, { pages }) => {
+    const log = host.vmm.dirtyLog();
+    host.machine.count('pagesLoggedDirty', log.length);
+    const held = pages === undefined ? log.length > 0 : log.length === pages;
+    const wanted = pages === undefined ? 'some' : String(pages);
+    host.machine.ledger.expect(
+      'preserved',
+      held,
+      0n,
+      () => `the dirty log has ${log.length} pages, not ${wanted}`,
+    );
+    host.say(`the dirty log has ${log.length} pages`, 2);
   },
 
   preserve: (host, step) => {
@@ -74,7 +110,7 @@ const STEPS: Steps = {
   },
 
   'vmm-exit': (host) => {
-    host.vmm.process.exit();
+    host.vmm.exit();
     host.say('the VMM exits; LUO holds its files', 2);
   },
 

@@ -5,13 +5,15 @@
  * Invariant: every call goes through its descriptors, as a process would make it.
  */
 import type { ErrnoName } from '../../../abi/luo.js';
+import { DOORBELL } from '../../guest/mix.js';
 import { hpaOf } from '../../host/frames.js';
 import type { Process } from '../../host/process.js';
 import type { Scenario } from '../scenario/schema.js';
 import type { Kernels } from './kernels.js';
 import { ConductorError, must } from './refusal.js';
 
-const GUEST_MEMORY_BYTES = 64 * 4096;
+export const GUEST_MEMORY_PAGES = 64;
+const GUEST_MEMORY_BYTES = GUEST_MEMORY_PAGES * 4096;
 /** A device of the guest's, passed through: its vector on the host and in the guest. */
 export const DEVICE = { id: 1, hostVector: 0x41, guestVector: 0x51, vcpuId: 0 } as const;
 const TSC_OFFSET = 0x1_0000_0000n;
@@ -60,12 +62,42 @@ export class Vmm {
       kvm.setMemory(process, vm, hpaOf(run!.start), GUEST_MEMORY_BYTES),
       'KVM_SET_USER_MEMORY_REGION',
     );
+    if (scenario['dirty-logging'])
+      must(kvm.logDirtyPages(process, vm), 'KVM_SET_USER_MEMORY_REGION, KVM_MEM_LOG_DIRTY_PAGES');
     const vcpus = Array.from({ length: scenario.vcpus }, (_, id) => {
       const fd = must(kvm.createVcpu(process, vm, id), 'KVM_CREATE_VCPU');
       this.#setCaretaker(fd, payload);
       return fd;
     });
     this.#fds = { memory, vm, device, vcpus };
+  }
+
+  /** The guest has booted before a scenario begins: its drivers have touched their devices. */
+  bootGuest(): void {
+    const vm = this.#kernels.kvm.vmOf(this.process.file(this.fds.vm)!)!;
+    vm.mmu.fault(DOORBELL, true);
+  }
+
+  /** KVM_PRE_FAULT_MEMORY; the number of pages that were not mapped. @throws ConductorError. */
+  prefault(): number {
+    return must(this.#kernels.kvm.preFault(this.process, this.fds.vm), 'KVM_PRE_FAULT_MEMORY');
+  }
+
+  /** madvise(MADV_DONTNEED) on guest memory. @throws ConductorError. */
+  discard(gpa: bigint, pages: number): void {
+    const gone = this.#kernels.kvm.invalidateRange(this.process, this.fds.vm, gpa, pages * 4096);
+    must(gone, 'madvise(MADV_DONTNEED)');
+  }
+
+  /** KVM_GET_DIRTY_LOG. @throws ConductorError. */
+  dirtyLog(): readonly bigint[] {
+    return must(this.#kernels.kvm.dirtyLog(this.process, this.fds.vm), 'KVM_GET_DIRTY_LOG');
+  }
+
+  /** The process ends, and its address space with it. */
+  exit(): void {
+    this.process.exit();
+    this.#kernels.kvm.addressSpaceGone(this.process.pid);
   }
 
   /** KVM_RUN on each vCPU's thread. @throws ConductorError. */

@@ -9,6 +9,8 @@ import { leafMappings, tablePages } from '../../memory/page-tables.js';
 import { VMCS_FIELDS, VMCS_SLOT, type FieldName } from '../../../abi/vmcs-fields.js';
 import { hex, toIndex } from '../../../abi/uint.js';
 import { REG } from '../../cpu/registers.js';
+import { EPTE, misconfiguration } from '../../vmx/ept/entries.js';
+import { eptLeaves, eptTables } from '../../vmx/ept/walk.js';
 import type { Lane } from '../lane.js';
 import { rowOf, type Ledger } from '../ledger.js';
 import type { Invariant } from './invariant.js';
@@ -106,6 +108,12 @@ const reachablePreserved: Invariant = {
     // A payload that has left VMX operation, or cleared its VMCS, has none that could point anywhere.
     const vmcs = lane.pcpu.vmx.current;
     if (vmcs === null) return;
+    const eptp = vmcs.get(VMCS_SLOT.EPT_POINTER);
+    for (const { table } of eptTables(lane.memory.bytes, eptp)) check(table, 'an EPT table');
+    for (const { entry, level } of eptLeaves(lane.memory.bytes, eptp)) {
+      const isMemory = misconfiguration(entry, level, lane.pcpu.capabilities) === null;
+      if (isMemory) check(entry & EPTE.ADDRESS, 'a page of the guest');
+    }
     for (const [name, mask] of POINTERS) {
       const value = vmcs.get(VMCS_SLOT[name]) & ~mask;
       if (value !== 0n) check(value, name);

@@ -5,6 +5,7 @@ import { gapInvariants } from './gap.js';
 import { guestRegisters } from './guest-registers.js';
 import { bounded, hostState } from './host-state.js';
 import { interrupts } from './interrupts.js';
+import { nestedTables } from './nested-tables.js';
 import { nmi } from './nmi.js';
 import { noLostExit } from './no-lost-exit.js';
 import { noRoutingWhileDetached } from './no-routing-while-detached.js';
@@ -35,5 +36,6 @@ export function makeInvariants(): readonly Invariant[] {
     time(),
     bounded,
     preserved(),
+    nestedTables(),
   ];
 }

@@ -5,6 +5,7 @@
  * Invariant: a hook reads and never changes the machine; it reports through the ledger, and needs no `this`.
  */
 import type { KvmVcpu } from '../../host/kvm/vcpu.js';
+import type { GuestAccess } from '../../vmx/ept/guest-access.js';
 import type { InvariantId } from '../../vmx/stop-reason.js';
 import type { Lane } from '../lane.js';
 import type { Ledger } from '../ledger.js';
@@ -37,6 +38,8 @@ export interface Invariant {
   readonly atTakeOver?: (lane: Lane, ledger: Ledger) => void;
   /** An event was delivered to the guest by VM entry. */
   readonly atDelivery?: (lane: Lane, ledger: Ledger, vector: number) => void;
+  /** The guest touched memory, and the core translated its address so. */
+  readonly atAccess?: (lane: Lane, ledger: Ledger, access: GuestAccess, hpa: bigint) => void;
   /** The run is over. */
   readonly atEnd?: (lane: Lane, ledger: Ledger) => void;
   /** What it remembers between two hooks, as data that nobody changes; an invariant that remembers has both. */

@@ -21,6 +21,7 @@ const MAX_SECONDS = 3600;
 const MAX_EXITS = 10_000_000;
 const MAX_INSTRUCTION = 100_000;
 const MAX_REPEATS = 100_000;
+const MAX_PAGES = 4096;
 /** The vectors below are exceptions. */
 const FIRST_EXTERNAL_VECTOR = 32;
 const LAST_VECTOR = 255;
@@ -49,7 +50,7 @@ const u64 = z
 
 const mixName = z.enum(Object.keys(MIXES) as [MixName, ...MixName[]]);
 
-/** One exit that a guest is told to make. */
+/** One thing that a guest is told to do: an exit, or an access to memory that may be one. */
 const scriptedExit = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('cpuid'), leaf: u64, subleaf: u64.default(0n) }),
   z.strictObject({ kind: z.literal('hlt') }),
@@ -68,12 +69,14 @@ const scriptedExit = z.discriminatedUnion('kind', [
     shorthand: z.enum(['none', 'self', 'all', 'others']).default('none'),
   }),
   z.strictObject({ kind: z.literal('out'), port: count(0xffff) }),
-  z.strictObject({ kind: z.literal('doorbell'), gpa: u64 }),
   z.strictObject({
-    kind: z.literal('ept-violation'),
+    kind: z.literal('access'),
     gpa: u64,
-    access: z.enum(['read', 'write', 'fetch']).default('write'),
-    /** What the processor was delivering to the guest when the page was found missing. */
+    /** `walk` is the processor's own read of the guest's page tables. */
+    access: z.enum(['read', 'write', 'fetch', 'walk']).default('write'),
+    /** So many pages, one after the other. */
+    pages: count(MAX_PAGES).pipe(z.number().min(1)).default(1),
+    /** What the processor was delivering to the guest with the access. */
     delivering: z.enum(['nothing', 'page-fault']).default('nothing'),
   }),
   z.strictObject({ kind: z.literal('xsetbv'), value: u64 }),
@@ -144,6 +147,12 @@ const STEPS = {
     script,
   }),
   'pause-devices': z.literal(true),
+  /** KVM_PRE_FAULT_MEMORY over all of the guest's memory. */
+  prefault: z.literal(true),
+  /** The VMM takes pages of the guest's memory back: madvise(MADV_DONTNEED). */
+  madvise: z.strictObject({ gpa: u64, pages: count(MAX_PAGES).pipe(z.number().min(1)) }),
+  /** KVM_GET_DIRTY_LOG says that so many pages were written, or at least one. */
+  'dirty-log': z.strictObject({ pages: count(MAX_PAGES).optional() }),
   preserve: z.strictObject({ ...load, expect: z.string().optional() }),
   'close-session': z.literal(true),
   'vmm-exit': z.literal(true),
@@ -209,6 +218,10 @@ const scenario = z.strictObject({
   hlt: z.enum(['ACTIVITY', 'ROOT']).default('ACTIVITY'),
   /** Whether the host offers shadow stacks to payloads. */
   'shadow-stacks': z.boolean().default(false),
+  /** Whether KVM logs the pages that the guest writes, by write protection. */
+  'dirty-logging': z.boolean().default(false),
+  /** Whether KVM's mmu_notifier knows of vCPUs that run alone, or is as it is without live update. */
+  'mmu-notifier': z.enum(['aware', 'unaware']).default('aware'),
   seed: count(0xffff_ffff).default(1),
   mix: mixName.default('busy'),
   /** Exits a second of each vCPU while its guest is active. */

@@ -35,6 +35,7 @@ beforeEach(() => {
       meanTicks: 1e6,
       otherApicIds: [],
       deviceVectors: [0xef],
+      memoryPages: 64,
     });
   kvm = conductor.machine.kvm!;
   vmm = conductor.kernels.kernel.spawn('vmm');
