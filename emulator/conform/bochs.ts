@@ -14,7 +14,7 @@ import { MEMORY_BYTES } from './layout.js';
 
 /** Names under which distributions install it. */
 const PROGRAMS = ['bochs-bin', 'bochs'] as const;
-const TIMEOUT_MS = 120_000;
+const TIMEOUT_MS = 600_000;
 const MODEL = 'tigerlake';
 
 /** The program's name, undefined where it is not installed. */

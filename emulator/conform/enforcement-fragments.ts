@@ -50,6 +50,10 @@ const wrussq = (address: bigint): string => `66 48 0f 38 f5 04 25 ${dword(addres
 const mov = (value: bigint): string => `b8 ${dword(value)}`;
 const RETFQ = `6a 10 68 ${dword(RETURN_TO)} 48 cb`;
 const IRETQ = `48 89 e0 6a 18 50 6a 02 6a 10 68 ${dword(RETURN_TO)} 48 cf`;
+/** LEA RAX, [what lies behind]; a far pointer to it at RDI; CALL or JMP through it. */
+const far = (transfer: string): string =>
+  `48 8d 05 0c 00 00 00 48 89 07 66 c7 47 08 10 00 ${transfer}`;
+const [FAR_CALL, FAR_JMP] = [far('48 ff 1f'), far('48 ff 2f')];
 const [SAVEPREVSSP, SETSSBSY, RDSSPQ] = ['f3 0f 01 ea', 'f3 0f 01 e8', 'f3 48 0f 1e c8'];
 const CALL_A_RETURN = 'e8 02 00 00 00 eb 01 c3';
 
@@ -92,7 +96,8 @@ const ON_SHADOW_STACKS = rows(SHADOW_STACKS, [
   ['int with the SSP table on an unmapped page', `${wrmsr(0x6a8, GUEST.UNMAPPED)} ${int(IST_GATE(1))}`],
   ['#GP through an IST', 'b8 00 01 00 00 8e d8'], ['#UD without an IST', '0f 0b'], ['#PF without an IST', `8b 04 25 ${dword(GUEST.UNMAPPED)}`],
   ['#UD with SSP on an ordinary page', '0f 0b', GUEST.DATA + 0x40n], ['#GP whose token is busy', int(IST_GATE(1)), SHADOW.FREE - 24n],
-  ['retfq with a frame', RETFQ, SHADOW.FRAME], ['retfq without a frame', RETFQ], ['retfq that is not aligned', RETFQ, SHADOW.FRAME + 4n], ['retfq on an ordinary page', RETFQ, GUEST.DATA],
+  ['call far; retfq', `${FAR_CALL} eb 02 48 cb`], ['call far with SSP 4 bytes off', FAR_CALL, TOP + 4n], ['call far with SSP on an ordinary page', FAR_CALL, GUEST.DATA + 0x40n], ['jmp far', FAR_JMP],
+  ['retfq with a frame', RETFQ, SHADOW.FRAME], ['retfq without a frame', RETFQ], ['retfq to a non-canonical address', '48 b9 00 00 00 00 00 80 00 00 6a 10 51 48 cb'], ['retfq that is not aligned', RETFQ, SHADOW.FRAME + 4n], ['retfq on an ordinary page', RETFQ, GUEST.DATA],
   ['retfq to another segment', `6a 70 68 ${dword(RETURN_TO)} 48 cb`, SHADOW.FRAME],
   ['retfq with high bits in CS', `b9 01 00 00 00 ${wrssd(SHADOW.FRAME + 20n)} ${RETFQ}`, SHADOW.FRAME], ['retfq to an SSP that is not aligned', `b9 01 00 00 00 ${wrssd(SHADOW.FRAME)} ${RETFQ}`, SHADOW.FRAME],
   ['iretq with a frame that frees a token', IRETQ, SHADOW.FRAME], ['iretq without a frame', IRETQ], ['iretq that is not aligned', IRETQ, SHADOW.FRAME + 4n], ['iretq on an ordinary page', IRETQ, GUEST.DATA],
@@ -134,6 +139,7 @@ const TRACKED: readonly (readonly [name: string, code: string, ssp?: bigint])[] 
   ['direct jmp, call and ret', 'eb 00 e8 02 00 00 00 eb 01 c3'], ['jz', '74 00 90'], ['ENDBR64 without a branch', ENDBR64],
   ['jmp rax to an unmapped page', `${mov(GUEST.UNMAPPED)} ff e0`], ['jmp rax to data', `${mov(GUEST.DATA)} ff e0`], ['jmp rax to a non-canonical address', '48 b8 00 00 00 00 00 80 00 00 ff e0'],
   ['int to ENDBR64', int(0x81)], ['int to something else', int(WITHOUT_ENDBRANCH)], ['int and back', int(0x30)], ['ud2', '0f 0b'],
+  ['jmp far to ENDBR64', `${FAR_JMP} ${ENDBR64}`], ['jmp far to something else', `${FAR_JMP} 90`], ['call far to something else', `${FAR_CALL} 90`],
   ['rdmsr of S_CET at the target', branchTo('ff e0', `${ENDBR64} b9 a2 06 00 00 0f 32`)], ['TRACKER set by wrmsr, then ENDBR64', `${wrmsr(S_CET, 0x814n)} ${ENDBR64}`], ['TRACKER set by wrmsr, then something else', `${wrmsr(S_CET, 0x814n)} 90`],
   ['TRACKER set by wrmsr, then a site', `${wrmsr(S_CET, 0x814n)} 0f 20 c0`],
 ];

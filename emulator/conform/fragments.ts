@@ -5,8 +5,8 @@
  * string, atomics, GS-relative, control and debug registers, descriptor tables, IRET, far RET, exceptions.
  * Invariant: RDI and RSI point to DATA between instructions.
  */
-import { GUEST } from './guest-area.js';
-import { AREA } from './instruction-area.js';
+import { GUEST, GUEST_SELECTOR } from './guest-area.js';
+import { AREA, AREA_SELECTOR } from './instruction-area.js';
 
 /** One instruction, or a few that belong together. */
 export interface Fragment {
@@ -199,6 +199,48 @@ const SYSTEM: readonly Fragment[] = plain([
   ['ltr of a busy segment', 'b8 40 00 00 00 0f 00 d8'], ['lldt of null', '31 c0 0f 00 d0', 0x10n],
 ]);
 
+/** MOV [RDI], RAX; MOV WORD [RDI + 8], selector: a far pointer to what RAX holds. */
+const farPointer = (selector: number): string =>
+  `48 89 07 66 c7 47 08 ${hexByte(selector)} ${hexByte(selector >> 8)}`;
+/** LEA RAX, [RIP + length of the rest]; a far pointer to it; the transfer. */
+const farTo = (selector: number, transfer: string): string => {
+  const rest = `${farPointer(selector)} ${transfer}`;
+  return `48 8d 05 ${hexByte(rest.split(' ').length)} 00 00 00 ${rest}`;
+};
+const FAR_JMP = '48 ff 2f';
+const FAR_CALL = '48 ff 1f';
+const [CODE, CONFORMING_CODE] = [GUEST_SELECTOR.CODE, AREA_SELECTOR.CONFORMING];
+/** MOV ECX, selector; then LAR or LSL of it. */
+const ofSelector = (selector: number, opcode: string): string =>
+  `b9 ${hexByte(selector)} ${hexByte(selector >> 8)} 00 00 ${opcode}`;
+const DESCRIPTORS = [
+  ['null', 0],
+  ['null with RPL 3', 3],
+  ['code', CODE],
+  ['conforming code', CONFORMING_CODE],
+  ['data', GUEST_SELECTOR.DATA],
+  ['data with RPL 3', GUEST_SELECTOR.DATA | 3],
+  ['user data with RPL 3', AREA_SELECTOR.USER_DATA | 3],
+  ['conforming code with RPL 3', CONFORMING_CODE | 3],
+  ['what is not present', GUEST_SELECTOR.NOT_PRESENT],
+  ['an available task', GUEST_SELECTOR.TASK],
+  ['the busy task', GUEST_SELECTOR.TR],
+  ['an LDT', AREA_SELECTOR.LDT],
+  ['what is past the table', 0x100],
+  ['an entry of the LDT', CODE | 4],
+] as const;
+
+// prettier-ignore
+const FAR: readonly Fragment[] = plain([
+  ['jmp far', farTo(CODE, FAR_JMP)], ['jmp far to conforming code', farTo(CONFORMING_CODE, `${FAR_JMP} 90`)], ['jmp far with a 32-bit offset', `48 8d 05 0c 00 00 00 89 07 66 c7 47 04 10 00 ff 2f 90 90 90`],
+  ['call far', farTo(CODE, FAR_CALL)], ['call far; retfq', `${farTo(CODE, `${FAR_CALL} eb 02`)} 48 cb`], ['call far with 32-bit slots', `48 8d 05 0c 00 00 00 89 07 66 c7 47 04 10 00 ff 1f 90 90 90`],
+  ['lfs rax, [rdi]', `${farPointer(0x18)} 48 0f b4 07`], ['lgs ecx, [rdi]', 'c7 47 04 18 00 00 00 0f b5 0f'], ['lss rdx, [rdi]', `${farPointer(0x18)} 48 0f b2 17`],
+  ...DESCRIPTORS.flatMap(([what, selector]): [string, string][] => [
+    [`lar eax of ${what}`, ofSelector(selector, '0f 02 c1')], [`lsl edx of ${what}`, ofSelector(selector, '0f 03 d1')],
+  ]),
+  ['lar rax, [rdi]', 'c7 07 18 00 00 00 48 0f 02 07'], ['lsl rbx, [rdi]', 'c7 07 40 00 00 00 48 0f 03 1f'],
+]);
+
 // prettier-ignore
 /** Ends of a sequence: each raises an exception that a handler takes. */
 export const FAULTS: readonly Fragment[] = plain([
@@ -241,6 +283,12 @@ export const FAULTS: readonly Fragment[] = plain([
   ['iretq to code that is not present', '48 89 e0 6a 18 50 6a 02 6a 68 6a 00 48 cf'], ['iretq to a non-canonical address', '48 b9 00 00 00 00 00 80 00 00 48 89 e0 6a 18 50 6a 02 6a 10 51 48 cf'], 
   ['retfq to data', '6a 18 6a 00 48 cb'], ['retfq to a non-canonical address', '48 b9 00 00 00 00 00 80 00 00 6a 10 51 48 cb'],
   ['mov cr4 without PAE', '31 c0 0f 22 e0', 0x10n], ['mov cr0 with NW and not CD', 'b8 33 00 05 a0 0f 22 c0'], ['mov cr8 with a reserved bit', 'b8 10 00 00 00 44 0f 22 c0'], ['mov dr6 with a high bit', '48 b8 00 00 00 00 01 00 00 00 0f 23 f0'], ['mov dr4 with CR4.DE', '0f 21 e0'], ['mov cr1', '0f 20 c8'], ['mov to cs', '8e c8'],
+  ...([['data', GUEST_SELECTOR.DATA], ['null', 0], ['code that is not present', AREA_SELECTOR.ABSENT_CODE], ['code with RPL 3', CODE | 3], ['a task', GUEST_SELECTOR.TASK], ['what is past the table', 0x100], ['an entry of the LDT', CODE | 4]] as const)
+    .flatMap(([what, selector]): [string, string][] => [[`jmp far to ${what}`, farTo(selector, FAR_JMP)], [`call far to ${what}`, farTo(selector, FAR_CALL)]]),
+  ['jmp far to a non-canonical address', `48 b8 00 00 00 00 00 80 00 00 ${farPointer(CODE)} ${FAR_JMP}`], ['call far to a non-canonical address', `48 b8 00 00 00 00 00 80 00 00 ${farPointer(CODE)} ${FAR_CALL}`],
+  ['call far on an unmapped stack', `bc ${dword(GUEST.UNMAPPED)} ${farTo(CODE, FAR_CALL)}`], ['jmp far through an unmapped page', `48 ff 2c 25 ${dword(GUEST.UNMAPPED)}`],
+  ['lfs of what is not present', `${farPointer(GUEST_SELECTOR.NOT_PRESENT)} 48 0f b4 07`], ['lss of null with RPL 3', `${farPointer(3)} 48 0f b2 07`], ['lss of code', `${farPointer(CODE)} 48 0f b2 07`],
+  ['lar from an unmapped page', `0f 02 04 25 ${dword(GUEST.UNMAPPED)}`],
   ['a 15-byte nop', '66 66 66 66 66 66 66 66 66 66 66 66 66 66 90'],
   
 ]);
@@ -250,22 +298,16 @@ export const FAULTS: readonly Fragment[] = plain([
 export const PROBES: readonly Fragment[] = plain([
   ['lldt of an LDT; sldt', 'b8 58 00 00 00 0f 00 d0 0f 00 c0'],
   ['lldt from memory', 'c7 07 58 00 00 00 0f 00 17 0f 00 c0'],
-  ['jmp far through memory', '48 8d 05 10 00 00 00 48 89 07 66 c7 47 08 10 00 48 ff 2f 90 90'],
-  ['call far through memory', '48 8d 05 10 00 00 00 48 89 07 66 c7 47 08 10 00 48 ff 1f 90 90'],
-  ['lfs rax, [rdi] of data', '48 c7 47 08 18 00 00 00 48 0f b4 07'],
   ['lldt of code', 'b8 10 00 00 00 0f 00 d0'],
   ['lldt past the table', 'b8 00 01 00 00 0f 00 d0'],
   ['lldt that is not present', 'b8 a0 00 00 00 0f 00 d0'],
   ['lldt with TI', 'b8 5c 00 00 00 0f 00 d0'],
   ['lldt of a non-canonical base', 'b8 b0 00 00 00 0f 00 d0'],
-  ['jmp far to data', '48 89 07 66 c7 47 08 18 00 48 ff 2f'],
-  ['jmp far to null', '48 89 07 66 c7 47 08 00 00 48 ff 2f'],
-  ['jmp far to code that is not present', '48 89 07 66 c7 47 08 68 00 48 ff 2f'],
   ['iretq to 32-bit code', '48 89 e0 6a 18 50 6a 02 6a 50 68 00 00 11 00 48 cf'],
+  ['jmp far to 32-bit code', farTo(GUEST_SELECTOR.CODE32, FAR_JMP)], ['jmp far to a call gate', farTo(AREA_SELECTOR.CALL_GATE, FAR_JMP)],
+  ['jmp far with a 16-bit offset', '66 ff 2f'], ['lar of 16 bits', ofSelector(GUEST_SELECTOR.DATA, '66 0f 02 c1')],
   ['adcx rax, rcx', '66 48 0f 38 f6 c1'],
   ['adox rbx, rdx', 'f3 48 0f 38 f6 da'],
-  ['lar eax, data', 'b9 18 00 00 00 0f 02 c1'],
-  ['lsl eax, data', 'b9 18 00 00 00 0f 03 c1'],
   ['push es of 32-bit mode', '06'],
   ['sysret', '48 0f 07'],
   ['a 16-byte instruction', '66 66 66 66 66 66 66 66 66 66 66 66 66 66 66 90'],
@@ -280,4 +322,5 @@ export const FRAGMENTS: readonly Fragment[] = [
   ...STRINGS,
   ...TRANSFERS,
   ...SYSTEM,
+  ...FAR,
 ];

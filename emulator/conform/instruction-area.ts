@@ -5,7 +5,13 @@
  * Invariant: everything is an identity; only CODE and HANDLERS can be executed, as the payload's tables have it. A handler
  * begins with ENDBR64 and halts, which ends a sequence; that of RETURNING returns.
  */
-import { IST_GATE, RETURNING_THROUGH_IST, SHADOW, WITHOUT_ENDBRANCH } from './enforcement-area.js';
+import {
+  IST_GATE,
+  RETURNING_THROUGH_IST,
+  RETURN_TO,
+  SHADOW,
+  WITHOUT_ENDBRANCH,
+} from './enforcement-area.js';
 import type { VmcsDescription } from '../vmx/description.js';
 import { GUEST, GUEST_SELECTOR } from './guest-area.js';
 
@@ -63,8 +69,9 @@ export const AREA_SELECTOR = {
   ABSENT_TASK: 0x90,
   ABSENT_LDT: 0xa0,
   LDT_OF_NON_CANONICAL_BASE: 0xb0,
+  CALL_GATE: 0xc0,
 } as const;
-const GDT_BYTES = 0xc0;
+const GDT_BYTES = 0xd0;
 const GATES = 256;
 const ENDBR64 = [0xf3, 0x0f, 0x1e, 0xfa] as const;
 const HLT = 0xf4;
@@ -108,6 +115,7 @@ export function layOutDescriptors(to: Writer): void {
     ...[0x00cf_f300_0000_ffffn, 0x00cf_9100_0000_ffffn, 0x00af_9900_0000_ffffn],
     ...[system(GUEST.TASK, 0x09n), 0n, system(GUEST.TASK, 0x02n), 0n],
     ...[system(GUEST.TASK, 0x82n), 0x8000n],
+    ...[0x8c00_0010_0000n | (RETURN_TO & 0xffffn) | ((RETURN_TO >> 16n) << 48n), 0n],
   );
 }
 

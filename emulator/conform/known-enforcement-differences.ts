@@ -73,6 +73,13 @@ export const ENFORCEMENT_DIFFERENCES: readonly KnownInstructionDifference[] = [
     ['RIP', 'RSP', 'SSP', 'interrupt stack', 'shadow stacks'],
   ),
   row(
+    'far-return-checks-its-frame-first',
+    'a far RET to a non-canonical address is #GP(0) before the shadow stack is looked at',
+    'the frame on the shadow stack is looked at first, and #CP comes',
+    ['retfq to a non-canonical address'],
+    ['RIP', 'RSP', 'SSP', 'stack', 'interrupt stack', 'shadow stacks'],
+  ),
+  row(
     'iret-frees-its-own-token',
     'IRET frees a token only when the SSP that it returns to is not the one behind its frame',
     'a busy token behind the frame is always freed',

@@ -37,7 +37,7 @@ export const KNOWN_INSTRUCTION_DIFFERENCES: readonly KnownInstructionDifference[
   {
     id: 'unmodelled-instruction',
     culprit: 'engine',
-    sdm: 'LAR, LSL, LFS, LGS, LSS, far JMP and CALL, LLDT of an LDT, SYSRET, ADCX, ADOX, returns to compatibility mode, RFLAGS.TF, the legacy treatment of indirect branch tracking and undefined opcodes but UD0, UD1 and UD2 have effects or raise exceptions',
+    sdm: 'call gates, 16-bit far pointers, LLDT of an LDT, SYSRET, ADCX, ADOX, transfers to compatibility mode, RFLAGS.TF, the legacy treatment of indirect branch tracking and undefined opcodes but UD0, UD1 and UD2 have effects or raise exceptions',
     instead: 'the run stops before the instruction',
     detection: 'the stop reason is `unmodelled` and names the instruction and its address',
     explains: (_sequence, differences) => endsUnmodelled(differences),
@@ -54,11 +54,11 @@ export const KNOWN_INSTRUCTION_DIFFERENCES: readonly KnownInstructionDifference[
   {
     id: 'frame-before-its-target-is-checked',
     culprit: 'bochs',
-    sdm: 'a gate with a non-canonical offset is refused before anything is pushed',
+    sdm: 'a gate or a far CALL with a non-canonical offset is refused before anything is pushed',
     instead: 'the frame is written below RSP, and RSP is restored',
     detection: 'the model follows the SDM; what lies below RSP means nothing',
     explains: ({ title }, differences) =>
-      title.endsWith('int to a non-canonical address') &&
+      /(int|call far) to a non-canonical address$/.test(title) &&
       differences.length === 1 &&
       differences[0]!.what === 'stack',
   },

@@ -25,7 +25,7 @@ export type Operand =
 
 /**
  * `name` is the SDM's mnemonic in capitals; for MOV forms `MOV_TO_CR`, `MOV_FROM_CR`, `MOV_TO_SEG` and so on, for far
- * transfers `CALL_FAR` and `JMP_FAR`, for FS and GS `PUSH_SEG` and `POP_SEG`. Operands are in the SDM's order.
+ * transfers `CALL_FARQ` and `JMP_FARQ`, D or W for the smaller ones, for FS and GS `PUSH_SEG` and `POP_SEG`. Operands are in the SDM's order.
  */
 export interface Instruction {
   readonly name: string;

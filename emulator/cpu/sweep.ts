@@ -157,7 +157,7 @@ function endsBlock(form: InstructionForm, site: string | null): boolean {
 }
 
 const BRANCHING_SITES =
-  /^(VMLAUNCH|VMRESUME|IRET.|RETF.|CALL_FAR|JMP_FAR|INT|INT1|INT3|SYS(CALL|RETQ?|ENTER|EXITQ?)|UIRET|ERET[SU]|XBEGIN|XABORT|RSM)$/;
+  /^(VMLAUNCH|VMRESUME|IRET.|RETF.|CALL_FAR.|JMP_FAR.|INT|INT1|INT3|SYS(CALL|RETQ?|ENTER|EXITQ?)|UIRET|ERET[SU]|XBEGIN|XABORT|RSM)$/;
 
 // Opcodes of the one-byte map that write their ModRM operand.
 const ALU_STORES = new Set([0x00, 0x08, 0x10, 0x18, 0x20, 0x28, 0x30]);

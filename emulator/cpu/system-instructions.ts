@@ -40,7 +40,6 @@ const ONE_BYTE: Table = {
   'f4': row('HLT'), 'fa': row('CLI'), 'fb': row('STI'), '9d': row('POPF'), 'cc': row('INT3'), 'f1': row('INT1'),
   '8c': row('MOV_FROM_SEG'), '8e': row('MOV_TO_SEG'),
   '6c': row('INSB'), '6d': row('INSD'), '6e': row('OUTSB'), '6f': row('OUTSD'),
-  'ff/3m': row('CALL_FAR', 'm', 8), 'ff/5m': row('JMP_FAR', 'm', 8),
 };
 
 // prettier-ignore
@@ -209,6 +208,15 @@ function groupSeven(form: InstructionForm): Instruction | null {
   return name === undefined ? null : instruction(form, name, []);
 }
 
+/** Two-byte opcodes whose 16-bit forms have names of their own, which no model has. */
+const DESCRIPTOR_READERS: ReadonlyMap<number, string> = new Map([
+  [0x02, 'LAR'],
+  [0x03, 'LSL'],
+  [0xb2, 'LSS'],
+  [0xb4, 'LFS'],
+  [0xb5, 'LGS'],
+]);
+
 /** Forms whose name or operands no table row can say. */
 function special(form: InstructionForm): Instruction | null {
   const { opcode } = form;
@@ -227,6 +235,9 @@ function special(form: InstructionForm): Instruction | null {
     }
     if (opcode === 0xc7 && form.regBits === 1 && form.memory !== null) {
       return instruction(form, form.rexW ? 'CMPXCHG16B' : 'CMPXCHG8B', [form.memory]);
+    }
+    if (form.hasOperandSize && !form.rexW && DESCRIPTOR_READERS.has(opcode)) {
+      return instruction(form, `${DESCRIPTOR_READERS.get(opcode)!}W`, []);
     }
     if (opcode === 0xa0 || opcode === 0xa8) return instruction(form, 'PUSH_SEG', [segment(opcode)]);
     if (opcode === 0xa1 || opcode === 0xa9) return instruction(form, 'POP_SEG', [segment(opcode)]);
@@ -252,6 +263,9 @@ function special(form: InstructionForm): Instruction | null {
       const released: readonly Operand[] = opcode === 0xca ? [unsigned(form, 0xffffn)] : [];
       return instruction(form, `RETF${wide}`, released);
     }
+    case 0xff:
+      if (form.memory === null || (form.regBits !== 3 && form.regBits !== 5)) return null;
+      return instruction(form, `${form.regBits === 3 ? 'CALL' : 'JMP'}_FAR${wide}`, [form.memory]);
     case 0xcd:
       return instruction(form, 'INT', [unsigned(form, 0xffn)]);
     case 0xc6:

@@ -38,7 +38,7 @@ export interface IndirectTransfer {
 }
 
 const NOTRACK = 0x3e;
-const FAR = /^(RETF.?|CALL_FAR|JMP_FAR|SYSCALL|SYSRETQ?|SYSENTER|SYSEXITQ?|RSM|UIRET|ERET[SU])$/;
+const FAR = /^(RETF.?|CALL_FAR.|JMP_FAR.|SYSCALL|SYSRETQ?|SYSENTER|SYSEXITQ?|RSM|UIRET|ERET[SU])$/;
 
 /** The instruction at a position; null when the bytes are none. */
 export function instructionAt(text: Uint8Array, at: number): CodeInstruction | null {

@@ -22,6 +22,8 @@ export interface SegmentDescriptor {
   readonly isPresent: boolean;
   readonly isLong: boolean;
   readonly isDefault32: boolean;
+  /** Bits 23:8 of the second doubleword, as LAR delivers them; those of the limit are undefined there. */
+  readonly accessRights: number;
   /** The low 32 bits of the base. */
   readonly base: bigint;
   readonly limit: bigint;
@@ -31,6 +33,9 @@ export interface SegmentDescriptor {
 export interface NoDescriptor {
   readonly kind: 'none';
 }
+
+/** What a selector that names no descriptor finds. */
+export const NOTHING: NoDescriptor = { kind: 'none' };
 
 const TYPE_CODE = 8;
 const TYPE_CONFORMING = 4;
@@ -74,7 +79,7 @@ export function lookUp(
   const offset = selector & 0xfff8;
   const isLdt = (selector & 4) !== 0;
   if (isLdt || u64(offset + sizeBytes - 1) > registers.values[REG.GDTR_LIMIT]!) {
-    return { kind: 'none' };
+    return NOTHING;
   }
   const address = u64(registers.values[REG.GDTR_BASE]! + BigInt(offset));
   const failure = memory.openImplicit('gdt', address, sizeBytes, 'read');
@@ -116,6 +121,7 @@ function decode(address: bigint, raw: bigint): SegmentDescriptor {
     isPresent: field(47n, 1n) === 1,
     isLong: field(53n, 1n) === 1,
     isDefault32: field(54n, 1n) === 1,
+    accessRights: field(32n, 0xff_ff00n),
     base: ((raw >> 16n) & 0xff_ffffn) | ((raw >> 32n) & 0xff00_0000n),
     limit: isPageGranular ? (limit << 12n) | 0xfffn : limit,
   };

@@ -11,6 +11,7 @@ import { COMPARE_EXCHANGE_MODELS } from './compare-exchange.js';
 import { CONTROL_REGISTER_MODELS } from './control-registers.js';
 import { DEBUG_REGISTER_MODELS } from './debug-registers.js';
 import { DESCRIPTOR_TABLE_MODELS } from './descriptor-tables.js';
+import { FAR_TRANSFER_MODELS } from './far-transfers.js';
 import { FLAG_MODELS } from './flags.js';
 import { IDENTIFICATION_MODELS } from './identification.js';
 import { MSR_MODELS } from './msr-access.js';
@@ -29,6 +30,7 @@ export const MODEL_TABLES: readonly ModelTable[] = [
   CONTROL_REGISTER_MODELS,
   DEBUG_REGISTER_MODELS,
   DESCRIPTOR_TABLE_MODELS,
+  FAR_TRANSFER_MODELS,
   FLAG_MODELS,
   IDENTIFICATION_MODELS,
   MSR_MODELS,

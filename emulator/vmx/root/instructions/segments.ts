@@ -1,9 +1,9 @@
 /**
- * Segment registers: MOV, PUSH and POP of a selector, VERR and VERW, and the FS and GS bases.
+ * Segment registers: MOV, PUSH, POP and far loads of a selector, VERR, VERW, LAR and LSL, and the FS and GS bases.
  *
- * Source: SDM, "MOV—Move", "PUSH", "POP", "VERR/VERW", "SWAPGS", "RDFSBASE/RDGSBASE", "WRFSBASE/WRGSBASE".
+ * Source: SDM, "MOV—Move", "PUSH", "POP", "LDS/LES/LFS/LGS/LSS", "VERR/VERW", "LAR", "LSL", "SWAPGS", "RDFSBASE/RDGSBASE", "WRFSBASE/WRGSBASE".
  * Invariant: a selector that is refused leaves its register and base as they were; MOV SS begins a shadow.
- * Not modelled: attributes of DS, ES, FS and GS, which 64-bit mode does not use.
+ * Not modelled: attributes of DS, ES, FS and GS, which 64-bit mode does not use; 16-bit forms of far loads, LAR and LSL.
  */
 import { VECTOR } from '../../../../abi/interruption.js';
 import { MSR } from '../../../../abi/msrs.js';
@@ -11,6 +11,8 @@ import { isCanonical, low32, u64 } from '../../../../abi/uint.js';
 import type { Instruction } from '../../../cpu/decode.js';
 import { REG, RFLAGS } from '../../../cpu/registers.js';
 import {
+  NOTHING,
+  isCode,
   isConforming,
   isNullSelector,
   isReadable,
@@ -18,6 +20,7 @@ import {
   lookUp,
   markAccessed,
   rplOf,
+  type SegmentDescriptor,
 } from '../descriptors.js';
 import {
   GENERAL_PROTECTION,
@@ -30,10 +33,12 @@ import {
 } from '../outcome.js';
 import type { ModelTable, RootCpu } from '../root-cpu.js';
 import {
+  openOperand,
   openStack,
   operandAt,
   operandOf,
   push64,
+  readMemory,
   readOperand,
   readRegister,
   writeOperand,
@@ -65,6 +70,12 @@ export const SEGMENT_MODELS: ModelTable = {
   },
   PUSH_SEG: pushSegment,
   POP_SEG: popSegment,
+  LSS: (cpu, instruction) => loadFar(cpu, instruction, SS_NUMBER),
+  LFS: (cpu, instruction) => loadFar(cpu, instruction, FS_NUMBER),
+  LGS: (cpu, instruction) => loadFar(cpu, instruction, GS_NUMBER),
+  LAR: (cpu, instruction) =>
+    describe(cpu, instruction, RIGHTS_TYPES, (one) => u64(one.accessRights)),
+  LSL: (cpu, instruction) => describe(cpu, instruction, LIMIT_TYPES, (one) => one.limit),
   VERR: (cpu, instruction) => verify(cpu, instruction, 'read'),
   VERW: (cpu, instruction) => verify(cpu, instruction, 'write'),
   SWAPGS: ({ registers, msrs }) => {
@@ -121,6 +132,51 @@ function popSegment(cpu: RootCpu, instruction: Instruction): Outcome {
   return NEXT;
 }
 
+/** A far pointer: the offset into a general register, the selector behind it into a segment register. */
+function loadFar(cpu: RootCpu, instruction: Instruction, register: number): Outcome {
+  const target = operandOf(instruction, 'register');
+  const { sizeBytes } = target;
+  const pointer = openOperand(
+    cpu,
+    instruction,
+    operandOf(instruction, 'memory'),
+    sizeBytes + 2,
+    'read',
+  );
+  if (typeof pointer !== 'bigint') return pointer;
+  const offset = readMemory(cpu, pointer, sizeBytes);
+  const selector = low32(readMemory(cpu, pointer + u64(sizeBytes), 2));
+  const failure = loadSegment(cpu, register, selector);
+  if (failure !== null) return failure;
+  writeRegister(cpu.registers, target.register, sizeBytes, offset);
+  return NEXT;
+}
+
+/** System descriptors of IA-32e mode that LSL and LAR know: LDT, available and busy TSS; and the call gate. */
+const LIMIT_TYPES: readonly number[] = [0x2, 0x9, 0xb];
+const RIGHTS_TYPES: readonly number[] = [...LIMIT_TYPES, 0xc];
+
+/** LAR and LSL: ZF says whether CPL 0 may see the descriptor, and then a part of it is delivered. */
+function describe(
+  cpu: RootCpu,
+  instruction: Instruction,
+  systemTypes: readonly number[],
+  part: (descriptor: SegmentDescriptor) => bigint,
+): Outcome {
+  const target = operandAt(instruction, 0);
+  const operand = readOperand(cpu, instruction, operandAt(instruction, 1), 2);
+  if (typeof operand !== 'bigint') return operand;
+  const selector = low32(operand);
+  const found = isNullSelector(selector) ? NOTHING : lookUp(cpu.linear, cpu.registers, selector);
+  if (found.kind === 'fault' || found.kind === 'stop') return found;
+  const isSeen =
+    found.kind === 'descriptor' &&
+    (!found.isSystem || systemTypes.includes(found.type)) &&
+    ((!found.isSystem && isCode(found) && isConforming(found)) || found.dpl >= rplOf(selector));
+  setZero(cpu, isSeen);
+  return isSeen ? (writeOperand(cpu, instruction, target, 4, part(found)) ?? NEXT) : NEXT;
+}
+
 /** ZF says whether the segment can be accessed at CPL 0; nothing faults but the operand's own access. */
 function verify(cpu: RootCpu, instruction: Instruction, access: 'read' | 'write'): Outcome {
   const operand = readOperand(cpu, instruction, operandAt(instruction, 0), 2);
@@ -135,10 +191,13 @@ function verify(cpu: RootCpu, instruction: Instruction, access: 'read' | 'write'
       isAccessible = isKind && (isConforming(found) || found.dpl >= rplOf(selector));
     }
   }
-  const values = cpu.registers.values;
-  const rflags = values[REG.RFLAGS]!;
-  values[REG.RFLAGS] = isAccessible ? rflags | RFLAGS.ZF : rflags & ~RFLAGS.ZF;
+  setZero(cpu, isAccessible);
   return NEXT;
+}
+
+function setZero({ registers: { values } }: RootCpu, isSet: boolean): void {
+  const rflags = values[REG.RFLAGS]!;
+  values[REG.RFLAGS] = isSet ? rflags | RFLAGS.ZF : rflags & ~RFLAGS.ZF;
 }
 
 function readBase({ registers }: RootCpu, instruction: Instruction, slot: number): Outcome {
