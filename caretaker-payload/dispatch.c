@@ -116,18 +116,16 @@ u64 caretaker_dispatch(struct caretaker_ccb *ccb)
  */
 static u64 attend_remembered(struct caretaker_ccb *ccb)
 {
-	u32 remembered = caretaker_instance.remembered;
+	u32 remembered = take_flags(&caretaker_instance.remembered);
 
-	if (!is_attached(ccb)) {
-		caretaker_instance.remembered = 0;
+	if (!is_attached(ccb))
 		return CARETAKER_ENTER;
-	}
 	if (remembered & CARETAKER_REMEMBERED_NMI) {
-		caretaker_instance.remembered &= ~CARETAKER_REMEMBERED_NMI;
+		set_flag(&caretaker_instance.remembered,
+			 remembered & ~CARETAKER_REMEMBERED_NMI);
 		ccb->vector = X86_TRAP_NMI;
 		return caretaker_route(ccb, EXIT_REASON_EXCEPTION_NMI);
 	}
-	caretaker_instance.remembered &= ~CARETAKER_REMEMBERED_INTERRUPT;
 	ccb->vector = soft_state_of(ccb)->acknowledged_vector;
 	return caretaker_route(ccb, EXIT_REASON_EXTERNAL_INTERRUPT);
 }
