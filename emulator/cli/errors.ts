@@ -3,10 +3,10 @@ import { HarnessError } from '../../abi/errors.js';
 
 export type CliUsageErrorCode =
   | 'MISSING_COMMAND'
+  | 'MISSING_ARGUMENT'
   | 'UNKNOWN_COMMAND'
   | 'UNKNOWN_OPTION'
   | 'UNEXPECTED_ARGUMENT'
-  | 'MISSING_ARGUMENT'
   | 'BAD_VALUE'
   | 'FILE_UNREADABLE'
   | 'FILE_UNWRITABLE';

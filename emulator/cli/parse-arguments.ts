@@ -77,6 +77,11 @@ export async function parseArguments(
   } catch (error) {
     if (!(error instanceof Error) || !['Error', 'YError'].includes(error.name)) throw error;
     const message = error.message.replaceAll(/\s+/g, ' ').trim();
+    const [, given] = /^Not enough non-option arguments: got (\d+)/.exec(message) ?? [];
+    if (given !== undefined) {
+      const missing = Object.keys(command.positionals)[Number(given)] ?? 'an argument';
+      throw usage('MISSING_ARGUMENT', `<${missing}> is missing`, error);
+    }
     const [, bare] = /^Not enough arguments following: (\S+)$/.exec(message) ?? [];
     throw usage('BAD_VALUE', bare === undefined ? message : `--${bare}: a value is missing`, error);
   }

@@ -56,6 +56,11 @@ async function dispatch(
     return await dispatch([...named.slice(1), '--help'], commands, terminal);
   }
   const entry = commands.find(({ name }) => name.split(' ').every((part, i) => named[i] === part));
+  const family = commands.filter(({ name }) => name.startsWith(`${named[0]!} `));
+  if (entry === undefined && family.length > 0 && isHelp(named[1])) {
+    terminal.print(await overview(family, terminal.columns));
+    return EXIT.OK;
+  }
   if (entry === undefined) throw unknownCommand(named, commands);
   const rest = [...words.slice(0, first), ...named.slice(entry.name.split(' ').length)];
   return await runCommand(entry, rest, terminal);
@@ -68,7 +73,7 @@ async function runCommand(
 ): Promise<ExitStatus> {
   const [command, parser] = await Promise.all([entry.load(), import('./parse-arguments.js')]);
   const title = `${NAME} ${entry.name}`;
-  if (words.includes('--help') || words.includes('-h')) {
+  if (words.some(isHelp)) {
     terminal.print(await parser.helpText(title, entry.describe, command, terminal.columns));
     return EXIT.OK;
   }
@@ -81,7 +86,7 @@ async function withoutCommand(
   terminal: Terminal,
 ): Promise<ExitStatus> {
   if (words.includes('--version')) return await printVersion(words.includes('--json'), terminal);
-  if (words.includes('--help') || words.includes('-h')) {
+  if (words.some(isHelp)) {
     terminal.print(await overview(commands, terminal.columns));
     return EXIT.OK;
   }
@@ -118,11 +123,13 @@ function unknownCommand(
   return new CliUsageError('UNKNOWN_COMMAND', `unknown command "${word}"${suggestion}`, details);
 }
 
+const isHelp = (word: string | undefined): boolean => word === '--help' || word === '-h';
+
 async function overview(commands: readonly CommandEntry[], width: number): Promise<string> {
   const { columnsOf } = await import('./output/table.js');
   const rows = commands.map(({ name, describe }) => [`  ${name}`, describe]);
   return [
-    `${NAME}: runs a Caretaker payload, instruction by instruction, through a kernel live update.`,
+    `${NAME}: a Caretaker payload, step by step, through a kernel live update`,
     '',
     `usage: ${NAME} COMMAND [payload] [options]`,
     '',
@@ -139,7 +146,7 @@ async function overview(commands: readonly CommandEntry[], width: number): Promi
     ),
     '',
     `${NAME} --version names the libunicorn in use.`,
-    'Exit status: 0 fine, 1 a finding, 2 bad usage or unreadable input, 3 a bug of ours.',
+    'Exit status: 0 fine, 1 a finding, 2 bad usage or bad input, 3 a bug of ours.',
   ].join('\n');
 }
 

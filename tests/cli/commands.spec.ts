@@ -38,4 +38,25 @@ describe('the list of commands', () => {
   it.each(COMMANDS)('$name refuses an unknown option', async ({ name }) => {
     expect((await runWith(COMMANDS, ...name.split(' '), '--no-such-option')).status).toBe(2);
   });
+
+  it('keeps its overview within eighty columns', async () => {
+    const { stdout } = await runWith(COMMANDS, '--help');
+    expect(stdout.split('\n').filter((line) => line.length > 80)).toEqual([]);
+  });
+
+  it('has an overview of each family of commands', async () => {
+    const { status, stdout } = await runWith(COMMANDS, 'abi', '--help');
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/abi check .*\n\s+abi diff /);
+    expect(stdout).not.toContain('explore');
+  });
+
+  it.each([
+    ['replay', /^caretaker-emu: <file> is missing/],
+    ['abi diff old.elf', /^caretaker-emu: <new> is missing/],
+  ])('names the argument that %s wants', async (line, says) => {
+    const { status, stderr } = await runWith(COMMANDS, ...line.split(' '));
+    expect(status).toBe(2);
+    expect(stderr).toMatch(says);
+  });
 });

@@ -130,6 +130,15 @@ describe('a machine check that loses its context', () => {
     expect(findings(conductor)).toEqual([]);
     expect(conductor.machine.evidence['killed']).toBe(1);
   });
+
+  it('is not passed over when the scenario goes on to count on that vCPU', () => {
+    const conductor = run(`
+      - run: { seconds: 1, script: [{ vcpu: 0, at: 0.1, ${LOST} }] }
+      - run: { exits: 5 }`);
+    expect(findings(conductor)).toEqual([
+      expect.stringMatching(/5 exits are wanted and 0 came; every vCPU has ended or waits/),
+    ]);
+  });
 });
 
 describe('an event that the guest cannot take yet does not hold time up', () => {

@@ -21,9 +21,12 @@ export function duration(ticks: number, tscFrequencyHz: number): string {
   const inSeconds = ticks / tscFrequencyHz;
   if (inSeconds >= 1) return `${inSeconds.toFixed(1)} s`;
   if (inSeconds >= 0.1) return `${inSeconds.toFixed(2)} s`;
-  if (inSeconds >= 0.001) return `${(inSeconds * 1e3).toPrecision(2)} ms`;
-  return `${(inSeconds * 1e6).toPrecision(2)} us`;
+  if (inSeconds >= 0.001) return `${twoDigits(inSeconds * 1e3)} ms`;
+  return `${twoDigits(inSeconds * 1e6)} us`;
 }
+
+const twoDigits = (value: number): string =>
+  value >= 99.5 ? value.toFixed(0) : value.toPrecision(2);
 
 /** One noun, or several. */
 export const plural = (count: number, noun: string): string =>
