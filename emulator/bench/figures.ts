@@ -5,6 +5,7 @@ import { CCB_RULE } from '../host/kvm/ccb-rule.js';
 import { Conductor } from '../machine/conductor.js';
 import { loadScenario } from '../machine/scenario/load.js';
 import { debugFiguresOf } from './debug-figures.js';
+import { exploreFiguresOf } from './explore-figures.js';
 import type { Clock, Figure } from './figure.js';
 import { fuzzFiguresOf } from './fuzz-figures.js';
 import { Yardstick } from './yardstick.js';
@@ -41,6 +42,7 @@ export function figuresOf(payload: Uint8Array): readonly Figure[] {
     },
     ...debugFiguresOf(payload),
     ...fuzzFiguresOf(payload, yardstick),
+    ...exploreFiguresOf(payload),
   ];
 }
 

@@ -32,7 +32,7 @@ const FORBIDDEN: Readonly<Record<string, readonly string[]>> = {
 const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   'emulator/gdb': ['emulator/debug'],
   'emulator/dap': ['emulator/debug'],
-  'emulator/bench': ['emulator/debug', 'emulator/fuzz'],
+  'emulator/bench': ['emulator/debug', 'emulator/explore', 'emulator/fuzz'],
 };
 
 const FOLDERS = ROWS.flat();
