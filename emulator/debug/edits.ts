@@ -11,9 +11,10 @@ import type { FieldName } from '../../abi/vmcs-fields.js';
 import type { RegisterName } from '../cpu/registers.js';
 import type { GuestExit } from '../guest/guest.js';
 import type { HandStep } from '../machine/conductor/by-hand.js';
+import type { Lane } from '../machine/lane.js';
 import type { Machine } from '../machine/machine.js';
 
-export type EditErrorCode = 'MSR_NOT_SETTABLE';
+export type EditErrorCode = 'MSR_NOT_SETTABLE' | 'VCPU_NOT_STARTED';
 /** A change that the machine has no place for. */
 export class EditError extends HarnessError<EditErrorCode> {}
 
@@ -49,11 +50,11 @@ export interface TapeEntry {
   readonly edit: Edit;
 }
 
-/** Makes a change. @throws EditError, and then nothing has changed. */
+/** Makes a change. @throws EditError, and then nothing has changed; MemoryError for an address that is none. */
 export function applyEdit(machine: Machine, edit: Edit): void {
   switch (edit.kind) {
     case 'register':
-      machine.lane(edit.vcpu).pcpu.registers.set(edit.name, edit.value);
+      laneOf(machine, edit.vcpu).pcpu.registers.set(edit.name, edit.value);
       return;
     case 'memory': {
       const { memory } = machine;
@@ -68,25 +69,29 @@ export function applyEdit(machine: Machine, edit: Edit): void {
       return;
     }
     case 'field':
-      machine.lane(edit.vcpu).vmcs.write(edit.name, edit.value);
+      laneOf(machine, edit.vcpu).vmcs.write(edit.name, edit.value);
       return;
     case 'msr':
       setMsr(machine, edit);
       return;
     case 'nmi':
-      machine.lane(edit.vcpu).pcpu.pendingNmi = true;
+      laneOf(machine, edit.vcpu).pcpu.pendingNmi = true;
       return;
     case 'mce':
-      machine.lane(edit.vcpu).pcpu.pendingMachineCheck = true;
+      laneOf(machine, edit.vcpu).pcpu.pendingMachineCheck = true;
       return;
     case 'interrupt':
-      machine.lane(edit.vcpu).pcpu.apic.request(edit.vector);
+      laneOf(machine, edit.vcpu).pcpu.apic.request(edit.vector);
       return;
     case 'exit':
-      machine.guests.script(machine.lane(edit.vcpu), { kind: 'exit', after: 0, exit: edit.exit });
+      machine.guests.script(laneOf(machine, edit.vcpu), {
+        kind: 'exit',
+        after: 0,
+        exit: edit.exit,
+      });
       return;
     case 'flip': {
-      const { vcpu } = machine.lane(edit.vcpu);
+      const { vcpu } = laneOf(machine, edit.vcpu);
       vcpu.ccbView.set('attach_state', edit.to === 'attached' ? 1 : 0);
       return;
     }
@@ -99,10 +104,16 @@ export function applyEdit(machine: Machine, edit: Edit): void {
 }
 
 function setMsr(machine: Machine, { vcpu, index, value }: Extract<Edit, { kind: 'msr' }>): void {
-  const { msrs } = machine.lane(vcpu).pcpu;
+  const { msrs } = laneOf(machine, vcpu).pcpu;
   if (msrs.load(index, value)) return;
   const name = msrName(index) ?? `MSR ${hex(index)}`;
   throw new EditError('MSR_NOT_SETTABLE', `${name} cannot be set to ${hex(value)}`, { index });
+}
+
+function laneOf({ lanes }: Machine, vcpu: number): Lane {
+  const lane = lanes.find(({ id }) => id === vcpu);
+  if (lane !== undefined) return lane;
+  throw new EditError('VCPU_NOT_STARTED', `vCPU ${vcpu} is changed before it has run`, { vcpu });
 }
 
 /** The changes of a session in order of time. */

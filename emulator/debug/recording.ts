@@ -28,29 +28,39 @@ const u64 = z
   .transform((text) => BigInt(text));
 const count = z.number().int().min(0);
 const vcpu = count.max(63);
+const u32 = count.max(0xffff_ffff);
+const FIELD_NAMES: ReadonlySet<string> = new Set(VMCS_FIELDS.map(({ name }) => name));
 const fieldName = z.custom<FieldName>(
-  (value) => VMCS_FIELDS.some(({ name }) => name === value),
+  (value) => typeof value === 'string' && FIELD_NAMES.has(value),
   'no VMCS field has that name',
 );
 const registerName = z.custom<RegisterName>(
-  (value) => typeof value === 'string' && value in REG,
+  (value) => typeof value === 'string' && Object.hasOwn(REG, value),
   'no register has that name',
 );
-const named = z.record(z.string(), u64);
+/** Values by name, each name one that `which` knows. */
+const named = (which: typeof fieldName | typeof registerName) =>
+  z.record(z.string(), u64).superRefine((values, context) => {
+    for (const name of Object.keys(values)) {
+      const result = which.safeParse(name);
+      if (result.success) continue;
+      context.addIssue({ code: 'custom', message: result.error.issues[0]!.message, path: [name] });
+    }
+  });
 const exit = z.strictObject({
   basic: count.max(0xffff),
-  reasonBits: count.optional(),
+  reasonBits: u32.optional(),
   qualification: u64.optional(),
-  instructionLength: count.optional(),
-  interruptionInfo: count.optional(),
-  interruptionErrorCode: count.optional(),
-  idtVectoringInfo: count.optional(),
-  idtVectoringErrorCode: count.optional(),
+  instructionLength: u32.optional(),
+  interruptionInfo: u32.optional(),
+  interruptionErrorCode: u32.optional(),
+  idtVectoringInfo: u32.optional(),
+  idtVectoringErrorCode: u32.optional(),
   guestLinearAddress: u64.optional(),
   guestPhysicalAddress: u64.optional(),
-  instructionInfo: count.optional(),
-  registers: named.optional(),
-  fields: named.optional(),
+  instructionInfo: u32.optional(),
+  registers: named(registerName).optional(),
+  fields: named(fieldName).optional(),
 });
 
 const edit = z.discriminatedUnion('kind', [
@@ -61,7 +71,7 @@ const edit = z.discriminatedUnion('kind', [
     bytes: z.array(count.max(255)).max(1 << 20),
   }),
   z.strictObject({ kind: z.literal('field'), vcpu, name: fieldName, value: u64 }),
-  z.strictObject({ kind: z.literal('msr'), vcpu, index: count.max(0xffff_ffff), value: u64 }),
+  z.strictObject({ kind: z.literal('msr'), vcpu, index: u32, value: u64 }),
   z.strictObject({ kind: z.literal('nmi'), vcpu }),
   z.strictObject({ kind: z.literal('mce'), vcpu }),
   z.strictObject({ kind: z.literal('interrupt'), vcpu, vector: count.max(255) }),
@@ -157,19 +167,37 @@ export function readRecording(text: string, file: string, session: DebugSession)
     const message = `${file}: ${field}: ${JSON.stringify(there)}, and this run has ${JSON.stringify(here)}: ${rule}`;
     throw new RecordingError('RECORDING_OTHER_RUN', message, { file, field, rule });
   }
-  const times = data.changes.map(({ time }) => time);
-  const disorder = times.findIndex((time, index) => index > 0 && time < times[index - 1]!);
-  if (disorder >= 0) {
-    const field = `changes.${disorder}.time`;
-    const rule = 'changes are in order of time';
-    throw new RecordingError('RECORDING_SCHEMA', `${file}: ${field}: ${rule}`, {
-      file,
-      field,
-      rule,
-    });
+  const broken = brokenRule(data.changes, session);
+  if (broken !== null) {
+    const { field, rule } = broken;
+    const message = `${file}: ${field}: ${rule}`;
+    throw new RecordingError('RECORDING_SCHEMA', message, { file, field, rule });
   }
   return {
     position: data.position,
     entries: data.changes.map((one) => ({ time: one.time, edit: one.edit })),
   };
+}
+
+/** The first change that the run of this session cannot take, or null. */
+function brokenRule(
+  changes: z.infer<typeof recording>['changes'],
+  session: DebugSession,
+): { readonly field: string; readonly rule: string } | null {
+  const { vcpus } = session.options.scenario;
+  const { sizeBytes } = session.machine.memory;
+  let before = 0;
+  for (const [index, { time, edit: change }] of changes.entries()) {
+    const refused = (field: string, rule: string) => ({ field: `changes.${index}.${field}`, rule });
+    if (time < before) return refused('time', 'changes are in order of time');
+    before = time;
+    if ('vcpu' in change && change.vcpu >= vcpus) {
+      return refused('edit.vcpu', `the scenario has ${vcpus} vCPUs, counted from 0`);
+    }
+    if (change.kind !== 'memory') continue;
+    if (change.address + BigInt(change.bytes.length) > BigInt(sizeBytes)) {
+      return refused('edit.address', `physical memory has ${sizeBytes} bytes`);
+    }
+  }
+  return null;
 }

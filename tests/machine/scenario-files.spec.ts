@@ -140,6 +140,12 @@ describe('a scenario file', () => {
     });
   });
 
+  it('says that it is nested too deep, in a file made of brackets', () => {
+    const outcome = outcomeOf('['.repeat(100_000));
+    expect(outcome).toBeInstanceOf(ScenarioError);
+    expect((outcome as ScenarioError).message).toMatch(/^some\.yaml:\d+: collections are nested/);
+  });
+
   it('cannot grow by aliases', () => {
     const levels = Array.from({ length: 9 }, (_, n) => {
       const items = n === 0 ? 'x, x' : `*a${n - 1}, *a${n - 1}, *a${n - 1}, *a${n - 1}`;

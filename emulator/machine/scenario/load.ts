@@ -6,7 +6,7 @@
  */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { parseDocument } from 'yaml';
+import { parseDocument, type YAMLError } from 'yaml';
 import { packageRoot } from '../package-root.js';
 import { ScenarioError, toScenario, type Scenario } from './schema.js';
 import { outOfOrder } from './step-order.js';
@@ -62,10 +62,7 @@ export function parseScenario(text: string, file: string): Scenario {
   const error = document.errors[0];
   if (error !== undefined) {
     const line = error.linePos?.[0].line ?? 0;
-    throw new ScenarioError('SCENARIO_YAML', `${file}:${line}: ${error.message.split('\n')[0]!}`, {
-      file,
-      line,
-    });
+    throw new ScenarioError('SCENARIO_YAML', `${file}:${line}: ${yamlRule(error)}`, { file, line });
   }
   try {
     const scenario = toScenario(document.toJS({ maxAliasCount: 10 }), file);
@@ -80,6 +77,13 @@ export function parseScenario(text: string, file: string): Scenario {
       { cause },
     );
   }
+}
+
+/** What the parser has against a document, without the place, which the message has in front. */
+function yamlRule({ message }: YAMLError): string {
+  // The parser is recursive and reports where its own stack ended.
+  if (message.startsWith('Maximum call stack')) return 'collections are nested too deep';
+  return message.split('\n')[0]!.replace(/ at line \d+, column \d+:?$/, '');
 }
 
 function refuseOrder({ steps }: Scenario, file: string): void {
