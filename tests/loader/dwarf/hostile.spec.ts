@@ -8,7 +8,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { Budget } from '../../../loader/dwarf/budget.js';
 import { Cursor } from '../../../loader/dwarf/cursor.js';
 import { DebugInfo } from '../../../loader/dwarf/debug-info.js';
-import { DwarfError } from '../../../loader/dwarf/errors.js';
+import { DWARF_RULES, DwarfError } from '../../../loader/dwarf/errors.js';
 import type { DwarfErrorCode } from '../../../loader/dwarf/errors.js';
 import { Frames } from '../../../loader/dwarf/frames.js';
 import { Functions } from '../../../loader/dwarf/functions.js';
@@ -147,7 +147,7 @@ const sectionHeader = (view: DataView, name: string): number => {
 
 describe('a refusal', () => {
   // prettier-ignore
-  it.each<[DwarfErrorCode, string, () => DebugSections]>([
+  const rows: readonly (readonly [code: DwarfErrorCode, what: string, sections: () => DebugSections])[] = [
     ['NOT_ELF', 'another magic', () => readDebugSections(new Uint8Array(64))],
     ['BAD_SECTION', 'a section past the end', () => elf((view) => view.setUint32(sectionHeader(view, '.debug_info') + 24, 0x7fff_ffff, true))],
     ['BAD_COMPRESSION', 'compressed, and no zlib', () => elf((view) => view.setUint32(sectionHeader(view, '.debug_info') + 8, 0x800, true))],
@@ -172,7 +172,9 @@ describe('a refusal', () => {
       unit([...ROOT, 2, 0x34, 0, 3, 8, 2, 0x18, 0, 0, 0], [1, 2, 0x61, 0, 1, 0, 0])],
     ['BAD_FRAME', 'a description without common information', () =>
       unit([1, 0x11, 0, 0, 0, 0], [1], { '.debug_frame': [8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] })],
-  ])('%s: %s', (code, _what, sections) => {
+  ];
+
+  it.each(rows)('%s: %s', (code, _what, sections) => {
     expect(readAll(sections)).toBe(code);
   });
 
@@ -181,6 +183,11 @@ describe('a refusal', () => {
     expect(() => {
       for (;;) budget.spend(1 << 16);
     }).toThrow(expect.objectContaining({ code: 'TOO_MUCH_WORK' }) as Error);
+  });
+
+  it('has a row for every code there is', () => {
+    const provoked = new Set([...rows.map(([code]) => code), 'TOO_MUCH_WORK']);
+    expect(Object.keys(DWARF_RULES).filter((code) => !provoked.has(code))).toEqual([]);
   });
 
   it('names section and offset', () => {
