@@ -8,14 +8,14 @@ import { CARETAKER_CCB } from '../../abi/ccb.js';
 import { finding } from '../../abi/compat/rules.js';
 import type { Finding } from '../../abi/compat/rules.js';
 import type { AbiShape, FieldShape } from '../../abi/compat/shape.js';
-import { readLockFile, shapeOfLock } from '../../abi/lock-file.js';
+import { LockError, readLockFile, shapeOfLock } from '../../abi/lock-file.js';
 import { DebugInfo } from '../../loader/dwarf/debug-info.js';
 import { DwarfError } from '../../loader/dwarf/errors.js';
 import { readLayouts } from '../../loader/dwarf/layouts.js';
 import type { Layouts } from '../../loader/dwarf/layouts.js';
 import type { LayoutField } from '../../loader/dwarf/members.js';
 import { readDebugSections, sectionBytes } from '../../loader/dwarf/sections.js';
-import { CliUsageError, systemReason } from './errors.js';
+import { CliUsageError, shownName, systemReason } from './errors.js';
 
 const MAX_BYTES = 1 << 29;
 
@@ -61,6 +61,17 @@ export function abiOf(bytes: Uint8Array): AbiShape | Finding {
     if (!(error instanceof DwarfError)) throw error;
     const rule = error.code === 'NO_DEBUG_INFO' ? 'debug-info-missing' : 'debug-info-bad';
     return finding(rule, '', '', 'debug information', `${error.code}: ${error.message}`);
+  }
+}
+
+/** The ABI of a file's bytes. @throws LockError that names the file. */
+export function abiOfFile(file: string, bytes: Uint8Array): AbiShape | Finding {
+  try {
+    return abiOf(bytes);
+  } catch (cause) {
+    if (!(cause instanceof LockError)) throw cause;
+    const message = `${shownName(file)}: ${cause.message}`;
+    throw new LockError(cause.code, message, { ...cause.details, file }, { cause });
   }
 }
 

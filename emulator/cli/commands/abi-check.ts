@@ -6,7 +6,7 @@ import type { AbiShape } from '../../../abi/compat/shape.js';
 import type { LoaderError } from '../../../loader/errors.js';
 import { checkPayload } from '../../verify/check-payload.js';
 import type { PayloadVerdict } from '../../verify/check-payload.js';
-import { abiOf, readBinary } from '../abi-file.js';
+import { abiOfFile, readBinary } from '../abi-file.js';
 import { withSources } from '../abi-sources.js';
 import { defineCommand } from '../command.js';
 import { shownName } from '../errors.js';
@@ -39,7 +39,7 @@ export const command = defineCommand({
   run: ({ payload = referencePayload(), profile, format, json }, terminal) => {
     const bytes = readBinary(payload);
     const contract: Profile = PROFILES[profile];
-    const binary = abiOf(bytes);
+    const binary = abiOfFile(payload, bytes);
     const shape = 'structs' in binary ? binary : undefined;
     const layouts = 'structs' in binary ? checkAbi(binary, profile) : [binary];
     const verdict = checkPayload(bytes, contract.code);

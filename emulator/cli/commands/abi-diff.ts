@@ -1,9 +1,8 @@
 /** `abi diff`: may NEW replace OLD across a live update. */
 import { diffAbi } from '../../../abi/compat/diff.js';
 import type { AbiShape } from '../../../abi/compat/shape.js';
-import { abiOf, readBinary } from '../abi-file.js';
+import { abiOfFile, readBinary } from '../abi-file.js';
 import { defineCommand } from '../command.js';
-import { naming } from '../payload-file.js';
 import { FORMATS, report } from '../output/abi/report.js';
 
 /** The command. */
@@ -37,10 +36,7 @@ export const command = defineCommand({
     ],
   ],
   run: ({ old, new: next, format, json }, terminal) => {
-    const [before, now] = [old, next].map((file) => {
-      const bytes = readBinary(file);
-      return naming(file, () => abiOf(bytes));
-    });
+    const [before, now] = [old, next].map((file) => abiOfFile(file, readBinary(file)));
     const shapes = [before!, now!].filter((side) => 'structs' in side);
     const failures = [before!, now!].filter((side) => 'rule' in side);
     const [first, second] = shapes;
