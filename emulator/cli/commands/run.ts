@@ -5,9 +5,6 @@
  * then; a payload that is refused before anything ran is a refusal.
  */
 import { createHash } from 'node:crypto';
-import { Admissions, OPEN_POLICY } from '../../host/integrity/admission.js';
-import type { IntegrityPolicy } from '../../host/integrity/admission.js';
-import { DerError } from '../../host/integrity/der.js';
 import { Conductor, ConductorError } from '../../machine/conductor.js';
 import { loadScenario } from '../../machine/scenario/load.js';
 import { laneCells } from '../../report/lane-cells.js';
@@ -16,8 +13,9 @@ import { timeAxis } from '../../report/time-axis.js';
 import { traceFile } from '../../report/trace-file.js';
 import { waitsOf } from '../../report/waits.js';
 import { defineCommand } from '../command.js';
-import { CliUsageError, RefusedFileError, shownName } from '../errors.js';
+import { RefusedFileError } from '../errors.js';
 import { EXIT } from '../exit-status.js';
+import { integrityOf } from '../integrity-options.js';
 import { jsonText } from '../output/json.js';
 import { laneColumns, type Picture } from '../output/run/picture.js';
 import { runText } from '../output/run/run-text.js';
@@ -44,6 +42,7 @@ export const command = defineCommand({
     },
     trace: { type: 'string', describe: 'Write every exit to FILE, for Perfetto' },
     keyring: { type: 'string', describe: 'Certificates that the kernels trust, in PEM or DER' },
+    'ima-policy': { type: 'string', describe: 'What the kernels measure and appraise' },
     lockdown: { type: 'boolean', default: false, describe: 'Refuse a payload without a signature' },
     timeline: { type: 'number', describe: 'How many events to show, the most telling' },
   },
@@ -55,6 +54,10 @@ export const command = defineCommand({
       'caretaker-emu run a.signed.elf --lockdown --keyring cert.pem',
       'on a host that takes signed payloads alone',
     ],
+    [
+      'caretaker-emu run a.signed.elf --ima-policy policy --keyring cert.pem',
+      'on a host whose IMA appraises payloads',
+    ],
     ['caretaker-emu run --trace out.json', 'every exit, for a trace viewer'],
   ],
   run: (args, terminal) => {
@@ -65,7 +68,7 @@ export const command = defineCommand({
     // Before the run, which may take long and would be lost.
     const trace = args.trace === undefined ? null : openOutput('--trace', args.trace);
     terminal.progress(`${scenario.name} ...`);
-    const integrity = integrityOf(args.keyring, args.lockdown);
+    const integrity = integrityOf(args);
     const conductor = new Conductor(scenario, payload, true, { integrity });
     const stopped = takeAllSteps(conductor, file);
     terminal.progress('');
@@ -86,25 +89,6 @@ export const command = defineCommand({
     return report.result === 'pass' ? EXIT.OK : EXIT.FINDING;
   },
 });
-
-/** The policy of the kernels. @throws CliUsageError for a keyring that is none. */
-function integrityOf(keyring: string | undefined, lockdown: boolean): IntegrityPolicy {
-  const certificates = keyring === undefined ? [] : [readPayloadFile(keyring)];
-  const policy: IntegrityPolicy = {
-    ...OPEN_POLICY,
-    certificates,
-    lockdown: lockdown ? 'integrity' : 'none',
-    // Keys have an end: the kernels' clock is this machine's.
-    now: Math.floor(Date.now() / 1000),
-  };
-  try {
-    return new Admissions(policy).policy;
-  } catch (cause) {
-    if (!(cause instanceof DerError)) throw cause;
-    const message = `--keyring ${shownName(keyring ?? '')}: ${cause.message} (rule: certificates in PEM or DER)`;
-    throw new CliUsageError('BAD_VALUE', message, { file: keyring, field: 'keyring' }, { cause });
-  }
-}
 
 /** @throws RefusedFileError with the loader's code when the payload is refused. */
 function takeAllSteps(conductor: Conductor, file: string): ConductorError | null {

@@ -13,7 +13,8 @@
  */
 import type { ErrnoName } from '../../../abi/luo.js';
 import type { Process } from '../process.js';
-import { Ima, type ImaRules } from './ima.js';
+import { Ima } from './ima.js';
+import type { ImaRules } from './ima-policy.js';
 import { Keyring } from './keyring.js';
 import { splitSignature } from './module-signature.js';
 import { verifyPkcs7 } from './pkcs7.js';

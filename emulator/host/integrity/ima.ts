@@ -1,10 +1,9 @@
 /**
- * IMA: files are measured before they are used, and appraised where the policy says so.
+ * IMA: files are measured before they are used, where the policy (ima-policy.ts) says so.
  *
  * Each measurement is an entry of template ima-ng: digest and path. Its template hash extends PCR 10, so that a verifier
  * who has the PCR from a TPM's quote can replay the log and knows that nothing was left out or changed.
- * Source: Linux security/integrity/ima: ima_template_lib.c, ima_queue.c; Documentation/security/IMA-templates.rst,
- * Documentation/ABI/testing/ima_policy.
+ * Source: Linux security/integrity/ima: ima_template_lib.c, ima_queue.c; Documentation/security/IMA-templates.rst.
  * Invariant: PCR 10 is the replay of the log.
  * Not modelled: the TPM's other registers (they are 0), violations, signatures in extended attributes.
  */
@@ -108,35 +107,4 @@ export function replayLog(text: string): Replay {
     entries.push({ path, digest, templateHash: hash });
   }
   return { ok: true, pcr: Buffer.from(pcr).toString('hex'), entries };
-}
-
-/** What the policy wants of a payload file. */
-export interface ImaRules {
-  readonly measure: boolean;
-  /** A file without a good appended signature is refused, lockdown or not. */
-  readonly appraise: boolean;
-}
-
-const CHECK = 'func=CARETAKER_CHECK';
-
-/** Reads a policy: lines of `measure`, `dont_measure`, `appraise ... appraise_type=modsig`; null where a line is none. */
-export function readPolicy(text: string): ImaRules | null {
-  const rules = { measure: false, appraise: false };
-  for (const line of text.split('\n')) {
-    const words = line
-      .replace(/#.*$/, '')
-      .trim()
-      .split(/\s+/)
-      .filter((word) => word !== '');
-    if (words.length === 0) continue;
-    const [action, ...conditions] = words;
-    if (conditions[0] !== CHECK) return null;
-    const rest = conditions.slice(1).join(' ');
-    if (action === 'measure' && rest === '') rules.measure = true;
-    else if (action === 'dont_measure' && rest === '') rules.measure = false;
-    else if (action === 'appraise' && /^appraise_type=(imasig\|)?modsig$/.test(rest))
-      rules.appraise = true;
-    else return null;
-  }
-  return rules;
 }

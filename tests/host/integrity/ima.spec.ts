@@ -1,7 +1,8 @@
 /** The measurement log: what the kernel writes, a verifier replays; what is left out or changed, it sees. */
 import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
-import { Ima, readPolicy, replayLog } from '../../../emulator/host/integrity/ima.js';
+import { Ima, replayLog } from '../../../emulator/host/integrity/ima.js';
+import { readPolicy } from '../../../emulator/host/integrity/ima-policy.js';
 
 const PAYLOAD = new TextEncoder().encode('payload');
 const OTHER = new TextEncoder().encode('another');
@@ -66,18 +67,34 @@ describe('the measurement log', () => {
   });
 });
 
+const MEASURE = 'measure func=CARETAKER_CHECK';
+const APPRAISE = 'appraise func=CARETAKER_CHECK appraise_type=imasig|modsig';
+
 describe('a policy', () => {
   it.each([
-    ['measure func=CARETAKER_CHECK', { measure: true, appraise: false }],
-    [
-      '# both\nmeasure func=CARETAKER_CHECK\nappraise func=CARETAKER_CHECK appraise_type=imasig|modsig',
-      { measure: true, appraise: true },
-    ],
+    [MEASURE, { measure: true, appraise: false }],
+    [`# both\n${MEASURE}\n${APPRAISE} # by the signature`, { measure: true, appraise: true }],
     ['', { measure: false, appraise: false }],
-    ['measure func=MODULE_CHECK', null],
-    ['appraise func=CARETAKER_CHECK', null],
-    ['trust func=CARETAKER_CHECK', null],
-  ])('%j', (text, expected) => {
+    [`dont_${MEASURE}\n${MEASURE}`, { measure: false, appraise: false }],
+    [`${MEASURE}\ndont_${MEASURE}`, { measure: true, appraise: false }],
+    [`dont_appraise func=CARETAKER_CHECK\n${APPRAISE}`, { measure: false, appraise: false }],
+  ])('%j: the first rule for an action decides', (text, expected) => {
     expect(readPolicy(text)).toEqual(expected);
+  });
+
+  it.each([
+    ['measure func=MODULE_CHECK', 1],
+    ['# why\n\nappraise func=CARETAKER_CHECK', 3],
+    [`${APPRAISE}\n${APPRAISE} uid=0`, 2],
+    [`${MEASURE}\n${MEASURE} pcr=11`, 2],
+    [`${MEASURE}\ntrust func=CARETAKER_CHECK`, 2],
+    ['\0', 1],
+  ])('%j is refused with its line', (text, line) => {
+    expect(() => readPolicy(text)).toThrow(
+      expect.objectContaining({
+        code: 'IMA_POLICY_RULE',
+        details: expect.objectContaining({ line }) as unknown,
+      }) as Error,
+    );
   });
 });
