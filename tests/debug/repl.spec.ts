@@ -209,6 +209,22 @@ describe('a script of commands', () => {
   );
 });
 
+describe('what help and lists print', () => {
+  it('fits in 80 columns, broken between words', () => {
+    const lines = run('help', 'hexdump $rip').text.split('\n');
+    expect(lines.filter((line) => line.length > 80)).toEqual([]);
+    const words = lines.join(' ').replace(/ +/g, ' ');
+    for (const { summary } of COMMANDS) expect(words).toContain(summary);
+  });
+
+  it('counts the hits of a breakpoint', () => {
+    const lines = run('break caretaker_dispatch', 'c', 'bl', 'c', 'bl').text.split('\n');
+    expect(
+      lines.filter((line) => / hit /.test(line)).map((line) => /hit .*/.exec(line)![0]),
+    ).toEqual(['hit once', 'hit 2 times']);
+  });
+});
+
 describe('completion', () => {
   it('goes on from the word at hand with what may follow', () => {
     const words = { '': ['step', 'stepi'], catch: ['exit'], 'catch exit': ['CPUID'] };

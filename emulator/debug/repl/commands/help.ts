@@ -2,6 +2,7 @@
 import { COMMANDS } from './index.js';
 import { GROUPS, type ReplCommand } from '../command.js';
 import { findCommand } from '../repl.js';
+import { hanging } from '../../source/views/paint.js';
 
 const shortOf = ({ aliases }: ReplCommand): string =>
   aliases === undefined ? '' : ` (${aliases.join(', ')})`;
@@ -20,7 +21,7 @@ export const HELP: readonly ReplCommand[] = [
         const command = findCommand(word);
         repl.print(
           `${command.name} ${command.usage}`.trimEnd() + shortOf(command),
-          `  ${command.summary}`,
+          ...hanging('  ', command.summary, repl.canvas.columns),
           `  example: ${command.example}`,
         );
         return;
@@ -30,7 +31,7 @@ export const HELP: readonly ReplCommand[] = [
         for (const command of COMMANDS) {
           if (command.group !== group) continue;
           const head = `  ${command.name}${shortOf(command)}`;
-          repl.print(`${head.padEnd(28)} ${command.summary}`);
+          repl.print(...hanging(`${head.padEnd(28)} `, command.summary, repl.canvas.columns));
         }
       }
       repl.print('Names may be cut short. "help COMMAND" has an example.');

@@ -166,7 +166,7 @@ function describe(one: Breakpoint): string {
     placeText(one.spec),
     one.vcpu === null ? '' : `vCPU ${one.vcpu}`,
     one.condition === null ? '' : `if ${one.condition.text}`,
-    one.hits === 0 ? '' : `hit ${one.hits} times`,
+    one.hits === 0 ? '' : one.hits === 1 ? 'hit once' : `hit ${one.hits} times`,
     one.ignore === 0 ? '' : `ignores ${one.ignore}`,
   ];
   return parts

@@ -177,6 +177,8 @@ function unmapped(address: bigint): string {
 export function hexdump(core: CoreView, address: bigint, sizeBytes: number): readonly string[] {
   const lines: string[] = [];
   const end = address + BigInt(Math.min(sizeBytes, MAX_COUNT * LINE_BYTES));
+  // Short enough for a terminal of 80 columns wherever the payload lies.
+  const digits = end <= 1n << 32n ? 8 : 16;
   for (let line = address - (address % 16n); line < end; line += 16n) {
     const cells = Array.from({ length: LINE_BYTES }, (_, index) => {
       const at = line + BigInt(index);
@@ -193,7 +195,7 @@ export function hexdump(core: CoreView, address: bigint, sizeBytes: number): rea
           ? String.fromCharCode(cell)
           : '.',
     );
-    lines.push(`${hex(u64(line), 16)}  ${halves}  |${text.join('')}|`);
+    lines.push(`${hex(u64(line), digits)}  ${halves}  |${text.join('')}|`);
   }
   return lines;
 }

@@ -52,6 +52,23 @@ export function clipped(text: string, columns: number): string {
   return `${kept}${hasStyle ? `${ESCAPE}[0m` : ''}>`;
 }
 
+/** A text behind a head, broken at blanks to fit into `columns`; further lines begin below the text. */
+export function hanging(head: string, text: string, columns: number): readonly string[] {
+  const indent = ' '.repeat(widthOf(head));
+  const lines: string[] = [];
+  let line = head;
+  for (const word of text.split(' ')) {
+    const isFirst = line === head || line === indent;
+    const next = isFirst ? `${line}${word}` : `${line} ${word}`;
+    if (isFirst || widthOf(next) <= columns) line = next;
+    else {
+      lines.push(line);
+      line = `${indent}${word}`;
+    }
+  }
+  return [...lines, line];
+}
+
 /** A text filled with blanks to `columns`. */
 export function padded(text: string, columns: number): string {
   return text + ' '.repeat(Math.max(0, columns - widthOf(text)));
