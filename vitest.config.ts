@@ -7,8 +7,9 @@ export default defineConfig({
     setupFiles: ['./tests/support/property-seed.ts'],
     pool: 'forks',
     maxWorkers: 2,
-    testTimeout: 60_000,
-    hookTimeout: 120_000,
+    // Against hangs, on a machine however busy: no test is judged by its time.
+    testTimeout: 240_000,
+    hookTimeout: 240_000,
     reporters: ['default', './tests/support/totals-reporter.ts'],
   },
 });
