@@ -12,7 +12,7 @@ import * as exits from '../guest/exits.js';
 import type { GuestExit } from '../guest/guest.js';
 import { raise, type StrayEvent } from '../machine/stray-events.js';
 import { legalExit } from '../stage/legal.js';
-import type { ExitOp } from '../stage/input.js';
+import { plainExit, type ExitOp } from '../stage/input.js';
 import type { Stage } from '../stage/stage.js';
 
 /** One exit. */
@@ -42,15 +42,7 @@ const SELF = 0x61n;
 const STRAY_VECTOR = 0xef;
 
 const plain = (basic: number, more: Partial<ExitOp> = {}): GuestExit =>
-  legalExit({
-    kind: 'exit',
-    basic,
-    modifiers: 0,
-    instructionLength: 1,
-    interruptibility: 0,
-    mode: 2,
-    ...more,
-  });
+  legalExit({ ...plainExit(basic), ...more });
 const exception = (...interruption: readonly [number, number]): GuestExit =>
   plain(EXIT_REASON_EXCEPTION_NMI, { interruption });
 

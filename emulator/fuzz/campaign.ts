@@ -17,7 +17,7 @@ import { Arena } from './arena.js';
 import { encode } from './codec.js';
 import { CoverageMap } from './coverage-map.js';
 import { REASONS } from './dictionary.js';
-import type { FuzzInput, Op } from '../stage/input.js';
+import { plainExit, type FuzzInput } from '../stage/input.js';
 import { minimise } from './minimise.js';
 import { MeasuredGuest } from './measured.js';
 import { ALL, generate, measured, mutate, type OpSource } from './mutate.js';
@@ -174,15 +174,6 @@ function everyReason(bases: number): readonly FuzzInput[] {
     REASONS.map((basic): FuzzInput => ({ base, ops: [plainExit(basic)] })),
   ).flat();
 }
-
-const plainExit = (basic: number): Op => ({
-  kind: 'exit',
-  basic,
-  modifiers: 0,
-  instructionLength: 1,
-  interruptibility: 0,
-  mode: 2,
-});
 
 /** The bytes of a finding's input, by which it is named. */
 export const bytesOf = ({ input }: FuzzFinding): Uint8Array => encode(input);

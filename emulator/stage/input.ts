@@ -60,6 +60,18 @@ export interface FuzzInput {
   readonly ops: readonly Op[];
 }
 
+/** An exit of a reason from 64-bit code that can be interrupted, with nothing else to it. */
+export function plainExit(basic: number): ExitOp {
+  return {
+    kind: 'exit',
+    basic,
+    modifiers: 0,
+    instructionLength: 1,
+    interruptibility: 0,
+    mode: 2,
+  };
+}
+
 /** Longest sequence that is run; what follows is ignored. */
 export const MAX_OPS = 32;
 /** Longest time of one op in ticks: two thirty-seconds of a second at 2 GHz. */

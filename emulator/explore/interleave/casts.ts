@@ -9,6 +9,7 @@ import { EXIT_REASON } from '../../../abi/exit-reasons.js';
 import { X2APIC } from '../../../abi/x2apic.js';
 import * as exits from '../../guest/exits.js';
 import type { GuestExit } from '../../guest/guest.js';
+import { plainExit } from '../../stage/input.js';
 import { legalExit } from '../../stage/legal.js';
 import { ATTACH_VARIANT, VARIANTS, type Variant } from '../../stage/stage.js';
 import { HOST_SCRIPTS, type HostScript } from './host-actors.js';
@@ -37,15 +38,7 @@ export interface Cast {
 
 const FIXED = 0x61;
 const NMI = 4 << 8;
-const plain = (basic: number): GuestExit =>
-  legalExit({
-    kind: 'exit',
-    basic,
-    modifiers: 0,
-    instructionLength: 1,
-    interruptibility: 0,
-    mode: 2,
-  });
+const plain = (basic: number): GuestExit => legalExit(plainExit(basic));
 /** Interrupts are open in the guest. */
 const wrmsr = (index: number, value: bigint): GuestExit => ({
   ...exits.wrmsr(index, value),
