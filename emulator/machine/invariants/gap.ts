@@ -105,9 +105,7 @@ const reachablePreserved: Invariant = {
       check(page, 'a page table');
     check(lane.vcpu.vmcsRegion, 'the VMCS region');
     check(lane.pcpu.vmx.vmxonPointer ?? 0n, 'the VMXON region');
-    // A payload that has left VMX operation, or cleared its VMCS, has none that could point anywhere.
-    const vmcs = lane.pcpu.vmx.current;
-    if (vmcs === null) return;
+    const { vmcs } = lane;
     const eptp = vmcs.get(VMCS_SLOT.EPT_POINTER);
     for (const { table } of eptTables(lane.memory.bytes, eptp)) check(table, 'an EPT table');
     for (const { entry, level } of eptLeaves(lane.memory.bytes, eptp)) {
@@ -144,8 +142,7 @@ const wXorX: Invariant = {
         () => `vCPU ${lane.id}: ${hex(mapping.linear)} is writable and executable`,
       );
     }
-    const vmcs = lane.pcpu.vmx.current;
-    if (vmcs === null) return;
+    const { vmcs } = lane;
     const cr0 = vmcs.get(VMCS_SLOT.HOST_CR0);
     ledger.expect(
       'w-xor-x',
