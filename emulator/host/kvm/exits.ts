@@ -24,7 +24,7 @@ import { MCG_STATUS, MSR } from '../../../abi/msrs.js';
 import type { FieldName } from '../../../abi/vmcs-fields.js';
 import { X2APIC } from '../../../abi/x2apic.js';
 import type { Vmcs } from '../../vmx/vmcs.js';
-import { postInterrupt, readLapicMsr, writeLapicMsr, type ApicPeer } from './lapic.js';
+import { readLapicMsr, writeLapicMsr, type ApicPeer } from './lapic.js';
 import type { KvmMmu } from './mmu.js';
 import type { KvmCpu, KvmKernel } from './ports.js';
 import { cpuidLeaves } from './shared-config.js';
@@ -53,8 +53,8 @@ export interface ExitContext {
   readonly mmu: KvmMmu;
   /** KVM's own MSRs; false when the index is none of them, or the value names no guest memory. */
   writePvMsr(index: number, value: bigint): boolean;
-  /** A host vector that a guest's device owns, as KVM's IRQ routing has it. */
-  guestVectorOf(hostVector: number): number | undefined;
+  /** Posts what KVM's IRQ routing has for a host vector that a guest's device owns, and kicks who is to take it. */
+  forwardInterrupt(hostVector: number): void;
 }
 
 const CCB_REGISTERS = offsetsOf<'registers'>(CARETAKER_CCB).registers;
@@ -153,9 +153,7 @@ const rdtsc: Handler = (context) => {
 const externalInterrupt: Handler = (context) => {
   const info = low32(context.vmcs.read('VM_EXIT_INTR_INFO'));
   endInterrupt(context, info & INTR_INFO.VECTOR_MASK);
-  const guestVector = context.guestVectorOf(info & INTR_INFO.VECTOR_MASK);
-  if (guestVector !== undefined)
-    postInterrupt(context.kernel.memory, context.self.softState, guestVector);
+  context.forwardInterrupt(info & INTR_INFO.VECTOR_MASK);
   return ENTER;
 };
 
@@ -276,14 +274,10 @@ export function handleHostEvent(context: ExitContext, word: number, vector: numb
   switch (decodeExitReason(word).basic) {
     case EXIT_REASON.EXIT_REASON_EXCEPTION_NMI:
       return ENTER;
-    case EXIT_REASON.EXIT_REASON_EXTERNAL_INTERRUPT: {
+    case EXIT_REASON.EXIT_REASON_EXTERNAL_INTERRUPT:
       endInterrupt(context, vector);
-      const guestVector = context.guestVectorOf(vector);
-      if (guestVector !== undefined) {
-        postInterrupt(context.kernel.memory, context.self.softState, guestVector);
-      }
+      context.forwardInterrupt(vector);
       return ENTER;
-    }
     default:
       return {
         kind: 'dead',

@@ -33,7 +33,7 @@ import {
 import { VMCS_FIELDS } from '../../../abi/vmcs-fields.js';
 import { applyDescription, type VmcsDescription } from '../../vmx/description.js';
 import type { Vmcs } from '../../vmx/vmcs.js';
-import type { ApicPeer } from './lapic.js';
+import { postInterrupt, type ApicPeer } from './lapic.js';
 import { handleHostEvent, handleRoutedExit, type ExitContext, type ExitVerdict } from './exits.js';
 import type { KvmCpu } from './ports.js';
 import { addSteal, clockAt, writeTimeInfo, writeWallClock } from './pv-clock.js';
@@ -158,9 +158,26 @@ export function exitContextOf(vm: KvmVm, vcpu: KvmVcpu, cpu: KvmCpu, vmcs: Vmcs)
     peers: vm.vcpus.map((peer) => peerOf(vm, peer)),
     mmu: vm.mmu,
     writePvMsr: (index, value) => writePvMsr(vm, vcpu, index, value),
-    guestVectorOf: (hostVector) =>
-      vm.settings.irqRoutes.find((route) => route.hostVector === hostVector)?.guestVector,
+    forwardInterrupt: (hostVector) => {
+      const target = forwardInterrupt(vm, hostVector);
+      // Who stands in KVM looks before it enters the guest.
+      if (target !== undefined && target !== vcpu) kickIfRun(vm, target);
+    },
   };
+}
+
+/** A device's irqfd: the vector of its route is posted, wherever the interrupt came. The vCPU it is for, if there is one. */
+function forwardInterrupt(vm: KvmVm, hostVector: number): KvmVcpu | undefined {
+  const route = vm.settings.irqRoutes.find((one) => one.hostVector === hostVector);
+  const target = vm.vcpus.find(({ id }) => id === route?.vcpuId);
+  if (route === undefined || target === undefined) return;
+  postInterrupt(vm.kernel.memory, target.memory.at('softState'), route.guestVector);
+  return target;
+}
+
+/** kvm_vcpu_kick(): one that has never run has no core to be kicked at. */
+function kickIfRun(vm: KvmVm, vcpu: KvmVcpu): void {
+  if (vcpu.state !== 'created') vm.machine.kick(vcpu.id);
 }
 
 /** kvm_set_msr_common() for the MSRs of KVM's own. */
