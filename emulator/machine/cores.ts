@@ -9,7 +9,7 @@ import { slotByEncoding } from '../../abi/vmcs-fields.js';
 import { X2APIC } from '../../abi/x2apic.js';
 import { Engine, type EngineMemory } from '../cpu/engine.js';
 import { cpuidLeaves } from '../host/kvm/shared-config.js';
-import { NO_PCPU_EVENTS, Pcpu, type RootFeatures } from '../vmx/pcpu.js';
+import { NO_PCPU_EVENTS, Pcpu, type PcpuEvents, type RootFeatures } from '../vmx/pcpu.js';
 import { execute } from '../vmx/vmx-instructions.js';
 import type { IpiBus } from '../vmx/root/ipi-bus.js';
 import { CoreAddressSpaces } from './core.js';
@@ -36,6 +36,7 @@ export interface CoreParts {
   readonly engineMemory: EngineMemory;
   readonly bus: IpiBus;
   readonly seed: number;
+  readonly events: Partial<PcpuEvents>;
 }
 
 const FEATURES: RootFeatures = {
@@ -49,7 +50,7 @@ const VMX_ALLOWED = 5n;
 const APIC_ON = 0x1ffn;
 
 /** A core in the state in which Linux runs. */
-export function makeCore({ id, machine, engineMemory, bus, seed }: CoreParts): Core {
+export function makeCore({ id, machine, engineMemory, bus, seed, events }: CoreParts): Core {
   const engine = new Engine(engineMemory);
   engine.setSlotTable(slotByEncoding);
   const returnAddresses = new Set<bigint>();
@@ -86,7 +87,7 @@ export function makeCore({ id, machine, engineMemory, bus, seed }: CoreParts): C
         },
       },
     },
-    { ...NO_PCPU_EVENTS, ...machine.coreEvents(id) },
+    { ...NO_PCPU_EVENTS, ...events },
   );
   bus.attach(pcpu.apic);
   asLinuxLeavesIt(pcpu);

@@ -18,6 +18,7 @@ import { CARETAKER_ATTACH_STATE, CARETAKER_CCB } from '../../abi/ccb.js';
 import { offsetsOf } from '../../abi/layout.js';
 import { contextIsLost, noteMachineCheckExit } from './interposed-events.js';
 import { noteIntent } from './guest-intent.js';
+import { exitsToKvm } from './kvm-exits.js';
 import type { Lane } from './lane.js';
 import type { Machine } from './machine.js';
 import { pendingEvents } from './wake.js';
@@ -259,7 +260,7 @@ export class GuestRunner {
       lane.phase = 'stopped';
       return;
     }
-    if (this.#machine.exitsToKvm(lane)) return;
+    if (exitsToKvm(this.#machine, lane)) return;
     const { exit: record } = lane;
     record.begin(pcpu.registers, vmcs);
     record.tsc = pcpu.now();

@@ -8,49 +8,33 @@
  */
 import { CARETAKER_CCB, CARETAKER_KVM_PAGE } from '../../abi/ccb.js';
 import { HarnessBug } from '../../abi/errors.js';
-import { printExitReason } from '../../abi/exit-reasons.js';
 import { offsetsOf } from '../../abi/layout.js';
-import { hex, toIndex } from '../../abi/uint.js';
+import { toIndex } from '../../abi/uint.js';
 import { EventQueue } from '../clock/event-queue.js';
 import { EngineMemory } from '../cpu/engine.js';
-import { REG } from '../cpu/registers.js';
 import type { Guest } from '../guest/guest.js';
-import type { KvmCpu, KvmMachine } from '../host/kvm/ports.js';
 import type { Kvm } from '../host/kvm/kvm.js';
-import { enterKvm, onRoutedExit } from '../host/kvm/vcpu-run.js';
-import type { KvmVcpu } from '../host/kvm/vcpu.js';
-import type { KvmVm } from '../host/kvm/vm.js';
-import { NOTIFICATION_VECTOR } from '../host/kvm/vm.js';
-import { DONE, refuse, type Result } from '../host/result.js';
 import { PhysicalMemory } from '../memory/physical-memory.js';
-import { VMCS_SLOT } from '../../abi/vmcs-fields.js';
 import { DEFAULT_CAPABILITIES } from '../vmx/capabilities.js';
-import type { PcpuEvents } from '../vmx/pcpu.js';
 import { IpiBus } from '../vmx/root/ipi-bus.js';
 import { VmcsStore } from '../vmx/vmcs-store.js';
-import { initAndStart, makeCore, type Core } from './cores.js';
+import { coreEvents } from './core-events.js';
+import { makeCore, type Core } from './cores.js';
 import type { HandStep } from './conductor/by-hand.js';
 import type { DebugHook } from './debug-hook.js';
 import { Hooks } from './hooks.js';
-import { onDelivery } from './interposed-events.js';
-import { Lane } from './lane.js';
+import { KvmHost } from './kvm-host.js';
+import type { Lane } from './lane.js';
 import { Ledger } from './ledger.js';
 import { MachineMemory } from './memory.js';
 import { PayloadRunner } from './payload-runner.js';
 import { GuestRunner } from './guest-runner.js';
-import { callPayload } from './payload-call.js';
 import { Snapshots, type MachineSnapshot } from './snapshot.js';
 import { Timeline } from './timeline.js';
 import { nextPollTsc, nextTscOf } from './wake.js';
 
 /** TSC ticks a second, and of the modelled invariant TSC. */
 export const TSC_FREQUENCY_HZ = 2_000_000_000;
-/** What KVM takes for a routed exit, from kvm_vmexit to VM entry; to userspace and back. */
-const KVM_EXIT_TICKS = 2_500;
-const KVM_USER_EXIT_TICKS = 12_000;
-/** Longest time that a stopped vCPU may take to arrive in KVM. */
-const STOP_TIMEOUT_TICKS = TSC_FREQUENCY_HZ;
-
 /** More than any scenario of reasonable length needs. */
 const MAX_STEPS = 20_000_000;
 
@@ -84,7 +68,7 @@ export interface MachineState {
   readonly hostWishes: readonly HandStep[];
 }
 
-export class Machine implements KvmMachine {
+export class Machine {
   readonly config: MachineConfig;
   readonly memory: PhysicalMemory;
   readonly machineMemory: MachineMemory;
@@ -111,6 +95,8 @@ export class Machine implements KvmMachine {
   /** What the machine counts for the report. */
   readonly evidence: Record<string, number> = {};
   readonly guests: GuestRunner;
+  /** The machine as KVM drives it. */
+  readonly kvmHost = new KvmHost(this);
   /** The vCPU whose handler was paused and has not gone on: it comes before all others. */
   paused: Lane | null = null;
   readonly #payload: PayloadRunner;
@@ -131,7 +117,14 @@ export class Machine implements KvmMachine {
     const bus = new IpiBus();
     // The boot CPU manages; one core a vCPU; one spare to migrate to.
     this.cores = Array.from({ length: config.vcpus + 2 }, (_, id) =>
-      makeCore({ id, machine: this, engineMemory, bus, seed: config.seed }),
+      makeCore({
+        id,
+        machine: this,
+        engineMemory,
+        bus,
+        seed: config.seed,
+        events: coreEvents(this, id, () => this.#payload),
+      }),
     );
     this.guests = new GuestRunner(this);
     this.#snapshots = new Snapshots(this);
@@ -145,40 +138,10 @@ export class Machine implements KvmMachine {
 
   /** A core's current VMCS changed under its engine. */
   rebind(pcpuId: number): void {
-    const { engine, pcpu } = this.#core(pcpuId);
+    const { engine, pcpu } = this.core(pcpuId);
     engine.bindVmcs(pcpu.vmx.current);
     const lane = this.laneOn(pcpuId);
     if (lane !== undefined) lane.boundVmcs = pcpu.vmx.current;
-  }
-
-  /** What a core tells the machine. */
-  coreEvents(pcpuId: number): Partial<PcpuEvents> {
-    return {
-      onPause: (site) => {
-        const lane = this.#laneIn(pcpuId);
-        return lane === undefined ? 'continue' : this.#payload.onPause(lane, site);
-      },
-      onException: (exception, address) => {
-        const lane = this.#laneIn(pcpuId);
-        if (lane === undefined) return 'stop';
-        this.#payload.onException(lane, exception, address);
-        return 'deliver';
-      },
-      onDelivery: (event, interrupted, result) => {
-        const lane = this.#laneIn(pcpuId);
-        if (lane !== undefined) onDelivery(this, lane, event, interrupted, result);
-      },
-      onFinding: ({ invariant, address, message, details }) => {
-        const lane = this.#laneIn(pcpuId);
-        const where = lane?.inExit === true ? `${lane.describeExit()}: ` : '';
-        this.ledger.fail(invariant, address, where + message, details);
-        return 'continue';
-      },
-      onEoi: (vector) => {
-        const lane = this.#laneIn(pcpuId);
-        if (vector === null && lane?.inExit === true) lane.exit.strayEois++;
-      },
-    };
   }
 
   /** Whose memory an address is, for messages. */
@@ -203,14 +166,16 @@ export class Machine implements KvmMachine {
     return this.#hostTsc;
   }
 
+  /** @throws HarnessBug there is no such core. */
+  core(id: number): Core {
+    const core = this.cores[id];
+    if (core === undefined) throw new HarnessBug(`no core ${id}`);
+    return core;
+  }
+
   /** The lane that runs on a core, if any. */
   laneOn(pcpuId: number): Lane | undefined {
     return this.lanes.find((lane) => lane.pcpu.id === pcpuId);
-  }
-
-  /** The lane that executes on a core: none while the kernel calls a payload there. */
-  #laneIn(pcpuId: number): Lane | undefined {
-    return this.#core(pcpuId).isCalling ? undefined : this.laneOn(pcpuId);
   }
 
   lane(vcpuId: number): Lane {
@@ -219,22 +184,13 @@ export class Machine implements KvmMachine {
     return lane;
   }
 
-  // What KVM asks of the machine.
-
-  cpu(id: number): KvmCpu {
-    const core = this.#core(id);
-    return Object.assign(core.pcpu, {
-      call: (entry: bigint, rdi: bigint, top: bigint, cr3: bigint) =>
-        callPayload(core, this.memory, {
-          entry,
-          rdi,
-          stackTop: top,
-          cr3,
-          returnTo: this.kvm?.kernel.image.address('vmx_vmexit') ?? 0n,
-        }),
-    });
+  /** The gap begins: what every isolated vCPU can reach is looked at. */
+  gapBegins(): void {
+    for (const lane of this.lanes)
+      if (lane.vcpu.state === 'detached') this.hooks.atGap(lane, this.ledger);
   }
 
+  /** Page tables were changed or built: engines must look again. */
   tablesChanged(): void {
     for (const core of this.cores) {
       core.spaces.tablesChanged();
@@ -242,87 +198,45 @@ export class Machine implements KvmMachine {
     }
   }
 
+  /** An instance was placed, or is about to be freed. */
   codePlaced(base: bigint, sizeBytes: number): void {
     for (const core of this.cores) core.engine.invalidateCode(base, sizeBytes);
     this.tablesChanged();
   }
 
-  kick(vcpuId: number): void {
-    this.lane(vcpuId).pcpu.apic.request(NOTIFICATION_VECTOR);
+  // Running.
+
+  /** A vCPU is run for the first time. */
+  addLane(lane: Lane): void {
+    this.structureChanged();
+    this.lanes.push(lane);
+    this.lanes.sort((a, b) => a.id - b.id);
   }
 
-  waitFor(holds: () => boolean): boolean {
-    return this.runUntil(holds, this.#hostTsc + STOP_TIMEOUT_TICKS);
+  /** Binds a lane to a core and watches its CCB there. */
+  moveLane(lane: Lane, pcpuId: number): void {
+    const core = this.core(pcpuId);
+    lane.pcpu = core.pcpu;
+    lane.engine = core.engine;
+    this.watch(core, lane.vcpu.ccb);
   }
 
-  stopVcpu(vcpuId: number): Result<void> {
-    const lane = this.lane(vcpuId);
-    if (lane.phase === 'in-kvm') return DONE;
-    if (lane.phase === 'stopped') return refuse('ETIMEDOUT');
-    lane.vcpu.stopRequested = true;
-    this.kick(vcpuId);
-    const arrived = this.runUntil(
-      () => (lane.phase as string) === 'in-kvm',
-      this.#hostTsc + STOP_TIMEOUT_TICKS,
-    );
-    return arrived ? DONE : refuse('ETIMEDOUT');
+  /** Watches KVM's page of a CCB on a core; 0 for that of no vCPU. */
+  watch(core: Core, ccb: bigint): void {
+    if (core.watched === ccb) return;
+    const page = BigInt(CARETAKER_KVM_PAGE);
+    if (ccb === 0n) core.engine.clearWatch(core.watched + page, CARETAKER_KVM_PAGE);
+    else core.engine.setWatch(ccb + page, WATCHED_READS, WATCHED_WRITES, 'block');
+    core.watched = ccb;
   }
 
-  reclaimCore(id: number): Result<void> {
-    const { pcpu } = this.#core(id);
-    if (!initAndStart(pcpu)) return refuse('ETIMEDOUT');
-    this.count('coresReclaimed');
-    const lane = this.laneOn(id);
-    if (lane !== undefined) lane.inExit = false;
-    return DONE;
-  }
-
-  vcpuAdopted(vcpuId: number): void {
-    const found = this.kvm?.findVcpu(vcpuId);
-    if (found === undefined) throw new HarnessBug(`vCPU ${vcpuId} adopted without a KVM`);
-    const lane = this.lane(vcpuId);
-    const before = lane.vcpu;
-    lane.vcpu = found.vcpu;
-    this.hooks.atAdopt(lane, this.ledger, before);
-    lane.pcpu.routingAddresses.add(found.vm.kernel.routingHandler);
-    this.kick(vcpuId);
-  }
-
-  vcpuTakesOver(vcpuId: number): void {
-    const lane = this.lane(vcpuId);
-    lane.findPages();
-    this.hooks.beforeTakeOver(lane, this.ledger);
-  }
-
-  vcpuTookOver(vcpuId: number): void {
-    this.hooks.atTakeOver(this.lane(vcpuId), this.ledger);
-  }
-
-  vcpuStarted(vcpuId: number): void {
-    const found = this.kvm?.findVcpu(vcpuId);
-    if (found === undefined) throw new HarnessBug(`vCPU ${vcpuId} started without a KVM`);
-    const lane = this.lanes.find((one) => one.id === vcpuId) ?? this.#addLane(found.vm, found.vcpu);
-    lane.vcpu = found.vcpu;
-    // It may have another instance than before.
-    lane.findPages();
-    this.#moveLane(lane, found.vcpu.pcpu);
-    lane.pcpu.clock.advanceTo(this.#hostTsc);
-    lane.pcpu.routingAddresses.add(found.vm.kernel.routingHandler);
-    lane.phase = 'payload';
-    // Up to VM entry KVM's own context is in use, so the caller waits for it.
+  /** KVM enters a vCPU. Up to VM entry KVM's own context is in use, so the caller waits for it. */
+  runToEntry(lane: Lane): void {
     this.#activate(() => {
       this.step(lane);
       while (this.paused !== null) this.#goOn(this.paused);
     });
   }
-
-  /** The gap begins: what every isolated vCPU can reach is looked at. */
-  gapBegins(): void {
-    for (const lane of this.lanes)
-      if (lane.vcpu.state === 'detached') this.hooks.atGap(lane, this.ledger);
-  }
-
-  // Running.
 
   /** Runs until `done` or until virtual time passes `limitTsc`; false when time ran out or nothing can happen any more. */
   runUntil(done: () => boolean, limitTsc: number): boolean {
@@ -395,27 +309,6 @@ export class Machine implements KvmMachine {
     }
   }
 
-  /** In the `attach` life cycle HOST_RIP is KVM's own while attached: such an exit passes no payload. */
-  exitsToKvm(lane: Lane): boolean {
-    const found = this.kvm?.findVcpu(lane.id);
-    if (found?.vm.kernel.routingHandler !== lane.rip) return false;
-    enterKvm(found.vm, found.vcpu);
-    this.count('exitsToKvmDirectly');
-    this.timeline.addSlice({
-      vcpu: lane.id,
-      name: printExitReason(lane.vmcs.low(VMCS_SLOT.VM_EXIT_REASON) & 0xffff),
-      outcome: 'kvm',
-      tscBegin: lane.pcpu.now(),
-      tscEnd: lane.pcpu.now(),
-      sequence: this.evidence['exitsToKvmDirectly']!,
-    });
-    lane.phase = 'payload';
-    lane.pcpu.registers.words[2 * REG.RDX] = lane.vmcs.low(VMCS_SLOT.VM_EXIT_REASON);
-    this.routed(lane);
-    if ((lane.phase as string) === 'payload') this.step(lane);
-    return true;
-  }
-
   /** Exits follow each other without end: nothing more is learnt from going on. */
   #giveUp(lane: Lane): void {
     this.ledger.fail(
@@ -424,48 +317,6 @@ export class Machine implements KvmMachine {
       `${lane.describeExit()}: no end after ${this.#steps - 1} steps of all vCPUs`,
     );
     for (const one of this.lanes) one.phase = 'stopped';
-  }
-
-  /** The payload is at a routing handler: KVM, if there is one at that address, takes over. */
-  routed(lane: Lane): void {
-    const { kvm } = this;
-    const found = kvm?.findVcpu(lane.id);
-    if (kvm === null || found === undefined || found.vm.kernel.routingHandler !== lane.rip) {
-      this.ledger.fail(
-        'no-routing-while-detached',
-        lane.rip,
-        `${lane.describeExit()}: jumped to ${hex(lane.rip)}, where no KVM is`,
-      );
-      lane.phase = 'stopped';
-      return;
-    }
-    lane.vcpu = found.vcpu;
-    const wasAdopting = found.vcpu.state === 'adopting';
-    const verdict = onRoutedExit(found.vm, found.vcpu, lane.pcpu.registers.words[2 * REG.RDX]!);
-    lane.inExit = false;
-    lane.pcpu.clock.advance(verdict.kind === 'user' ? KVM_USER_EXIT_TICKS : KVM_EXIT_TICKS);
-    this.timeline.add(lane.pcpu.now(), lane.id, `routed to ${kvm.kernel.image.banner}`, 1);
-    if (wasAdopting) {
-      this.timeline.add(
-        lane.pcpu.now(),
-        lane.id,
-        `adopted: ${kvm.kernel.image.banner} has its VMCS`,
-        3,
-      );
-    }
-    if (verdict.kind === 'killed') {
-      this.count('killed');
-      this.timeline.add(lane.pcpu.now(), lane.id, `killed: ${verdict.why}`, 3);
-      lane.phase = 'stopped';
-      lane.exit.mayEnd = true;
-    } else if (verdict.kind === 'dead') {
-      this.ledger.fail('no-lost-exit', lane.rip, `vCPU ${lane.id}: ${verdict.why}`);
-      lane.phase = 'stopped';
-    } else if (verdict.kind === 'stay') {
-      lane.phase = 'in-kvm';
-    } else {
-      lane.phase = 'payload';
-    }
   }
 
   // Snapshots.
@@ -531,48 +382,5 @@ export class Machine implements KvmMachine {
   #wake(lane: Lane): void {
     lane.pcpu.clock.advanceTo(nextPollTsc(lane, this.#hostTsc));
     lane.phase = 'payload';
-  }
-
-  #addLane(vm: KvmVm, vcpu: KvmVcpu): Lane {
-    const core = this.#core(vcpu.pcpu);
-    const lane = new Lane(
-      vcpu,
-      core.pcpu,
-      core.engine,
-      this.guestOf(vcpu.id),
-      this.machineMemory,
-      this.config.vcpus,
-    );
-    lane.tscOffset = toIndex(vm.settings.tscOffset);
-    lane.tscFrequencyHz = this.tscFrequencyHz;
-    lane.peers = () => this.lanes;
-    lane.isPreserved = (address) => this.isPreserved(address);
-    this.structureChanged();
-    this.lanes.push(lane);
-    this.lanes.sort((a, b) => a.id - b.id);
-    return lane;
-  }
-
-  /** Binds a lane to a core and watches its CCB there. */
-  #moveLane(lane: Lane, pcpuId: number): void {
-    const core = this.#core(pcpuId);
-    lane.pcpu = core.pcpu;
-    lane.engine = core.engine;
-    this.watch(core, lane.vcpu.ccb);
-  }
-
-  /** Watches KVM's page of a CCB on a core; 0 for that of no vCPU. */
-  watch(core: Core, ccb: bigint): void {
-    if (core.watched === ccb) return;
-    const page = BigInt(CARETAKER_KVM_PAGE);
-    if (ccb === 0n) core.engine.clearWatch(core.watched + page, CARETAKER_KVM_PAGE);
-    else core.engine.setWatch(ccb + page, WATCHED_READS, WATCHED_WRITES, 'block');
-    core.watched = ccb;
-  }
-
-  #core(id: number): Core {
-    const core = this.cores[id];
-    if (core === undefined) throw new HarnessBug(`no core ${id}`);
-    return core;
   }
 }

@@ -21,6 +21,7 @@ import type { Outcome } from './exit-record.js';
 import { addToTruth, isServicingMachineCheck, noteFault } from './interposed-events.js';
 import type { Lane } from './lane.js';
 import type { Machine } from './machine.js';
+import { onRouted } from './kvm-exits.js';
 import { hostTakes, nextPlannedAt, raiseDue, raiseDueInKvm } from './stray-events.js';
 import { hasCountedBlocked } from './telemetry-view.js';
 import { payloadStateOf } from './wake.js';
@@ -222,7 +223,7 @@ export class PayloadRunner {
         machine.hooks.atRoute(lane, machine.ledger);
       }
     }
-    machine.routed(lane);
+    onRouted(machine, lane);
   }
 
   /** KVM attached after the payload had begun to wait and before its first poll: the exit was blocked, for no time. */

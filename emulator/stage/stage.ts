@@ -209,7 +209,7 @@ export class Stage {
     this.lane.noteRequestEnds();
     vcpu.attach(this.vm.routingOf(vcpu));
     vcpu.state = 'running';
-    this.machine.kick(vcpu.id);
+    this.machine.kvmHost.kick(vcpu.id);
   }
 
   /** KVM asks the payload to stop, unless the vCPU is in KVM already. */
@@ -221,7 +221,7 @@ export class Stage {
   #detach(): void {
     const { machine, lane, vm } = this;
     const { vcpu } = lane;
-    if (!vcpu.isAttached || !machine.stopVcpu(vcpu.id).ok) return;
+    if (!vcpu.isAttached || !machine.kvmHost.stopVcpu(vcpu.id).ok) return;
     leaveVmx(vm, vcpu);
     isolate(vm, vcpu);
   }

@@ -116,8 +116,8 @@ describe('madvise', () => {
   it('fails with ETIMEDOUT when a vCPU does not stop, and takes nothing', () => {
     const conductor = conductorOf(taken);
     const { machine } = conductor;
-    const waitFor = machine.waitFor.bind(machine);
-    machine.waitFor = (holds) => (holds() ? waitFor(holds) : false);
+    const waitFor = machine.kvmHost.waitFor.bind(machine.kvmHost);
+    machine.kvmHost.waitFor = (holds) => (holds() ? waitFor(holds) : false);
     expect(() => {
       conductor.run();
     }).toThrow(expect.objectContaining<Partial<ConductorError>>({ code: 'HOST_REFUSED' }) as Error);

@@ -45,8 +45,8 @@ function withFault(moment: 'vcpuTakesOver' | 'kexec', fault: (lane: Lane) => voi
   const conductor = new Conductor(scenario, referencePayload(), false);
   const { machine } = conductor;
   if (moment === 'vcpuTakesOver') {
-    const original = machine.vcpuTakesOver.bind(machine);
-    machine.vcpuTakesOver = (id) => {
+    const original = machine.kvmHost.vcpuTakesOver.bind(machine.kvmHost);
+    machine.kvmHost.vcpuTakesOver = (id) => {
       original(id);
       fault(machine.lane(id));
     };

@@ -76,7 +76,7 @@ function flip(scene: Scene, lane: Lane): readonly Act[] {
 }
 
 function kick({ machine }: Scene, lane: Lane): Footprint {
-  machine.kick(lane.id);
+  machine.kvmHost.kick(lane.id);
   return [apic(lane.pcpu.id)];
 }
 

@@ -101,7 +101,8 @@ export class Stand {
 
   #detach(lane: Lane): void {
     const { machine, vm } = this;
-    if (!machine.stopVcpu(lane.id).ok) throw new HarnessBug(`vCPU ${lane.id} cannot be stopped`);
+    if (!machine.kvmHost.stopVcpu(lane.id).ok)
+      throw new HarnessBug(`vCPU ${lane.id} cannot be stopped`);
     leaveVmx(vm, lane.vcpu);
     isolate(vm, lane.vcpu);
     for (const name of ['handler', 'stack', 'cr3', 'gs_base', 'argument'])
@@ -285,7 +286,7 @@ export class Scene implements ExploredSystem {
       lane.noteRequestEnds();
       lane.vcpu.attach(this.routingOf(lane));
       lane.vcpu.state = 'running';
-      machine.kick(lane.id);
+      machine.kvmHost.kick(lane.id);
     }
     this.#stand.rest();
     for (const { lane, at, bytes } of this.#records) {

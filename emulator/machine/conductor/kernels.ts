@@ -107,7 +107,7 @@ export class Kernels {
         onLuo: (step, handler, token) => this.#say(`LUO ${step} ${handler} token ${token}`, 1),
       }),
       initcalls: (kernel) => {
-        const kvm = new Kvm(kernel, machine, this.#kvmConfig());
+        const kvm = new Kvm(kernel, machine.kvmHost, this.#kvmConfig());
         machine.kvm = kvm;
         const memfd = new MemfdModule(kernel);
         this.#modules = { kvm, memfd, vfio: new VfioModule(kernel, this.#bus) };
