@@ -7,7 +7,7 @@
 import { CARETAKER_HEADER, struct } from './layout.js';
 
 export const CARETAKER_CCB_MAGIC = 0x31424343_52414321n;
-export const CARETAKER_CCB_VERSION = 1;
+export const CARETAKER_CCB_VERSION = 2;
 export const CARETAKER_CCB_SIZE = 8192;
 export const CARETAKER_CCB_ALIGN = 4096;
 export const CARETAKER_KVM_PAGE = 4096;
@@ -41,7 +41,7 @@ export const CARETAKER_REGISTER_ORDER = [
 ] as const;
 export const CARETAKER_REGISTERS = 15;
 
-/** exit_reason of a stop that left no exit unanswered. */
+/** exit_reason of a stop that left no exit unanswered; RDX of a jump to KVM that brings no exit. */
 export const CARETAKER_NO_EXIT = 0xffff_ffff;
 /** vector when VM entry failed: error_code is the VM-instruction error. */
 export const CARETAKER_VECTOR_VMFAIL = 256;

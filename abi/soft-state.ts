@@ -2,13 +2,14 @@
  * Soft state: what the guest sees of its vCPU and no VMCS field holds, one page per vCPU.
  *
  * Source: CONTRACT ("Soft state"); include/caretaker/soft-state.h says the same in C.
- * Invariant: only posted and posted_nmi are written by others than who runs the vCPU.
+ * Invariant: only posted and posted_nmi are written by others than who runs the vCPU. What is `of the host` KVM takes, and
+ * clears, at every routed exit, with its own IDT in place.
  */
 import { CARETAKER_HEADER, struct } from './layout.js';
 import { CARETAKER_MSR_MAX } from './config.js';
 
 export const CARETAKER_SOFT_STATE_MAGIC = 0x31544653_52414321n;
-export const CARETAKER_SOFT_STATE_VERSION = 1;
+export const CARETAKER_SOFT_STATE_VERSION = 2;
 export const CARETAKER_SOFT_STATE_SIZE = 4096;
 
 // prettier-ignore
@@ -23,10 +24,13 @@ export const CARETAKER_SOFT_STATE = struct('caretaker_soft_state', 4096, [
   ['event_info', 'u32', 128, 'owner', 'event to inject again, bit 31 valid'],
   ['event_error_code', 'u32', 132, 'owner', 'of that event'],
   ['event_instruction_length', 'u32', 136, 'owner', 'of a software event'],
-  ['acknowledged_vector', 'u32', 140, 'owner', 'external interrupt taken and not yet answered'],
+  ['acknowledged_vector', 'u32', 140, 'owner', 'of the host: an interrupt taken and not answered, 0 none'],
   ['virtual_nmi_pending', 'u32', 144, 'owner', 'an NMI for the guest waits'],
   ['apic_id', 'u32', 148, 'owner', 'the x2APIC id that the guest reads'],
-  ['reserved', 'u64*5', 152, 'reserved', 'must be 0'],
+  ['host_nmi_pending', 'u32', 152, 'owner', 'of the host: an NMI taken and not answered'],
+  ['reserved_host', 'u32', 156, 'reserved', 'must be 0'],
+  ['mcg_status', 'u64', 160, 'owner', 'of the host: IA32_MCG_STATUS of a machine check taken and not answered, 0 none'],
+  ['reserved', 'u64*3', 168, 'reserved', 'must be 0'],
   ['posted', 'u64*4', 192, 'others', 'requests by others, LOCK OR before the kick'],
   ['posted_nmi', 'u32', 224, 'others', 'an NMI by others'],
   ['reserved_posted', 'u32*7', 228, 'reserved', 'must be 0'],

@@ -48,7 +48,9 @@ void asm_offsets(void)
 
 	OFFSET(SOFT_POSTED, caretaker_soft_state, posted);
 	OFFSET(SOFT_POSTED_NMI, caretaker_soft_state, posted_nmi);
-	OFFSET(INSTANCE_REMEMBERED, caretaker_instance, remembered);
+	OFFSET(SOFT_ACKNOWLEDGED, caretaker_soft_state, acknowledged_vector);
+	OFFSET(SOFT_HOST_NMI, caretaker_soft_state, host_nmi_pending);
+	OFFSET(SOFT_MCG_STATUS, caretaker_soft_state, mcg_status);
 
 	OFFSET(FRAME_RIP, caretaker_trap_frame, rip);
 	DEFINE(TRAP_STUB_SIZE, CARETAKER_TRAP_STUB_SIZE);

@@ -15,7 +15,7 @@
 #include <caretaker/telemetry.h>
 #include <caretaker/vmx.h>
 
-/* What to do after an exit: enter the guest, or route with this exit reason. */
+/* What to do after an exit: enter the guest, or route with this word in RDX. */
 #define CARETAKER_ENTER	    0ull
 #define CARETAKER_ROUTE	    (1ull << 32)
 #define CARETAKER_IRET_TRAP 31 /* INT in caretaker_unblock_nmi */
@@ -27,12 +27,6 @@ enum caretaker_answer {
 	CARETAKER_RESUME,  /* GUEST_RIP stays */
 };
 
-/* The host's events that were taken in root operation while attached. */
-enum caretaker_remembered {
-	CARETAKER_REMEMBERED_NMI = 1,
-	CARETAKER_REMEMBERED_INTERRUPT = 2, /* its vector: soft state */
-};
-
 /* What a core that parks does next; each is tried once. */
 enum caretaker_park_step {
 	CARETAKER_PARK_RECORD,
@@ -42,7 +36,6 @@ enum caretaker_park_step {
 
 /* Private to the payload, one for each vCPU. */
 struct caretaker_instance {
-	u32 remembered; /* enum caretaker_remembered */
 	u32 park_step; /* enum caretaker_park_step */
 	u32 has_left_vmx; /* serialized while KVM was gone */
 	u32 pin_controls; /* as the VMCS has them, 0: not known */
@@ -109,8 +102,8 @@ void caretaker_unblock_nmi(void);
 /* dispatch.c */
 u64 caretaker_dispatch(struct caretaker_ccb *ccb);
 u64 caretaker_attend(struct caretaker_ccb *ccb);
-u64 caretaker_prepare_run(struct caretaker_ccb *ccb);
-u64 caretaker_route(struct caretaker_ccb *ccb, u32 reason);
+void caretaker_prepare_run(struct caretaker_ccb *ccb);
+u64 caretaker_route(struct caretaker_ccb *ccb, u32 word);
 
 /* advance.c */
 void caretaker_advance(u64 rip);
@@ -154,6 +147,7 @@ void caretaker_answer_interrupt(struct caretaker_ccb *ccb, u32 vector);
 /* exception.c */
 enum caretaker_answer caretaker_exception_exit(struct caretaker_ccb *ccb);
 bool caretaker_answer_machine_check(struct caretaker_ccb *ccb);
+bool caretaker_remember_machine_check(struct caretaker_ccb *ccb);
 void caretaker_restore_nmi_blocking(u64 info);
 
 /* inject.c */

@@ -100,20 +100,6 @@ static inline void count_one(u64 *counter)
 	__asm__ volatile("incq %0" : "+m"(*counter)::"cc");
 }
 
-static inline void set_flag(u32 *flags, u32 bit)
-{
-	__asm__ volatile("orl %1, %0" : "+m"(*flags) : "ri"(bit) : "cc");
-}
-
-/* Nothing that a handler sets meanwhile is lost. */
-static inline u32 take_flags(u32 *flags)
-{
-	u32 taken = 0;
-
-	__asm__ volatile("xchgl %0, %1" : "+r"(taken), "+m"(*flags));
-	return taken;
-}
-
 /* Highest set bit; undefined for 0, as BSR is. */
 static inline u32 highest_bit(u64 value)
 {

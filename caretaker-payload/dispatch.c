@@ -48,12 +48,15 @@ static enum caretaker_answer answer(struct caretaker_ccb *ccb, u32 reason)
 	}
 }
 
-/* The caller has seen KVM_ATTACHED; entry.S loads the pointers after this. */
-u64 caretaker_route(struct caretaker_ccb *ccb, u32 reason)
+/*
+ * `word` is the exit's, or CARETAKER_NO_EXIT when that has been answered. The
+ * caller has seen KVM_ATTACHED; entry.S loads the pointers after this.
+ */
+u64 caretaker_route(struct caretaker_ccb *ccb, u32 word)
 {
 	forget_controls();
 	ccb->registers_valid = 1;
-	return CARETAKER_ROUTE | reason;
+	return CARETAKER_ROUTE | word;
 }
 
 /* A stop comes before KVM's handler: then the exit counts as blocked. */
@@ -110,39 +113,33 @@ u64 caretaker_dispatch(struct caretaker_ccb *ccb)
 	return prepare_entry(ccb);
 }
 
-/*
- * KVM gets what came while it was attached, before the guest goes on. Once it
- * has detached it had control in between, and its NMI with it.
- */
-static u64 attend_remembered(struct caretaker_ccb *ccb)
+static bool has_host_event(const struct caretaker_soft_state *soft)
 {
-	u32 remembered = take_flags(&caretaker_instance.remembered);
+	return READ_ONCE(soft->host_nmi_pending) | soft->acknowledged_vector |
+	       READ_ONCE(soft->mcg_status);
+}
 
-	if (!is_attached(ccb))
-		return CARETAKER_ENTER;
-	if (remembered & CARETAKER_REMEMBERED_NMI) {
-		set_flag(&caretaker_instance.remembered,
-			 remembered & ~CARETAKER_REMEMBERED_NMI);
-		ccb->vector = X86_TRAP_NMI;
-		return caretaker_route(ccb, EXIT_REASON_EXCEPTION_NMI);
-	}
-	ccb->vector = soft_state_of(ccb)->acknowledged_vector;
-	return caretaker_route(ccb, EXIT_REASON_EXTERNAL_INTERRUPT);
+/* KVM took them when it had the vCPU: there is nobody to hand them to. */
+static void forget_host_events(struct caretaker_soft_state *soft)
+{
+	WRITE_ONCE(soft->host_nmi_pending, 0);
+	soft->acknowledged_vector = 0;
+	WRITE_ONCE(soft->mcg_status, 0);
 }
 
 /* The last look before VM entry saw something, or an NMI made it repeat. */
 u64 caretaker_attend(struct caretaker_ccb *ccb)
 {
-	u64 next;
+	struct caretaker_soft_state *soft = soft_state_of(ccb);
 
 	if (is_stop_requested(ccb))
 		return caretaker_stop(ccb, CARETAKER_NO_EXIT);
-	if (caretaker_instance.remembered) {
-		next = attend_remembered(ccb);
-		if (next != CARETAKER_ENTER)
-			return next;
+	if (has_host_event(soft)) {
+		if (is_attached(ccb))
+			return caretaker_route(ccb, CARETAKER_NO_EXIT);
+		forget_host_events(soft);
 	}
-	caretaker_merge_posted(soft_state_of(ccb));
+	caretaker_merge_posted(soft);
 	return prepare_entry(ccb);
 }
 
@@ -151,21 +148,13 @@ u64 caretaker_attend(struct caretaker_ccb *ccb)
  * is already there must not be served on KVM's stack and CR3: the guest is
  * made to exit at once, and the exit's last look finds it.
  */
-u64 caretaker_prepare_run(struct caretaker_ccb *ccb)
+void caretaker_prepare_run(struct caretaker_ccb *ccb)
 {
-	u64 next;
-
 	forget_controls();
-	if (caretaker_instance.remembered) {
-		next = attend_remembered(ccb);
-		if (next != CARETAKER_ENTER)
-			return next;
-	}
 	take_over(ccb);
 	caretaker_adopt_event(ccb);
 	caretaker_merge_posted(soft_state_of(ccb));
 	prepare_entry(ccb);
 	if (is_stop_requested(ccb))
 		caretaker_force_exit();
-	return CARETAKER_ENTER;
 }

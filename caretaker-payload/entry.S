@@ -8,16 +8,18 @@
 #include <caretaker/vmx.h>
 
 /*
- * Go to `seen` when others ask for something: a request, an event to route to
- * KVM, bits that they have posted. RDI = CCB; destroys RAX and RCX.
+ * Go to `seen` when others ask for something: a request, an event of the host's
+ * that KVM must have, bits that they have posted. RDI = CCB; destroys RAX and
+ * RCX.
  */
 	.macro LOOK seen
 	cmpl	$REQUEST_STOP, CCB_REQUEST(%rdi)
 	je	\seen
-	cmpl	$0, caretaker_instance + INSTANCE_REMEMBERED(%rip)
-	jne	\seen
 	movq	CCB_SOFT_STATE(%rdi), %rax
 	movl	SOFT_POSTED_NMI(%rax), %ecx
+	orl	SOFT_HOST_NMI(%rax), %ecx
+	orl	SOFT_ACKNOWLEDGED(%rax), %ecx
+	orq	SOFT_MCG_STATUS(%rax), %rcx
 	orq	SOFT_POSTED(%rax), %rcx
 	orq	SOFT_POSTED + 8(%rax), %rcx
 	orq	SOFT_POSTED + 16(%rax), %rcx
@@ -126,7 +128,7 @@ LABEL caretaker_look_again
 	jz	caretaker_last_look
 
 /*
- * Jump to KVM. EAX = the exit-reason word; the flag has been seen as
+ * Jump to KVM. EAX = the word for it; the flag has been seen as
  * KVM_ATTACHED with acquire order, so the pointers below are that epoch's.
  * The instance is mapped at the same address in both CR3s. No register of the
  * guest's or of the payload's is left for the handler to see but the three
@@ -173,9 +175,7 @@ FUNCTION caretaker_run
 	OUTERMOST
 	call	caretaker_prepare_run
 	leaq	caretaker_ccb(%rip), %rdi
-	testq	%rax, %rax
-	jz	.Lenter
-	jmp	.Ltrampoline
+	jmp	.Lenter
 	END
 
 /*

@@ -19,6 +19,18 @@ bool caretaker_answer_machine_check(struct caretaker_ccb *ccb)
 	return true;
 }
 
+/* KVM does with it what do_machine_check() would, before the guest goes on. */
+bool caretaker_remember_machine_check(struct caretaker_ccb *ccb)
+{
+	u64 status = rdmsr(MSR_IA32_MCG_STATUS);
+
+	if (!(status & MCG_STATUS_RIPV))
+		return false;
+	soft_state_of(ccb)->mcg_status |= status;
+	wrmsr(MSR_IA32_MCG_STATUS, 0);
+	return true;
+}
+
 /*
  * The exit interrupted an IRET that had already ended NMI blocking: IRET will
  * be executed again, so NMIs are still blocked until then.

@@ -43,8 +43,6 @@ static void save_unrepeatable(struct caretaker_ccb *ccb, u32 reason)
  */
 u64 caretaker_stop(struct caretaker_ccb *ccb, u32 unanswered)
 {
-	u32 word = (u32)vmread(VM_EXIT_REASON);
-
 	if (unanswered != CARETAKER_NO_EXIT)
 		save_unrepeatable(ccb, unanswered);
 	ccb->exit_reason = unanswered;
@@ -59,5 +57,5 @@ u64 caretaker_stop(struct caretaker_ccb *ccb, u32 unanswered)
 		while (!is_attached(ccb))
 			cpu_relax();
 	}
-	return caretaker_route(ccb, word);
+	return caretaker_route(ccb, unanswered);
 }

@@ -19,18 +19,9 @@ static bool is_on_ist(u64 rsp, enum caretaker_ist ist)
 	return rsp > base && rsp <= base + CARETAKER_IST_SIZE;
 }
 
-/*
- * While attached an NMI is the host's: remember it for KVM. Detached it is a
- * kick or a stray. Either way what was looked at before it may be outdated.
- */
-static u64 nmi(struct caretaker_ccb *ccb, struct caretaker_trap_frame *frame)
+/* What was looked at before the event may be outdated: look again. */
+static u64 look_again(struct caretaker_trap_frame *frame)
 {
-	if (is_attached(ccb))
-		set_flag(&caretaker_instance.remembered,
-			 CARETAKER_REMEMBERED_NMI);
-	else
-		count_one(&telemetry_of(ccb)->nmis);
-
 	if (is_between(frame->rip, caretaker_last_look, caretaker_window_end))
 		return (u64)caretaker_look_again;
 	if (is_between(frame->rip, caretaker_halt_look, caretaker_halt_end)) {
@@ -42,8 +33,28 @@ static u64 nmi(struct caretaker_ccb *ccb, struct caretaker_trap_frame *frame)
 }
 
 /*
- * IRET from here ends NMI blocking, and a second machine check reuses this
- * stack: inside those two handlers returning is not safe, so the core parks.
+ * While attached an NMI is the host's: remember it for KVM. Detached it is a
+ * kick or a stray.
+ */
+static u64 nmi(struct caretaker_ccb *ccb, struct caretaker_trap_frame *frame)
+{
+	if (is_attached(ccb))
+		WRITE_ONCE(soft_state_of(ccb)->host_nmi_pending, 1);
+	else
+		count_one(&telemetry_of(ccb)->nmis);
+	return look_again(frame);
+}
+
+static bool survive_machine_check(struct caretaker_ccb *ccb)
+{
+	return is_attached(ccb) ? caretaker_remember_machine_check(ccb) :
+				  caretaker_answer_machine_check(ccb);
+}
+
+/*
+ * The host's while attached, as an NMI is. IRET from here ends NMI blocking,
+ * and a second machine check reuses this stack: inside those two handlers
+ * returning is not safe, so the core parks.
  */
 static u64 machine_check(struct caretaker_ccb *ccb,
 			 struct caretaker_trap_frame *frame)
@@ -51,9 +62,9 @@ static u64 machine_check(struct caretaker_ccb *ccb,
 	bool is_inside_handler = is_on_ist(frame->rsp, CARETAKER_IST_NMI) ||
 				 is_on_ist(frame->rsp, CARETAKER_IST_MC);
 
-	if (is_inside_handler || !caretaker_answer_machine_check(ccb))
+	if (is_inside_handler || !survive_machine_check(ccb))
 		caretaker_park(ccb, X86_TRAP_MC, 0, frame->rip);
-	return 0;
+	return look_again(frame);
 }
 
 /* Only caretaker_halt opens IF, and one interrupt is enough to end the halt. */
@@ -61,14 +72,11 @@ static u64 interrupt(struct caretaker_ccb *ccb,
 		     struct caretaker_trap_frame *frame)
 {
 	frame->rflags &= ~(u64)X86_EFLAGS_IF;
-	if (is_attached(ccb)) {
-		/* The host's, acknowledged but not ended: KVM does that. */
+	/* The host's is acknowledged but not ended: KVM does that. */
+	if (is_attached(ccb))
 		soft_state_of(ccb)->acknowledged_vector = (u32)frame->vector;
-		set_flag(&caretaker_instance.remembered,
-			 CARETAKER_REMEMBERED_INTERRUPT);
-	} else {
+	else
 		caretaker_answer_interrupt(ccb, (u32)frame->vector);
-	}
 	if (is_between(frame->rip, caretaker_halt_look, caretaker_halt_end))
 		return (u64)caretaker_halt_end;
 	return 0;

@@ -67,8 +67,9 @@ export class ExitRecord {
   /** NMIs and machine checks that the payload took in this exit, the exit itself if it is one. */
   nmis = 0;
   machineChecks = 0;
-  /** NMIs among them that came while KVM was attached: they are the host's. */
+  /** Those among them that came in the payload while KVM was attached: they are the host's. */
   hostNmis = 0;
+  hostMachineChecks = 0;
   /** A machine check came after which nothing need go on: the payload may park the core, KVM may kill the VMM. */
   mayEnd = false;
   /** Faults of the payload's own in this exit, and machine checks. */
@@ -103,6 +104,7 @@ export class ExitRecord {
     this.hasStopped = false;
     this.requestEnded = false;
     this.hostNmis = 0;
+    this.hostMachineChecks = 0;
     this.mayEnd = false;
     if (this.fatal.length > 0) this.fatal.length = 0;
     this.machineCheckFrame = 0n;
@@ -133,6 +135,7 @@ export class ExitRecord {
     this.nmis = other.nmis;
     this.machineChecks = other.machineChecks;
     this.hostNmis = other.hostNmis;
+    this.hostMachineChecks = other.hostMachineChecks;
     this.mayEnd = other.mayEnd;
     this.fatal.splice(0, Infinity, ...other.fatal);
     this.machineCheckFrame = other.machineCheckFrame;

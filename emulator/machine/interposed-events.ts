@@ -4,7 +4,7 @@
  *
  * Source: CONTRACT ("What the payload handles", "CR3 policies"); SDM, "Interrupt Stack Table", "Machine-Check
  * Architecture".
- * Invariant: an NMI is the host's when KVM_ATTACHED was set as it came, and the payload's to count otherwise.
+ * Invariant: an event is the host's when KVM_ATTACHED was set as it came, and the payload's to count otherwise.
  */
 import { CARETAKER_ATTACH_STATE, CARETAKER_CCB } from '../../abi/ccb.js';
 import { VECTOR } from '../../abi/interruption.js';
@@ -42,6 +42,7 @@ export function onDelivery(
   const { exit } = lane;
   if (isMachineCheck) {
     exit.machineChecks++;
+    if (isAttached(lane)) exit.hostMachineChecks++;
     // Where an NMI's handler runs its IRET would come too early, so a payload may give up there.
     if (contextIsLost(lane) || lane.pcpu.blocking.nmi) exit.mayEnd = true;
     noteMachineCheck(lane, interrupted);
@@ -58,7 +59,8 @@ export function addToTruth({ exit, truth }: Lane): void {
   // What caused an exit that went to KVM was serviced there.
   const byExit = exit.outcome === 'fastpath' ? 0 : 1;
   truth.nmis += exit.nmis - exit.hostNmis - (exit.isNmi ? byExit : 0);
-  truth.machineChecks += exit.machineChecks - (exit.isMachineCheck ? byExit : 0);
+  truth.machineChecks +=
+    exit.machineChecks - exit.hostMachineChecks - (exit.isMachineCheck ? byExit : 0);
 }
 
 /** A fault of the payload's own is about to be delivered. */

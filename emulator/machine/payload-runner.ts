@@ -213,8 +213,8 @@ export class PayloadRunner {
     const machine = this.#machine;
     if (lane.inExit) {
       raiseDueInKvm(machine, lane);
-      if (lane.pcpu.registers.words[2 * REG.RDX] !== lane.exit.reasonWord) this.#hostEvent(lane);
-      else if (payloadStateOf(lane) === CARETAKER_RUN_STATE.SERIALIZED) this.#serialized(lane);
+      if (payloadStateOf(lane) === CARETAKER_RUN_STATE.SERIALIZED) this.#serialized(lane);
+      else if (lane.pcpu.registers.words[2 * REG.RDX] === CARETAKER_NO_EXIT) this.#hostEvent(lane);
       else {
         if (lane.exit.outcome === null) this.#attachedMeanwhile(lane);
         if (lane.exit.outcome === null) this.#settle(lane, 'routed');
@@ -235,7 +235,7 @@ export class PayloadRunner {
     this.#machine.hooks.atBlock(lane, this.#machine.ledger);
   }
 
-  /** The exit was answered; what goes to KVM is an NMI or an interrupt of the host's that came meanwhile. */
+  /** The exit was answered; what goes to KVM is an event of the host's that came meanwhile. */
   #hostEvent(lane: Lane): void {
     if (lane.exit.outcome === null) this.#settle(lane, 'fastpath');
     addToTruth(lane);

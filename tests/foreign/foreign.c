@@ -52,7 +52,6 @@ static struct tss tss __attribute__((aligned(128)));
 static u8 nmi_stack[4096] __attribute__((aligned(4096)));
 static u8 check_stack[4096] __attribute__((aligned(4096)));
 static u8 fault_stack[4096] __attribute__((aligned(4096)));
-u32 host_nmi; /* an NMI of the host's that KVM has not seen yet */
 
 static u64 vmr(u64 field)
 {
@@ -332,7 +331,7 @@ static void to_save_area(struct caretaker_ccb *c, const u64 *guest)
 }
 
 /* KVM has asked for the vCPU: give it all, then wait until KVM is there. */
-static u64 serialize(struct caretaker_ccb *c, u32 unanswered, u32 word,
+static u64 serialize(struct caretaker_ccb *c, u32 unanswered,
 		     const u64 *guest)
 {
 	to_save_area(c, guest);
@@ -346,7 +345,7 @@ static u64 serialize(struct caretaker_ccb *c, u32 unanswered, u32 word,
 		while (!ACQUIRE(c->attach_state))
 			__builtin_ia32_pause();
 	}
-	return ROUTE | word;
+	return ROUTE | unanswered;
 }
 
 static u64 wait(struct caretaker_ccb *c, u32 word, const u64 *guest)
@@ -376,7 +375,7 @@ static u64 wait(struct caretaker_ccb *c, u32 word, const u64 *guest)
 		t->stall_dropped++;
 	}
 	if (POLL(c->request))
-		return serialize(c, word, word, guest);
+		return serialize(c, word, guest);
 	__atomic_store_n(&c->state, CARETAKER_RUNNING, 3);
 	return ROUTE | word;
 }
@@ -410,8 +409,7 @@ u64 handle(u64 *guest)
 			t->total.fastpath++;
 			counters(t, word)->fastpath++;
 			if (POLL(c->request))
-				return serialize(c, CARETAKER_NO_EXIT, word,
-						 guest);
+				return serialize(c, CARETAKER_NO_EXIT, guest);
 			outfit(c);
 			return 0;
 		}
@@ -426,17 +424,16 @@ u64 handle(u64 *guest)
 	return ROUTE | word;
 }
 
-/* The last look found an NMI of the host's or a request. */
+/* The last look found an event of the host's or a request. */
 u64 reconsider(u64 *guest)
 {
 	struct caretaker_ccb *c = &the_ccb;
 
 	if (POLL(c->request))
-		return serialize(c, CARETAKER_NO_EXIT,
-				 (u32)vmr(VM_EXIT_REASON), guest);
-	if (__atomic_exchange_n(&host_nmi, 0, 5) && ACQUIRE(c->attach_state)) {
+		return serialize(c, CARETAKER_NO_EXIT, guest);
+	if (ACQUIRE(c->attach_state)) {
 		to_save_area(c, guest);
-		return ROUTE | EXIT_REASON_EXCEPTION_NMI;
+		return ROUTE | CARETAKER_NO_EXIT;
 	}
 	outfit(c);
 	return 0;
@@ -472,7 +469,8 @@ NAKED void vmexit(void)
 		"push %rdx; push %rcx; push %rax\n"
 		"mov %rsp, %rdi; call handle\n"
 		"look: test %rax, %rax; jnz leave\n"
-		"last_look: cmpl $0, host_nmi(%rip); jne again\n"
+		"last_look: mov the_ccb + 4384(%rip), %rdi\n"
+		"cmpl $0, 152(%rdi); jne again; cmpl $0, 160(%rdi); jne again\n"
 		"cmpl $0, the_ccb + 4224(%rip); jne again\n"
 		"mov %rsp, %rdi\n"
 		"enter: mov (%rdi), %rax; mov 8(%rdi), %rcx\n"
@@ -507,7 +505,7 @@ NAKED void nmi_gate(void)
 {
 	__asm__("push %rax\n"
 		"cmpl $1, the_ccb + 4096(%rip); jne 1f\n"
-		"movl $1, host_nmi(%rip)\n"
+		"mov the_ccb + 4384(%rip), %rax; movl $1, 152(%rax)\n"
 		"1: lea last_look(%rip), %rax; cmp %rax, 8(%rsp); jb 2f\n"
 		"lea last_look_end(%rip), %rax; cmp %rax, 8(%rsp); jae 2f\n"
 		"lea last_look(%rip), %rax; mov %rax, 8(%rsp)\n"
@@ -516,6 +514,7 @@ NAKED void nmi_gate(void)
 
 /*
  * A machine check that loses its context is one fault more, and so is one on the NMI's stack: the IRET would unblock NMIs.
+ * Any other is the host's, if there is one.
  */
 NAKED void check_gate(void)
 {
@@ -524,8 +523,13 @@ NAKED void check_gate(void)
 		"test $" STR(MCG_STATUS_RIPV) ", %eax; jz 1f\n"
 		"mov 48(%rsp), %rax; lea nmi_stack + 1(%rip), %rdx\n"
 		"sub %rdx, %rax; cmp $4096, %rax; jb 1f\n"
-		"xor %eax, %eax; xor %edx, %edx; wrmsr\n"
-		"pop %rdx; pop %rcx; pop %rax; iretq\n"
+		"cmpl $1, the_ccb + 4096(%rip); jne 2f; rdmsr\n"
+		"mov the_ccb + 4384(%rip), %rdx; or %rax, 160(%rdx)\n"
+		"2: xor %eax, %eax; xor %edx, %edx; wrmsr\n"
+		"lea last_look(%rip), %rax; cmp %rax, 24(%rsp); jb 3f\n"
+		"lea last_look_end(%rip), %rax; cmp %rax, 24(%rsp); jae 3f\n"
+		"lea last_look(%rip), %rax; mov %rax, 24(%rsp)\n"
+		"3: pop %rdx; pop %rcx; pop %rax; iretq\n"
 		"1: mov $" STR(X86_TRAP_MC) ", %edi; xor %esi, %esi\n"
 		"mov 24(%rsp), %rdx; call give_up\n");
 }

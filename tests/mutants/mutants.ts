@@ -71,6 +71,8 @@ const ROWS: readonly Row[] = [
 
   ['nmis-left-blocked', 'nmi', /NMIs are still blocked/],
   ['host-nmi-forgotten', 'nmi', /not handed to KVM/, 'stray-events'],
+  ['host-nmi-as-an-exit', 'no-routing-while-detached', /routed with RDX 0x0/, 'stray-events'],
+  ['host-machine-check-swallowed', 'nmi', /machine check of the host's was not handed to KVM/, 'stray-events'],
   ['mcip-left-set', 'nmi', /MCIP is left set/, 'stray-events'],
   ['nmi-counted-twice', 'nmi', /telemetry\.nmis moved by 2/, 'stray-events'],
   ['machine-check-survived-inside-an-nmi', 'nmi', /frame on its interrupt stack was overwritten/, 'machine-check'],

@@ -42,7 +42,7 @@ export const HEADER_VARIANTS: readonly HeaderVariant[] = [
   { rule: 'constant-value', command: 'check', what: 'another number for attached', from: 'KVM_ATTACHED = 1', to: 'KVM_ATTACHED = 2' },
   { rule: 'constant-missing', command: 'diff', what: 'no detached state', from: 'KVM_DETACHED = 0,', to: '' },
   { rule: 'constant-added', command: 'diff', what: 'a third state', from: 'KVM_ATTACHED = 1,', to: 'KVM_ATTACHED = 1, KVM_ATTACHING = 2,' },
-  { rule: 'version-lowered', command: 'diff', what: 'a lower version', from: '#define CARETAKER_CCB_VERSION 1', to: '#define CARETAKER_CCB_VERSION 0' },
+  { rule: 'version-lowered', command: 'diff', what: 'a lower version', from: '#define CARETAKER_CCB_VERSION 2', to: '#define CARETAKER_CCB_VERSION 1' },
   { rule: 'version-unchanged', command: 'diff', what: 'a changed layout under the same version', from: 'u64 reserved_features;', to: 'u64 more_features;' },
   { rule: 'magic-changed', command: 'diff', what: 'another magic', from: '0x3142434352414321ull', to: '0x3142434352414322ull' },
 ];

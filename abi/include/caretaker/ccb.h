@@ -14,7 +14,7 @@
 #include <caretaker/types.h>
 
 #define CARETAKER_CCB_MAGIC 0x3142434352414321ull /* "!CARCCB1" */
-#define CARETAKER_CCB_VERSION 1
+#define CARETAKER_CCB_VERSION 2
 #define CARETAKER_CCB_SIZE 8192
 #define CARETAKER_CCB_ALIGN 4096
 #define CARETAKER_KVM_PAGE 4096 /* offset of the page that KVM writes */
@@ -46,7 +46,12 @@ enum caretaker_register {
 	CARETAKER_REGISTERS,
 };
 
-/* caretaker_ccb.exit_reason of a stop that left no exit unanswered. */
+/*
+ * caretaker_ccb.exit_reason of a stop that left no exit unanswered, and RDX at
+ * the routing handler when the exit in the VMCS has been answered: what brings
+ * the vCPU to KVM is a stop, or an event of the host's in soft state. Any other
+ * RDX is the whole exit-reason word of the exit in the VMCS, which is KVM's.
+ */
 #define CARETAKER_NO_EXIT 0xffffffffu
 
 /* caretaker_ccb.vector when VM entry failed: error_code is VM_INSTRUCTION_ERROR. */

@@ -14,7 +14,7 @@
 #include <caretaker/config.h>
 
 #define CARETAKER_SOFT_STATE_MAGIC 0x3154465352414321ull /* "!CARSFT1" */
-#define CARETAKER_SOFT_STATE_VERSION 1
+#define CARETAKER_SOFT_STATE_VERSION 2
 #define CARETAKER_SOFT_STATE_SIZE 4096
 
 struct caretaker_soft_state {
@@ -28,10 +28,20 @@ struct caretaker_soft_state {
 	/*  128 */ u32 event_info; /* VM-entry interruption information, bit 31 valid */
 	/*  132 */ u32 event_error_code;
 	/*  136 */ u32 event_instruction_length;
-	/*  140 */ u32 acknowledged_vector; /* external interrupt taken, 0 none */
+	/*  140 */ u32 acknowledged_vector; /* the host's, see below; 0 none */
 	/*  144 */ u32 virtual_nmi_pending;
 	/*  148 */ u32 apic_id;
-	/*  152 */ u64 reserved[5];
+
+	/*
+	 * The host's events that the payload has taken and not answered: these
+	 * two and acknowledged_vector, which has had no EOI. A payload's handler
+	 * may set them up to KVM's own LIDT, so KVM takes them after that, with
+	 * an exchange for 0, at every routed exit and before it looks at RDX.
+	 */
+	/*  152 */ u32 host_nmi_pending; /* its IRET is done */
+	/*  156 */ u32 reserved_host;
+	/*  160 */ u64 mcg_status; /* IA32_MCG_STATUS as it was; 0 none */
+	/*  168 */ u64 reserved[3];
 
 	/* Written by other vCPUs and by devices with LOCK OR, then a kick. */
 	/*  192 */ u64 posted[4];
@@ -54,7 +64,10 @@ CARETAKER_ABI_FIELD(struct caretaker_soft_state, event_instruction_length, 136);
 CARETAKER_ABI_FIELD(struct caretaker_soft_state, acknowledged_vector, 140);
 CARETAKER_ABI_FIELD(struct caretaker_soft_state, virtual_nmi_pending, 144);
 CARETAKER_ABI_FIELD(struct caretaker_soft_state, apic_id, 148);
-CARETAKER_ABI_FIELD(struct caretaker_soft_state, reserved, 152);
+CARETAKER_ABI_FIELD(struct caretaker_soft_state, host_nmi_pending, 152);
+CARETAKER_ABI_FIELD(struct caretaker_soft_state, reserved_host, 156);
+CARETAKER_ABI_FIELD(struct caretaker_soft_state, mcg_status, 160);
+CARETAKER_ABI_FIELD(struct caretaker_soft_state, reserved, 168);
 CARETAKER_ABI_FIELD(struct caretaker_soft_state, posted, 192);
 CARETAKER_ABI_FIELD(struct caretaker_soft_state, posted_nmi, 224);
 CARETAKER_ABI_FIELD(struct caretaker_soft_state, reserved_posted, 228);

@@ -19,7 +19,7 @@ import {
 } from '../../../abi/interruption.js';
 import { offsetsOf, StructView } from '../../../abi/layout.js';
 import { CARETAKER_SOFT_STATE } from '../../../abi/soft-state.js';
-import { high32, joinHalves, low32, u64 } from '../../../abi/uint.js';
+import { high32, joinHalves, low32, toIndex, u64 } from '../../../abi/uint.js';
 import { MCG_STATUS, MSR } from '../../../abi/msrs.js';
 import type { FieldName } from '../../../abi/vmcs-fields.js';
 import { X2APIC } from '../../../abi/x2apic.js';
@@ -152,10 +152,14 @@ const rdtsc: Handler = (context) => {
 /** handle_external_interrupt_irqoff(): the host's own handler runs, then EOI; a guest device's vector becomes pending. */
 const externalInterrupt: Handler = (context) => {
   const info = low32(context.vmcs.read('VM_EXIT_INTR_INFO'));
-  endInterrupt(context, info & INTR_INFO.VECTOR_MASK);
-  context.forwardInterrupt(info & INTR_INFO.VECTOR_MASK);
+  answerInterrupt(context, info & INTR_INFO.VECTOR_MASK);
   return ENTER;
 };
+
+function answerInterrupt(context: ExitContext, vector: number): void {
+  endInterrupt(context, vector);
+  context.forwardInterrupt(vector);
+}
 
 /** handle_spurious_interrupt(): what is not in service gets no EOI; a device may have the spurious vector too. */
 function endInterrupt({ cpu }: ExitContext, vector: number): void {
@@ -168,13 +172,14 @@ const exceptionOrNmi: Handler = (context) => {
   const info = decodeInterruption(low32(context.vmcs.read('VM_EXIT_INTR_INFO')));
   if (info.type === INTR_TYPE.NMI_INTR) context.cpu.blocking.nmi = false;
   const isMachineCheck = info.type === INTR_TYPE.HARD_EXCEPTION && info.vector === VECTOR.MC;
-  return isMachineCheck ? machineCheck(context) : ENTER;
+  if (!isMachineCheck) return ENTER;
+  const status = context.cpu.msrs.read(MSR.IA32_MCG_STATUS) ?? 0n;
+  context.cpu.msrs.write(MSR.IA32_MCG_STATUS, 0n);
+  return machineCheck(status);
 };
 
-/** do_machine_check() in kvm_machine_check(): MCIP is cleared; a context that cannot go on costs the VMM its life. */
-function machineCheck({ cpu }: ExitContext): ExitVerdict {
-  const status = cpu.msrs.read(MSR.IA32_MCG_STATUS) ?? 0n;
-  cpu.msrs.write(MSR.IA32_MCG_STATUS, 0n);
+/** do_machine_check() in kvm_machine_check(): a context that cannot go on costs the VMM its life. */
+function machineCheck(status: bigint): ExitVerdict {
   if ((status & MCG_STATUS.RIPV) !== 0n) return ENTER;
   return { kind: 'killed', why: 'a machine check without RIPV: the VMM gets SIGBUS' };
 }
@@ -253,12 +258,17 @@ const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
   [EXIT_REASON.EXIT_REASON_NOTIFY, nothing],
 ]);
 
+const STOPPED: ReadonlyMap<number, Handler> = new Map([
+  ...HANDLERS,
+  [EXIT_REASON.EXIT_REASON_EXTERNAL_INTERRUPT, nothing],
+]);
+
 /** vmx_handle_exit() for the exit in the current VMCS; then the event whose delivery it broke off is queued again. */
-export function handleRoutedExit(context: ExitContext): ExitVerdict {
+export function handleRoutedExit(context: ExitContext, handlers = HANDLERS): ExitVerdict {
   const reason = decodeExitReason(low32(context.vmcs.read('VM_EXIT_REASON')));
   if (reason.failedVmentry)
     return { kind: 'killed', why: `KVM_EXIT_FAIL_ENTRY, reason ${reason.basic}` };
-  const handler = HANDLERS.get(reason.basic);
+  const handler = handlers.get(reason.basic);
   if (handler === undefined)
     return { kind: 'killed', why: `KVM_EXIT_UNKNOWN, reason ${reason.basic}` };
   const verdict = handler(context);
@@ -266,24 +276,26 @@ export function handleRoutedExit(context: ExitContext): ExitVerdict {
   return verdict;
 }
 
+/** An exit that was unanswered when the vCPU stopped: its interrupt, if it is one, is in soft state. */
+export const handleStoppedExit = (context: ExitContext): ExitVerdict =>
+  handleRoutedExit(context, STOPPED);
+
 /**
- * An event of the host's that the payload took in root operation while attached (CONTRACT, "CR3 policies"): an NMI, whose
- * IRET the payload has done, or an interrupt that it acknowledged and has not answered.
+ * The host's events that the payload took in root operation or could not answer (CONTRACT, "CR3 policies"): an NMI, whose
+ * IRET it has done; an interrupt that it acknowledged; a machine check, whose MCIP it has cleared.
  */
-export function handleHostEvent(context: ExitContext, word: number, vector: number): ExitVerdict {
-  switch (decodeExitReason(word).basic) {
-    case EXIT_REASON.EXIT_REASON_EXCEPTION_NMI:
-      return ENTER;
-    case EXIT_REASON.EXIT_REASON_EXTERNAL_INTERRUPT:
-      endInterrupt(context, vector);
-      context.forwardInterrupt(vector);
-      return ENTER;
-    default:
-      return {
-        kind: 'dead',
-        why: `routed with reason ${word}, which is neither the exit's nor a host event`,
-      };
-  }
+export function takeHostEvents(context: ExitContext): ExitVerdict {
+  const soft = new StructView(CARETAKER_SOFT_STATE, context.kernel.memory, context.self.softState);
+  const take = (field: string): bigint => {
+    const value = soft.get(field);
+    if (value !== 0n) soft.set(field, 0n);
+    return value;
+  };
+  take('host_nmi_pending');
+  const vector = toIndex(take('acknowledged_vector'));
+  if (vector !== 0) answerInterrupt(context, vector);
+  const status = take('mcg_status');
+  return status === 0n ? ENTER : machineCheck(status);
 }
 
 /** __vmx_complete_interrupts() and the injection of what it queued: soft state carries the event here. */

@@ -21,7 +21,7 @@ import {
   CARETAKER_REQUEST,
 } from '../../../abi/ccb.js';
 import { MSR } from '../../../abi/msrs.js';
-import { low32 } from '../../../abi/uint.js';
+import { hex, low32 } from '../../../abi/uint.js';
 import { INTR_INFO } from '../../../abi/interruption.js';
 import {
   KVM_STEAL_TIME,
@@ -34,7 +34,13 @@ import { VMCS_FIELDS } from '../../../abi/vmcs-fields.js';
 import { applyDescription, type VmcsDescription } from '../../vmx/description.js';
 import type { Vmcs } from '../../vmx/vmcs.js';
 import { postInterrupt, type ApicPeer } from './lapic.js';
-import { handleHostEvent, handleRoutedExit, type ExitContext, type ExitVerdict } from './exits.js';
+import {
+  handleRoutedExit,
+  handleStoppedExit,
+  takeHostEvents,
+  type ExitContext,
+  type ExitVerdict,
+} from './exits.js';
 import type { KvmCpu } from './ports.js';
 import { addSteal, clockAt, writeTimeInfo, writeWallClock } from './pv-clock.js';
 import type { KvmVcpu } from './vcpu.js';
@@ -92,9 +98,8 @@ export type RoutedVerdict =
   | { readonly kind: 'stay' };
 
 /**
- * The payload has jumped to kvm_vmexit on the vCPU's core with `word` in RDX. Four things can be behind that: the exit in
- * the VMCS; a host event that the payload took while attached and hands on; a stop, after VMCLEAR and perhaps VMXOFF;
- * or a payload that has lost its VMCS, which ends the vCPU.
+ * The payload has jumped to kvm_vmexit on the vCPU's core with `word` in RDX. It may bring the exit in the VMCS, events of
+ * the host's that it took, both, or a stop, after VMCLEAR and perhaps VMXOFF. A payload that has lost its VMCS ends the vCPU.
  */
 export function onRoutedExit(vm: KvmVm, vcpu: KvmVcpu, word: number): RoutedVerdict {
   const cpu = vm.machine.cpu(vcpu.pcpu);
@@ -139,12 +144,13 @@ function answer(
   how: { readonly word: number; readonly isSerialized: boolean },
 ): ExitVerdict {
   const context = exitContextOf(vm, vcpu, cpu, vmcs);
-  if (how.isSerialized) {
-    const isAnswered = vcpu.ccbView.number('exit_reason') === CARETAKER_NO_EXIT;
-    return isAnswered ? { kind: 'enter' } : handleRoutedExit(context);
+  const ofHost = takeHostEvents(context);
+  if (ofHost.kind !== 'enter' || how.word === CARETAKER_NO_EXIT) return ofHost;
+  const reason = low32(vmcs.read('VM_EXIT_REASON'));
+  if (how.word !== reason) {
+    return { kind: 'dead', why: `routed with word ${hex(how.word)}, the exit's is ${hex(reason)}` };
   }
-  if (how.word === low32(vmcs.read('VM_EXIT_REASON'))) return handleRoutedExit(context);
-  return handleHostEvent(context, how.word, vcpu.softState.number('acknowledged_vector'));
+  return how.isSerialized ? handleStoppedExit(context) : handleRoutedExit(context);
 }
 
 /** The vCPU as KVM's exit handlers see it. */

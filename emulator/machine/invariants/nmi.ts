@@ -8,6 +8,7 @@
  */
 import { offsetsOf } from '../../../abi/layout.js';
 import { MCG_STATUS, MSR } from '../../../abi/msrs.js';
+import { CARETAKER_SOFT_STATE } from '../../../abi/soft-state.js';
 import { CARETAKER_TELEMETRY } from '../../../abi/telemetry.js';
 import { VECTOR } from '../../../abi/interruption.js';
 import type { Lane } from '../lane.js';
@@ -16,6 +17,7 @@ import type { Invariant } from './invariant.js';
 
 const ID = 'nmi';
 const ROW = rowOf(ID);
+const SOFT = offsetsOf<'host_nmi_pending' | 'mcg_status'>(CARETAKER_SOFT_STATE);
 const AT = offsetsOf<'nmis' | 'machine_checks' | 'park_valid' | 'park_vector'>(CARETAKER_TELEMETRY);
 
 export const nmi: Invariant = {
@@ -36,6 +38,8 @@ export const nmi: Invariant = {
     if (exit.nmis === 0 && exit.machineChecks === 0) return;
     if (exit.hostNmis > 0 && lane.vcpu.isAttached)
       fail("an NMI of the host's was not handed to KVM before VM entry");
+    if (exit.hostMachineChecks > 0 && lane.vcpu.isAttached)
+      fail("a machine check of the host's was not handed to KVM before VM entry");
     handled(lane, ledger);
   },
 
@@ -62,6 +66,12 @@ function handledByNow(lane: Lane, ledger: Ledger): void {
   // An NMI that caused the exit blocks NMIs until KVM's own IRET.
   if (pcpu.blocking.nmi && !exit.isNmi)
     ledger.fail(ID, lane.rip, `${lane.describeExit()}: routed with NMIs blocked`);
+  const { words } = lane.memory;
+  const has = (offset: number): boolean => words[(lane.softState + offset) >>> 2] !== 0;
+  if (exit.hostNmis > 0 && !has(SOFT.host_nmi_pending))
+    ledger.fail(ID, lane.rip, `${lane.describeExit()}: routed without the host's NMI`);
+  if (exit.hostMachineChecks > 0 && !has(SOFT.mcg_status))
+    ledger.fail(ID, lane.rip, `${lane.describeExit()}: routed without the host's machine check`);
   handled(lane, ledger);
 }
 

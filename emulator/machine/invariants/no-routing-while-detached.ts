@@ -5,7 +5,7 @@
  * Source: CONTRACT ("Who flips, and when", "Entry points").
  * Invariant: judged by the reads of KVM's page that the engine logged since the exit, in program order.
  */
-import { CARETAKER_ATTACH_STATE, CARETAKER_CCB } from '../../../abi/ccb.js';
+import { CARETAKER_ATTACH_STATE, CARETAKER_CCB, CARETAKER_NO_EXIT } from '../../../abi/ccb.js';
 import { offsetsOf } from '../../../abi/layout.js';
 import { hex, toIndex } from '../../../abi/uint.js';
 import type { Lane } from '../lane.js';
@@ -63,10 +63,10 @@ function judge(lane: Lane, ledger: Ledger): void {
   contextIsKvms(lane, ledger);
 }
 
-/** What the routing entry promises: RSP, CR3, GS base, RDI, RSI, IF = DF = 0. RDX tells KVM which of its cases this is. */
+/** What the routing entry promises: RSP, CR3, GS base, RDI, RSI, IF = DF = 0, and in RDX the exit's word or no exit. */
 function contextIsKvms(lane: Lane, ledger: Ledger): void {
   const { registers } = lane.pcpu;
-  const expected: readonly [string, bigint, bigint][] = [
+  const expected: [string, bigint, bigint][] = [
     ['RSP', registers.get('RSP'), lane.kvmPageValue(AT.routing_stack)],
     ['CR3', registers.get('CR3'), lane.kvmPageValue(AT.routing_cr3)],
     ['GS base', registers.get('GS_BASE'), lane.kvmPageValue(AT.routing_gs_base)],
@@ -74,6 +74,9 @@ function contextIsKvms(lane: Lane, ledger: Ledger): void {
     ['RSI', registers.get('RSI'), BigInt(lane.ccb)],
     ['RFLAGS.IF and DF', registers.get('RFLAGS') & 0x600n, 0n],
   ];
+  const word = registers.get('RDX');
+  if (word !== BigInt(CARETAKER_NO_EXIT))
+    expected.push(['RDX', word, BigInt(lane.exit.reasonWord)]);
   for (const [name, actual, wanted] of expected) {
     if (actual !== wanted) {
       ledger.fail(

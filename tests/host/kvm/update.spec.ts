@@ -1,6 +1,6 @@
 /** Caretaker update: the context goes over, the old pages are poisoned, and what fails leaves everything as it was. */
 import { beforeEach, describe, expect, it } from 'vitest';
-import { CARETAKER_REGISTER_ORDER } from '../../../abi/ccb.js';
+import { CARETAKER_CCB_VERSION, CARETAKER_REGISTER_ORDER } from '../../../abi/ccb.js';
 import type { KvmVcpu } from '../../../emulator/host/kvm/vcpu.js';
 import { OPEN_POLICY } from '../../../emulator/host/integrity/admission.js';
 import { replayLog } from '../../../emulator/host/integrity/ima.js';
@@ -82,7 +82,7 @@ describe('an update', () => {
   );
 
   it('of a vCPU whose control block has a higher version is refused: versions only rise', () => {
-    vcpu(0).ccbView.set('header.version', 2);
+    vcpu(0).ccbView.set('header.version', CARETAKER_CCB_VERSION + 1);
     expect(update(0, referencePayload())).toBe('EINVAL');
     expect(conductor.kernels.kvm.vms[0]!.lastRefusal?.message).toContain('version-lowered');
   });
