@@ -20,6 +20,7 @@ import { DEVICE, Vmm } from './conductor/vmm.js';
 import type { Lane } from './lane.js';
 import { Machine, type MachineConfig } from './machine.js';
 import type { Scenario, ScriptEntry } from './scenario/schema.js';
+import { vmsOf, type VmPlan } from './scenario/vms.js';
 import { toAction } from './scripted-exit.js';
 import { plan, raise } from './stray-events.js';
 import type { PhaseName, Weight } from './timeline.js';
@@ -46,9 +47,10 @@ export class Conductor {
   readonly kernels: Kernels;
   readonly load: GuestLoad;
   readonly byHand = new ByHand(this);
-  vmm: Vmm;
-  outgoing: OutgoingSession | null = null;
-  incoming: IncomingSession | null = null;
+  /** Those whose VMs were not terminated. */
+  vmms: readonly Vmm[];
+  outgoing: readonly OutgoingSession[] = [];
+  incoming: readonly IncomingSession[] = [];
   gap: Gap | null = null;
   readonly payload: Uint8Array;
   #agent: Process | null = null;
@@ -72,17 +74,23 @@ export class Conductor {
     this.kernels = new Kernels(machine, bus, { scenario, integrity }, (event, weight) =>
       this.say(event, weight),
     );
-    this.vmm = new Vmm(this.kernels);
+    this.vmms = vmsOf(scenario).map((plan) => new Vmm(this.kernels, plan));
   }
 
   /** Takes all steps. @throws ConductorError. */
   run(): void {
     const { machine, scenario } = this;
-    this.vmm.createVm(scenario, this.payload);
-    this.vmm.bootGuest();
-    this.vmm.run();
+    for (const vmm of this.vmms) {
+      vmm.createVm(scenario, this.payload);
+      vmm.bootGuest();
+      vmm.run();
+    }
     this.enter('attached');
-    this.say(`VM with ${scenario.vcpus} vCPUs runs, Caretaker on each vcpufd`, 3);
+    for (const { plan } of this.vmms) {
+      const count = plan.vcpus.length;
+      const vcpus = `${count} ${count === 1 ? 'vCPU' : 'vCPUs'}`;
+      this.say(`${this.nameOf(plan)} with ${vcpus} runs, Caretaker on each vcpufd`, 3);
+    }
     for (const step of scenario.steps) {
       machine.structureChanged();
       if (!this.byHand.isDone(step)) take(this, step);
@@ -93,11 +101,33 @@ export class Conductor {
 
   // What steps share.
 
+  /** The first VM's. */
+  get vmm(): Vmm {
+    return this.vmms[0]!;
+  }
+
+  /** The VMM of a vCPU. @throws ConductorError when its VM was terminated. */
+  vmmOf(vcpu: number): Vmm {
+    const vmm = this.vmms.find(({ plan }) => plan.vcpus.includes(vcpu));
+    if (vmm === undefined) throw outOfOrder('vcpu', `the VM of vCPU ${vcpu} is terminated`);
+    return vmm;
+  }
+
+  /** A VM by its number, where there are several. */
+  nameOf({ id }: VmPlan): string {
+    return this.scenario.vms === undefined ? 'VM' : `VM ${id}`;
+  }
+
+  /** New VMMs, of the kernel that runs, for the VMs that there are. */
+  spawnVmms(): void {
+    this.vmms = this.vmms.map(({ plan }) => new Vmm(this.kernels, plan));
+  }
+
   /** The VMM finds vCPUs that its kernel has left parked, and gives each another instance. @throws ConductorError. */
   restartParked(): void {
     for (const { id, vcpu } of this.machine.lanes) {
       if (vcpu.state !== 'parked') continue;
-      this.vmm.restart(id, this.payload);
+      this.vmmOf(id).restart(id, this.payload);
       this.machine.count('parkedRestarted');
       this.say(`vCPU ${id} goes on with another instance of the Caretaker`, 3);
     }

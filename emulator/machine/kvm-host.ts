@@ -131,7 +131,7 @@ export class KvmHost implements KvmMachine {
     const lane = new Lane(vcpu, pcpu, engine, guest, machine.machineMemory, machine.config.vcpus);
     lane.tscOffset = toIndex(vm.settings.tscOffset);
     lane.tscFrequencyHz = machine.tscFrequencyHz;
-    lane.peers = () => machine.lanes;
+    lane.vmId = vm.id;
     lane.isPreserved = (address) => machine.isPreserved(address);
     machine.addLane(lane);
     return lane;

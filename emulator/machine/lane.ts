@@ -342,8 +342,10 @@ export class Lane {
   tscFrequencyHz = 0;
   /** The guest wrote 0 to its TSC deadline last. */
   isTimerDisarmed = false;
-  /** All vCPUs of the machine. */
+  /** All vCPUs of its VM. */
   peers: () => readonly Lane[] = () => [];
+  /** The VM that the vCPU is of. */
+  vmId = 0;
   /** Whether an address is KHO-preserved and outside scratch; the machine knows. */
   isPreserved: (address: bigint) => boolean = () => false;
   /** Where this vCPU's pages are; KVM does not move them while it has the vCPU. */

@@ -211,6 +211,8 @@ export class Machine {
     this.structureChanged();
     this.lanes.push(lane);
     this.lanes.sort((a, b) => a.id - b.id);
+    const peers = this.lanes.filter(({ vmId }) => vmId === lane.vmId);
+    for (const peer of peers) peer.peers = () => peers;
   }
 
   /** Binds a lane to a core and watches its CCB there. */

@@ -72,7 +72,7 @@ export class Kvm {
   /** The process in whose address space a VM was made: its mmu_notifier is registered there. */
   readonly #addressSpaces = new Map<KvmVm, number>();
   readonly #vcpus = new Map<number, { readonly vm: KvmVm; readonly vcpu: KvmVcpu }>();
-  #nextVmId = 1;
+  #nextVmId = 0;
 
   constructor(kernel: Kernel, machine: KvmMachine, config: KvmConfig) {
     this.kernel = kernel;
@@ -311,6 +311,7 @@ export class Kvm {
   openVm(vm: KvmVm, holder: FileHolder): OpenFile {
     const inode = this.kernel.files.newInode();
     this.#vms.set(inode, vm);
+    this.#nextVmId = Math.max(this.#nextVmId, vm.id + 1);
     return this.kernel.files.open('kvm-vm', inode, `kvm-vm-${vm.id}`, holder);
   }
 

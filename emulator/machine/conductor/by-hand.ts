@@ -89,8 +89,8 @@ export class ByHand {
 
   #stage(): Stage {
     const { outgoing, incoming, gap, machine } = this.#host;
-    if (incoming !== null) return 3;
-    if (outgoing !== null) return 1;
+    if (incoming.length > 0) return 3;
+    if (outgoing.length > 0) return 1;
     return gap !== null && machine.lanes.some(({ vcpu }) => vcpu.state === 'detached') ? 2 : 0;
   }
 
@@ -102,7 +102,7 @@ export class ByHand {
         this.#steps({ 'pause-devices': true }, { preserve: {} });
         break;
       case 'kexec':
-        if (!this.#host.vmm.process.exited) this.#steps({ 'vmm-exit': true });
+        if (this.#host.vmms.some(({ process }) => !process.exited)) this.#steps({ 'vmm-exit': true });
         this.#steps({ kexec: { seconds: this.#gapSeconds(), script: [] } });
         break;
       case 'retrieve':

@@ -6,6 +6,7 @@
 import type { Guest } from '../../guest/guest.js';
 import { MIXES, MixGuest, type MixName } from '../../guest/mix.js';
 import type { Scenario } from '../scenario/schema.js';
+import { vmsOf } from '../scenario/vms.js';
 import { DEVICE, GUEST_MEMORY_PAGES } from './vmm.js';
 
 /** A host interrupt that nobody routes: a stray while detached. */
@@ -33,9 +34,8 @@ export class GuestLoad {
 
   /** Makes the guest of a vCPU. */
   guestOf(id: number): Guest {
-    const others = Array.from({ length: this.#scenario.vcpus }, (_, n) => n).filter(
-      (n) => n !== id,
-    );
+    const peers = vmsOf(this.#scenario).find(({ vcpus }) => vcpus.includes(id))!.vcpus;
+    const others = peers.filter((peer) => peer !== id);
     const guest = new MixGuest({
       mix: MIXES[this.#mix],
       seed: (this.#scenario.seed * 0x1000 + id) >>> 0,

@@ -15,7 +15,6 @@ import type { Step, StepName, StepOf } from '../scenario/schema.js';
 import { brokenPayload } from './broken-payload.js';
 import { must, outOfOrder, unfulfilled } from './refusal.js';
 import { IncomingSession, OutgoingSession } from './update-session.js';
-import { Vmm } from './vmm.js';
 
 /** How long a KVM waits for a vCPU that it has attached. */
 const ADOPTION_SECONDS = 1;
@@ -45,12 +44,12 @@ const STEPS: Steps = {
   },
 
   'pause-devices': (host) => {
-    host.vmm.pauseDevice();
+    for (const vmm of host.vmms) vmm.pauseDevice();
     host.say('the VMM pauses emulated devices; the passed-through device is quiesced', 2);
   },
 
   prefault: (host) => {
-    const pages = host.vmm.prefault();
+    const pages = host.vmms.reduce((sum, vmm) => sum + vmm.prefault(), 0);
     host.machine.count('pagesPrefaulted', pages);
     host.say(`the VMM prefaults the guest's memory: ${pages} pages were not mapped`, 3);
   },
@@ -88,13 +87,15 @@ const STEPS: Steps = {
     host.load.follow(step);
     const { machine } = host;
     const begun = machine.now();
-    host.outgoing = new OutgoingSession(host.agent(), host.vmm);
-    const { name, result } = host.outgoing.preserve();
-    if (!result.ok && result.errno === step.expect) {
-      host.say(`preserve ${name} is refused with -${result.errno}, as expected`, 3);
-      return;
+    host.outgoing = host.vmms.map((vmm) => new OutgoingSession(host.agent(), vmm));
+    for (const session of host.outgoing) {
+      const { name, result } = session.preserve();
+      if (!result.ok && result.errno === step.expect) {
+        host.say(`preserve ${name} is refused with -${result.errno}, as expected`, 3);
+        return;
+      }
+      must(result, `LIVEUPDATE_SESSION_PRESERVE_FD ${name}`);
     }
-    must(result, `LIVEUPDATE_SESSION_PRESERVE_FD ${name}`);
     unfulfilled('preserve', step.expect);
     machine.gapBegins();
     host.gap = { tscStart: begun, tscEnd: begun };
@@ -104,26 +105,26 @@ const STEPS: Steps = {
 
   'close-session': (host) => {
     const { outgoing } = host;
-    if (outgoing === null) throw outOfOrder('close-session', 'no session was created');
-    outgoing.close();
-    host.outgoing = null;
+    if (outgoing.length === 0) throw outOfOrder('close-session', 'no session was created');
+    for (const session of outgoing) session.close();
+    host.outgoing = [];
     if (host.gap !== null) host.gap.tscEnd = host.machine.now();
     host.enter('attached');
     host.say('session closed: the update is cancelled, KVM_ATTACHED in the same kernel', 3);
     if (!host.vmm.process.exited) return;
-    host.vmm = new Vmm(host.kernels);
-    outgoing.giveTo(host.vmm);
+    host.spawnVmms();
+    outgoing.forEach((session, index) => session.giveTo(host.vmms[index]!));
     host.say('a new VMM has the files again', 2);
   },
 
   'vmm-exit': (host) => {
-    host.vmm.exit();
+    for (const vmm of host.vmms) vmm.exit();
     host.say('the VMM exits; LUO holds its files', 2);
   },
 
   kexec: (host, step) => {
     const { machine } = host;
-    if (host.outgoing === null || host.gap === null) {
+    if (host.outgoing.length === 0 || host.gap === null) {
       throw outOfOrder('kexec', 'vCPUs that are not preserved would be lost; preserve comes first');
     }
     host.load.follow(step);
@@ -137,14 +138,14 @@ const STEPS: Steps = {
     }
     const bootNext = must(gone, 'reboot(LINUX_REBOOT_CMD_KEXEC)');
     unfulfilled('kexec', step.expect);
-    host.outgoing = null;
+    host.outgoing = [];
     host.enter('no-kernel');
     host.say('the old kernel is gone: its memory is overwritten', 3);
     // A third of the gap passes before the next kernel's first instruction; the rest is its boot and userspace.
     machine.runFor(Math.floor((end - begun) / 3));
     bootNext();
     host.forgetAgent();
-    host.vmm = new Vmm(host.kernels);
+    host.spawnVmms();
     host.enter('next-kernel');
     const { banner } = host.kernels.kernel.image;
     host.say(`${banner} is up; smp_init() skipped the preserved cores`, 3);
@@ -159,9 +160,12 @@ const STEPS: Steps = {
   },
 
   retrieve: (host) => {
-    const { machine, vmm } = host;
-    host.incoming = new IncomingSession(vmm.process);
-    vmm.take(host.incoming.retrieve(host.scenario.vcpus));
+    const { machine } = host;
+    host.incoming = host.vmms.map((vmm) => new IncomingSession(vmm));
+    for (const [index, session] of host.incoming.entries()) {
+      const files = session.retrieve();
+      host.vmms[index]!.take(must(files, 'LIVEUPDATE_SESSION_RETRIEVE_FD'));
+    }
     host.enter('attached');
     const limit = machine.now() + host.ticks(ADOPTION_SECONDS);
     const wanted = (): readonly Lane[] =>
@@ -177,10 +181,10 @@ const STEPS: Steps = {
   },
 
   finish: (host) => {
-    if (host.incoming === null) throw outOfOrder('finish', 'no session was retrieved');
-    host.incoming.finish();
-    host.incoming = null;
-    host.vmm.resumeDevice();
+    if (host.incoming.length === 0) throw outOfOrder('finish', 'no session was retrieved');
+    for (const session of host.incoming) session.finish();
+    host.incoming = [];
+    for (const vmm of host.vmms) vmm.resumeDevice();
     host.load.follow(host.scenario);
     host.say('session finished', 2);
   },
@@ -195,8 +199,9 @@ const STEPS: Steps = {
   /** The VMM stops the vCPU, reads its state by KVM's own calls, sets it again, and lets it run. */
   'get-set-state': (host, { vcpu, expect }) => {
     const { kvm } = host.kernels;
-    const fd = host.vmm.fds.vcpus[vcpu]!;
-    const { process } = host.vmm;
+    const vmm = host.vmmOf(vcpu);
+    const { process } = vmm;
+    const fd = vmm.fdOf(vcpu);
     const whileItRuns = kvm.getState(process, fd);
     if (whileItRuns.ok) throw outOfOrder('get-set-state', `vCPU ${vcpu} is stopped already`);
     host.machine.count('statesRefusedWhileRunning');
@@ -227,7 +232,7 @@ const STEPS: Steps = {
     const payload = broken === undefined ? host.payload : brokenPayload(host.payload, broken);
     const lanes = vcpu === undefined ? host.machine.lanes : [host.machine.lane(vcpu)];
     for (const { id } of lanes) {
-      const { errno, why } = host.vmm.update(id, payload);
+      const { errno, why } = host.vmmOf(id).update(id, payload);
       if (errno !== null && errno === expect) {
         host.machine.count('updatesRefused');
         host.say(`update of vCPU ${id} is refused with -${errno}, as expected`, 3);

@@ -1,5 +1,5 @@
 /**
- * The session of a live update: what a luo-agent preserves into it, and what the VMM after kexec takes out of it.
+ * The session of a VM's live update: what a luo-agent preserves into it, and what the VMM after kexec takes out of it.
  *
  * Source: Linux tools/testing/selftests/liveupdate; the RFC, "Preservation of the vCPU".
  * Invariant: files are preserved and retrieved in one order, the VM before its vCPUs.
@@ -13,12 +13,13 @@ import {
   retrieveSession,
 } from '../../host/luo/agent.js';
 import type { Process } from '../../host/process.js';
-import { DONE, type Result } from '../../host/result.js';
+import { DONE, ok, type Result } from '../../host/result.js';
+import type { VmPlan } from '../scenario/vms.js';
 import { must } from './refusal.js';
-import { passFds, type VmFds, type Vmm } from './vmm.js';
+import { DEVICE, passFds, type VmFds, type Vmm } from './vmm.js';
 
-const SESSION = 'vm-0';
-/** Tokens of the files in the session; vCPU n is VCPU + n. */
+const nameOf = ({ id }: VmPlan): string => `vm-${id}`;
+/** Tokens of the files in a session; vCPU n is VCPU + n. */
 const TOKEN = { memory: 1n, vm: 2n, device: 3n, vcpu: 0x10n } as const;
 
 interface Preserved {
@@ -29,16 +30,19 @@ interface Preserved {
 
 /** An outgoing session, which an agent holds open until the reboot. */
 export class OutgoingSession {
+  readonly plan: VmPlan;
   readonly #agent: Process;
   readonly #session: number;
   readonly #fds: VmFds;
 
   /** The agent gets the VMM's files and creates the session. @throws ConductorError. */
   constructor(agent: Process, vmm: Vmm) {
+    this.plan = vmm.plan;
     this.#agent = agent;
     this.#fds = vmm.shareWith(agent);
     const device = must(openLiveupdate(agent), 'open /dev/liveupdate');
-    this.#session = must(createSession(agent, device, SESSION), 'LIVEUPDATE_IOCTL_CREATE_SESSION');
+    const created = createSession(agent, device, nameOf(vmm.plan));
+    this.#session = must(created, 'LIVEUPDATE_IOCTL_CREATE_SESSION');
     agent.close(device);
   }
 
@@ -66,46 +70,59 @@ export class OutgoingSession {
     return [
       { name: 'memfd', fd: memory, token: TOKEN.memory },
       { name: 'vmfd', fd: vm, token: TOKEN.vm },
-      { name: 'vfio', fd: device, token: TOKEN.device },
-      ...vcpus.map((fd, id) => ({ name: `vcpufd ${id}`, fd, token: TOKEN.vcpu + BigInt(id) })),
+      ...(device === null ? [] : [{ name: 'vfio', fd: device, token: TOKEN.device }]),
+      ...this.plan.vcpus.map((id, index) => ({
+        name: `vcpufd ${id}`,
+        fd: vcpus[index]!,
+        token: TOKEN.vcpu + BigInt(id),
+      })),
     ];
   }
 }
 
 /** The same session after kexec, as the new VMM retrieves it. */
 export class IncomingSession {
+  readonly plan: VmPlan;
   readonly #process: Process;
   readonly #session: number;
 
   /** @throws ConductorError. */
-  constructor(process: Process) {
-    this.#process = process;
-    const device = must(openLiveupdate(process), 'open /dev/liveupdate');
-    this.#session = must(
-      retrieveSession(process, device, SESSION),
-      'LIVEUPDATE_IOCTL_RETRIEVE_SESSION',
-    );
+  constructor(vmm: Vmm) {
+    this.plan = vmm.plan;
+    this.#process = vmm.process;
+    const device = must(openLiveupdate(this.#process), 'open /dev/liveupdate');
+    const retrieved = retrieveSession(this.#process, device, nameOf(this.plan));
+    this.#session = must(retrieved, 'LIVEUPDATE_IOCTL_RETRIEVE_SESSION');
+    this.#process.close(device);
   }
 
-  /** Retrieves all files of a VM. @throws ConductorError. */
-  retrieve(vcpuCount: number): VmFds {
-    const take = (token: bigint, what: string): number =>
-      must(
-        retrieveFd(this.#process, this.#session, token),
-        `LIVEUPDATE_SESSION_RETRIEVE_FD ${what}`,
-      );
-    return {
-      memory: take(TOKEN.memory, 'memfd'),
-      vm: take(TOKEN.vm, 'vmfd'),
-      device: take(TOKEN.device, 'vfio'),
-      vcpus: Array.from({ length: vcpuCount }, (_, id) =>
-        take(TOKEN.vcpu + BigInt(id), `vcpufd ${id}`),
-      ),
-    };
+  /**
+   * Retrieves all files of the VM, the device's before what a kernel may not be able to take, so that it can be closed. The
+   * first refusal of vmfd or a vcpufd ends it. @throws ConductorError when memory or device are refused.
+   */
+  retrieve(): Result<VmFds> {
+    const hasDevice = this.plan.vcpus.includes(DEVICE.vcpuId);
+    const memory = must(this.#take(TOKEN.memory), 'LIVEUPDATE_SESSION_RETRIEVE_FD memfd');
+    const device = hasDevice
+      ? must(this.#take(TOKEN.device), 'LIVEUPDATE_SESSION_RETRIEVE_FD vfio')
+      : null;
+    const vm = this.#take(TOKEN.vm);
+    if (!vm.ok) return vm;
+    const vcpus: number[] = [];
+    for (const id of this.plan.vcpus) {
+      const vcpu = this.#take(TOKEN.vcpu + BigInt(id));
+      if (!vcpu.ok) return vcpu;
+      vcpus.push(vcpu.value);
+    }
+    return ok({ memory, vm: vm.value, device, vcpus });
   }
 
   /** @throws ConductorError. */
   finish(): void {
     must(finishSession(this.#process, this.#session), 'LIVEUPDATE_SESSION_FINISH');
+  }
+
+  #take(token: bigint): Result<number> {
+    return retrieveFd(this.#process, this.#session, token);
   }
 }

@@ -7,14 +7,16 @@
 import type { ErrnoName } from '../../../abi/luo.js';
 import { DOORBELL } from '../../guest/mix.js';
 import { hpaOf } from '../../host/frames.js';
+import type { Refusal } from '../../host/kvm/vm.js';
 import type { Process } from '../../host/process.js';
 import type { Scenario } from '../scenario/schema.js';
+import type { VmPlan } from '../scenario/vms.js';
 import type { Kernels } from './kernels.js';
 import { ConductorError, must } from './refusal.js';
 
 export const GUEST_MEMORY_PAGES = 64;
 const GUEST_MEMORY_BYTES = GUEST_MEMORY_PAGES * 4096;
-/** A device of the guest's, passed through: its vector on the host and in the guest. */
+/** A device of the first VM's guest, passed through: its vector on the host and in the guest. */
 export const DEVICE = { id: 1, hostVector: 0x41, guestVector: 0x51, vcpuId: 0 } as const;
 const TSC_OFFSET = 0x1_0000_0000n;
 
@@ -22,18 +24,26 @@ const TSC_OFFSET = 0x1_0000_0000n;
 export interface VmFds {
   readonly memory: number;
   readonly vm: number;
-  readonly device: number;
+  /** Null for a VM without one. */
+  readonly device: number | null;
   readonly vcpus: readonly number[];
 }
 
 export class Vmm {
   readonly #kernels: Kernels;
+  readonly plan: VmPlan;
   readonly process: Process;
   #fds: VmFds | null = null;
 
-  constructor(kernels: Kernels) {
+  constructor(kernels: Kernels, plan: VmPlan) {
     this.#kernels = kernels;
+    this.plan = plan;
     this.process = kernels.kernel.spawn('vmm');
+  }
+
+  /** The vcpufd of one of its vCPUs. */
+  fdOf(vcpu: number): number {
+    return this.fds.vcpus[this.plan.vcpus.indexOf(vcpu)]!;
   }
 
   get fds(): VmFds {
@@ -42,10 +52,13 @@ export class Vmm {
 
   /** Creates the VM with a Caretaker on each vcpufd. @throws ConductorError. */
   createVm(scenario: Scenario, payload: Uint8Array): void {
-    const { process } = this;
+    const { process, plan } = this;
     const { kvm, memfd, vfio } = this.#kernels.modules;
     const memory = must(memfd.create(process, 'guest-memory', GUEST_MEMORY_BYTES), 'memfd_create');
-    const device = must(vfio.open(process, DEVICE.id), 'VFIO_GROUP_GET_DEVICE_FD');
+    const hasDevice = plan.vcpus.includes(DEVICE.vcpuId);
+    const device = hasDevice
+      ? must(vfio.open(process, DEVICE.id), 'VFIO_GROUP_GET_DEVICE_FD')
+      : null;
     const vm = must(
       kvm.createVm(process, {
         lifecycle: scenario.lifecycle,
@@ -53,7 +66,7 @@ export class Vmm {
         tables: scenario.tables,
         hltPolicy: scenario.hlt,
         tscOffset: TSC_OFFSET,
-        shadowStacks: scenario['shadow-stacks'],
+        shadowStacks: plan.shadowStacks,
       }),
       'KVM_CREATE_VM',
     );
@@ -64,12 +77,13 @@ export class Vmm {
     );
     if (scenario['dirty-logging'])
       must(kvm.logDirtyPages(process, vm), 'KVM_SET_USER_MEMORY_REGION, KVM_MEM_LOG_DIRTY_PAGES');
-    const vcpus = Array.from({ length: scenario.vcpus }, (_, id) => {
-      const fd = must(kvm.createVcpu(process, vm, id), 'KVM_CREATE_VCPU');
-      this.#setCaretaker(fd, payload);
-      return fd;
-    });
+    const vcpus: number[] = [];
     this.#fds = { memory, vm, device, vcpus };
+    for (const id of plan.vcpus) {
+      const fd = must(kvm.createVcpu(process, vm, id), 'KVM_CREATE_VCPU');
+      vcpus.push(fd);
+      this.#setCaretaker(fd, payload);
+    }
   }
 
   /** The guest has booted before a scenario begins: its drivers have touched their devices. */
@@ -107,7 +121,7 @@ export class Vmm {
 
   /** KVM_SET_CARETAKER and KVM_RUN on a vCPU that is parked. @throws ConductorError. */
   restart(id: number, payload: Uint8Array): void {
-    const fd = this.fds.vcpus[id]!;
+    const fd = this.fdOf(id);
     this.#setCaretaker(fd, payload);
     must(this.#kernels.kvm.run(this.process, fd), 'KVM_RUN');
   }
@@ -118,9 +132,9 @@ export class Vmm {
     payload: Uint8Array,
   ): { readonly errno: ErrnoName | null; readonly why: string } {
     const { kvm } = this.#kernels;
-    const set = kvm.setCaretaker(this.process, this.fds.vcpus[id]!, payload);
+    const set = kvm.setCaretaker(this.process, this.fdOf(id), payload);
     if (set.ok) return { errno: null, why: '' };
-    return { errno: set.errno, why: kvm.vms[0]?.lastRefusal?.message ?? 'refused' };
+    return { errno: set.errno, why: this.#lastRefusal()?.message ?? 'refused' };
   }
 
   /** Takes files that another process holds, or that were retrieved. */
@@ -134,20 +148,26 @@ export class Vmm {
   }
 
   pauseDevice(): void {
-    const file = this.process.file(this.fds.device)!;
-    must(this.#kernels.modules.vfio.pause(file), 'VFIO pause');
+    const { device } = this.fds;
+    if (device === null) return;
+    must(this.#kernels.modules.vfio.pause(this.process.file(device)!), 'VFIO pause');
   }
 
   resumeDevice(): void {
-    const file = this.process.file(this.fds.device)!;
-    must(this.#kernels.modules.vfio.resume(file), 'VFIO resume');
+    const { device } = this.fds;
+    if (device === null) return;
+    must(this.#kernels.modules.vfio.resume(this.process.file(device)!), 'VFIO resume');
+  }
+
+  #lastRefusal(): Refusal | null {
+    return this.#kernels.kvm.vmOf(this.process.file(this.fds.vm)!)?.lastRefusal ?? null;
   }
 
   #setCaretaker(fd: number, payload: Uint8Array): void {
     const { kvm } = this.#kernels;
     const set = kvm.setCaretaker(this.process, fd, payload);
     if (set.ok) return;
-    const refusal = kvm.vms[0]?.lastRefusal;
+    const refusal = this.#lastRefusal();
     throw new ConductorError(
       'PAYLOAD_REFUSED',
       `KVM_SET_CARETAKER: -${set.errno}: ${refusal?.message ?? 'refused'}`,
@@ -162,7 +182,7 @@ export function passFds(from: Process, fds: VmFds, to: Process): VmFds {
   return {
     memory: pass(fds.memory),
     vm: pass(fds.vm),
-    device: pass(fds.device),
+    device: fds.device === null ? null : pass(fds.device),
     vcpus: fds.vcpus.map(pass),
   };
 }

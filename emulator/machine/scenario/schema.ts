@@ -158,7 +158,13 @@ const STEPS = {
   'vmm-exit': z.literal(true),
   kexec: z.strictObject({ ...load, seconds, script, expect: z.string().optional() }),
   gap: z.strictObject({ ...load, seconds, script }),
-  retrieve: z.literal(true),
+  /** The VMM of each VM takes its files; that of a VM which is refused with that errno terminates it. */
+  retrieve: z.union([
+    z.literal(true),
+    z.strictObject({
+      refused: z.array(z.strictObject({ vm: count(MAX_VCPUS - 1), expect: z.string() })).min(1),
+    }),
+  ]),
   finish: z.literal(true),
   stop: z.strictObject({ vcpu: count(MAX_VCPUS - 1) }),
   'get-set-state': z.strictObject({ vcpu: count(MAX_VCPUS - 1), expect: z.string().optional() }),
@@ -205,10 +211,19 @@ function isStepName(name: string): name is StepName {
   return Object.hasOwn(STEPS, name);
 }
 
+/** One VM of several: what it does not say is as the scenario has it. */
+const vm = z.strictObject({
+  vcpus: count(MAX_VCPUS).pipe(z.number().min(1)),
+  'shadow-stacks': z.boolean().optional(),
+});
+
 const scenario = z.strictObject({
   name: z.string().min(1).max(64),
   description: z.string().min(1).max(400),
+  /** Of all VMs. */
   vcpus: count(MAX_VCPUS).pipe(z.number().min(1)),
+  /** The VMs, when there are several; vCPUs are numbered through. */
+  vms: z.array(vm).min(1).optional(),
   lifecycle: z.enum(['interpose', 'attach']).default('interpose'),
   cr3: z.enum(['isolated', 'shared-until-detach']).default('isolated'),
   /** When the payload's own descriptor tables are in the host-state area. */
@@ -242,13 +257,19 @@ const scenario = z.strictObject({
     .default([]),
   steps: z.array(step).min(1).max(200),
 });
+const checked = scenario.superRefine(({ vcpus, vms }, context) => {
+  const sum = vms?.reduce((all, one) => all + one.vcpus, 0) ?? vcpus;
+  if (sum === vcpus) return;
+  const message = `the VMs have ${sum} vCPUs, and the scenario ${vcpus}`;
+  context.addIssue({ code: 'custom', message, path: ['vms'] });
+});
 
 /** A scenario, ready to run. */
 export type Scenario = z.infer<typeof scenario>;
 
 /** Checks a parsed document. @throws ScenarioError SCENARIO_SCHEMA with the path of the first bad field. */
 export function toScenario(document: unknown, file: string): Scenario {
-  const result = scenario.safeParse(document);
+  const result = checked.safeParse(document);
   if (result.success) return result.data;
   const issue = result.error.issues[0]!;
   const field = issue.path.join('.') || '(document)';
