@@ -53,6 +53,9 @@ export const CARETAKER_FEATURE = {
   X2APIC: 1n << 2n,
   HLT_ACTIVITY: 1n << 3n,
   TSC_SCALING: 1n << 4n,
+  /** Said by KVM where it gives shadow stacks. */
+  SHADOW_STACK: 1n << 5n,
+  INVARIANT_TSC: 1n << 6n,
 } as const;
 
 // prettier-ignore

@@ -7,16 +7,16 @@
  */
 import { CARETAKER_HEADER, struct } from './layout.js';
 
-export const KVM_VM_COMPATIBLE = 'kvm-caretaker-vm-v4';
-export const KVM_VCPU_COMPATIBLE = 'kvm-caretaker-vcpu-v4';
+export const KVM_VM_COMPATIBLE = 'kvm-caretaker-vm-v5';
+export const KVM_VCPU_COMPATIBLE = 'kvm-caretaker-vcpu-v5';
 
 export const KVM_VM_SER_MAGIC = 0x314d_5653_4d56_4b21n;
 export const KVM_VCPU_SER_MAGIC = 0x3155_5043_564d_4b21n;
-export const KVM_SER_VERSION = 4;
+export const KVM_SER_VERSION = 5;
 
 // prettier-ignore
 /** One preserved VM. */
-export const KVM_VM_SER = struct('kvm_vm_ser', 160, [
+export const KVM_VM_SER = struct('kvm_vm_ser', 176, [
   ['header', CARETAKER_HEADER, 0, 'kvm', 'magic, version, size'],
   ['vm_id', 'u32', 16, 'kvm', 'of the VM within its host'],
   ['vcpu_count', 'u32', 20, 'kvm', 'vCPUs created'],
@@ -40,7 +40,11 @@ export const KVM_VM_SER = struct('kvm_vm_ser', 160, [
   ['ept_pool_pages', 'u32', 136, 'kvm', 'of them'],
   ['dirty_logging', 'u32', 140, 'kvm', '1: dirty pages are logged'],
   ['dirty_bitmap', 'u64', 144, 'kvm', 'a bit for each page of guest memory, 0 for none'],
-  ['reserved', 'u64', 152, 'reserved', 'must be 0'],
+  ['features', 'u64', 152, 'kvm', 'CARETAKER_FEATURE_* that its payloads and KVM use'],
+  ['ccb_version', 'u32', 160, 'kvm', 'of struct caretaker_ccb, 0 without a payload'],
+  ['config_version', 'u32', 164, 'kvm', 'of struct caretaker_config'],
+  ['telemetry_version', 'u32', 168, 'kvm', 'of struct caretaker_telemetry'],
+  ['soft_state_version', 'u32', 172, 'kvm', 'of struct caretaker_soft_state'],
 ]);
 
 // prettier-ignore

@@ -128,7 +128,8 @@ static void publish(struct caretaker_ccb *ccb)
 	ccb->features = CARETAKER_FEATURE_PREEMPTION_TIMER |
 			CARETAKER_FEATURE_ACK_ON_EXIT |
 			CARETAKER_FEATURE_X2APIC |
-			CARETAKER_FEATURE_HLT_ACTIVITY;
+			CARETAKER_FEATURE_HLT_ACTIVITY |
+			CARETAKER_FEATURE_INVARIANT_TSC;
 }
 
 static bool is_config_ours(const struct caretaker_ccb *ccb)

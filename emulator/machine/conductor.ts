@@ -96,7 +96,8 @@ export class Conductor {
       if (!this.byHand.isDone(step)) take(this, step);
       this.byHand.takeWishes();
     }
-    for (const lane of machine.lanes) machine.hooks.atEnd(lane, machine.ledger);
+    for (const lane of machine.lanes)
+      if (lane.remains === null) machine.hooks.atEnd(lane, machine.ledger);
   }
 
   // What steps share.

@@ -15,6 +15,7 @@ import { initAndStart } from './cores.js';
 import { Lane } from './lane.js';
 import type { Machine } from './machine.js';
 import { callPayload } from './payload-call.js';
+import { endLane } from './remains.js';
 
 /** Longest time that a stopped vCPU may take to arrive in KVM. */
 const STOP_TIMEOUT_SECONDS = 1;
@@ -108,6 +109,16 @@ export class KvmHost implements KvmMachine {
   vcpuTookOver(vcpuId: number): void {
     const { hooks, ledger } = this.#machine;
     hooks.atTakeOver(this.#machine.lane(vcpuId), ledger);
+  }
+
+  vcpuTerminated(vcpuId: number): void {
+    const machine = this.#machine;
+    const lane = machine.lane(vcpuId);
+    endLane(lane, machine.now());
+    machine.hooks.atEnd(lane, machine.ledger);
+    machine.structureChanged();
+    machine.count('vcpusTerminated');
+    machine.timeline.add(machine.now(), vcpuId, 'terminated: no kernel adopts its VM', 3);
   }
 
   vcpuStarted(vcpuId: number): void {

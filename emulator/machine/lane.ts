@@ -26,6 +26,7 @@ import { GroundTruth, type GroundTruthState } from './ground-truth.js';
 import { HostStateMark, type HostStateMarkState } from './host-state-mark.js';
 import { InterruptAccount, type InterruptAccountState } from './interrupt-account.js';
 import type { MachineMemory } from './memory.js';
+import type { Remains } from './remains.js';
 import type { PlannedEvent } from './stray-events.js';
 
 /** Where a vCPU is. */
@@ -116,6 +117,8 @@ export class Lane {
   readonly scripted: GuestAction[] = [];
   /** Events that wait for an instruction of an exit, the earliest first. */
   readonly planned: PlannedEvent[] = [];
+  /** Kept of a vCPU that has ended, with its pages freed. */
+  remains: Remains | null = null;
   /** TSC at which the VMX-preemption timer expires, Infinity when it is off. */
   timerTsc = Infinity;
   /** TSC at which the wait at hand began, NaN before the first. */

@@ -175,7 +175,7 @@ export class Machine {
 
   /** The lane that runs on a core, if any. */
   laneOn(pcpuId: number): Lane | undefined {
-    return this.lanes.find((lane) => lane.pcpu.id === pcpuId);
+    return this.lanes.find((lane) => lane.pcpu.id === pcpuId && lane.remains === null);
   }
 
   lane(vcpuId: number): Lane {

@@ -7,10 +7,10 @@
  */
 import { hex } from '../../abi/uint.js';
 import type { Conductor, ConductorError, Gap } from '../machine/conductor.js';
-import { deepestUse } from '../machine/invariants/stack.js';
 import type { Lane } from '../machine/lane.js';
 import { expectedFindings, unexpectedFindings } from '../machine/scenario/expectations.js';
 import type { Machine } from '../machine/machine.js';
+import { remainsOf } from '../machine/remains.js';
 import type { InvariantResult } from '../machine/ledger.js';
 import type { Phase, TimelineEvent } from '../machine/timeline.js';
 import type { Finding } from '../vmx/stop-reason.js';
@@ -126,7 +126,8 @@ function findingReport(finding: Finding, symbols: PayloadSymbols): FindingReport
 }
 
 function vcpuReport(lane: Lane): VcpuReport {
-  const { truth, id, pcpu, vcpu } = lane;
+  const { truth, id, pcpu } = lane;
+  const { telemetry, payloadState, stackBytesUsed } = remainsOf(lane);
   return {
     id,
     pcpu: pcpu.id,
@@ -136,8 +137,8 @@ function vcpuReport(lane: Lane): VcpuReport {
       routed: truth.total('routed'),
       blocked: truth.total('blocked'),
     },
-    payloadState: vcpu.payloadState,
-    stack: { usedBytes: deepestUse(lane), sizeBytes: STACK_BYTES },
-    telemetry: telemetryReport(vcpu.telemetry),
+    payloadState,
+    stack: { usedBytes: stackBytesUsed, sizeBytes: STACK_BYTES },
+    telemetry: telemetryReport(telemetry),
   };
 }

@@ -214,7 +214,7 @@ export class Stage {
 
   /** KVM asks the payload to stop, unless the vCPU is in KVM already. */
   requestStop(): void {
-    if (this.lane.phase !== 'in-kvm') requestStop(this.vm, this.lane.vcpu);
+    if (this.lane.phase !== 'in-kvm') requestStop(this.vm.machine, this.lane.vcpu);
   }
 
   /** Stopped in KVM first, as the contract has it; a vCPU that does not come stays where it is. */

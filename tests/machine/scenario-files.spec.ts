@@ -30,7 +30,7 @@ describe('a scenario file', () => {
       ...{ 'dirty-logging': false, 'mmu-notifier': 'aware' },
       ...{ lifecycle: 'interpose', cr3: 'isolated', hlt: 'ACTIVITY', seed: 1, mix: 'busy' },
       ...{ rate: 3600, 'shadow-stacks': false, tables: 'always', parked: 'kill', expect: [] },
-      'next-kernel': { 'tsc-ppm': 0, 'wall-step': 0, clock: 'carried' },
+      'next-kernel': { 'tsc-ppm': 0, 'wall-step': 0, clock: 'carried', lacks: [], speaks: {} },
     });
   });
 

@@ -60,6 +60,7 @@ const ABOUT: Readonly<Record<string, { readonly checked: readonly InvariantId[];
   'shadow-stack':       { checked: [...GAP, 'nmi'], evidence: ['returnsHeld', 'shadowStackFrames', 'nmisDelivered', 'machineChecksDelivered'] },
   'nested-paging':      { checked: [...GAP, 'nested-tables'], evidence: ['guestAccesses', 'pagesPrefaulted', 'pagesDiscarded', 'pagesLoggedDirty', 'serialized'] },
   'nested-paging-unaware': { checked: [...GAP, 'nested-tables'], evidence: ['guestAccesses', 'pagesDiscarded'] },
+  'feature-mismatch':   { checked: GAP, evidence: ['vmsRefused', 'vcpusTerminated', 'coresReclaimed', 'migrations', 'returnsHeld'] },
   'stop-and-serialize': { checked: ALWAYS, evidence: ['serialized'] },
 };
 

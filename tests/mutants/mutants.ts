@@ -88,6 +88,8 @@ const ROWS: readonly Row[] = [
   ['return-address-changed', 'stack', /EXCEPTION_NMI.*vector 21: RET to another address/, 'shadow-stack'],
   ['shadow-frame-left', 'stack', /vector 21 \(#CP, error code 2\)/, 'shadow-stack'],
   ['routed-with-a-word-pushed', 'stack', /routed with RSP/],
+  ['stopped-in-vmx', 'preserved', /core 1, which ran vCPU 0, is workload with VMX root/, 'feature-mismatch'],
+  ['timer-not-among-its-features', 'vmcs-writes', /arms the preemption timer, which the features/],
   ['spin-without-pause', 'bounded', /no end after/],
   ['stopped-without-vmclear', 'preserved', /without VMCLEAR/, 'stops'],
   ['int3-in-the-payload', 'no-lost-exit', /vector 3 at .*parked; the specification allows/],

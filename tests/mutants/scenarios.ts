@@ -203,6 +203,7 @@ export const TRIALS = {
   'machine-check': builtin('machine-check'),
   'payload-fault': builtin('payload-fault'),
   'shadow-stack': builtin('shadow-stack'),
+  'feature-mismatch': builtin('feature-mismatch'),
 } as const satisfies Readonly<Record<string, Trial>>;
 export type TrialName = keyof typeof TRIALS;
 

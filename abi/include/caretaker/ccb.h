@@ -63,6 +63,9 @@ enum caretaker_register {
 #define CARETAKER_FEATURE_X2APIC (1ull << 2)
 #define CARETAKER_FEATURE_HLT_ACTIVITY (1ull << 3)
 #define CARETAKER_FEATURE_TSC_SCALING (1ull << 4)
+/* Said by KVM where it gives shadow stacks. */
+#define CARETAKER_FEATURE_SHADOW_STACK (1ull << 5)
+#define CARETAKER_FEATURE_INVARIANT_TSC (1ull << 6)
 
 struct caretaker_ccb {
 	/* Image: set at link time, relocated by the loader. */

@@ -5,7 +5,6 @@
  * Invariant: a vCPU's file keeps its VM alive; a file that LUO holds outlives the VMM's process.
  * Not modelled: ioctl numbers and structures of /dev/kvm; its calls are typed methods.
  */
-import { CARETAKER_FEATURE } from '../../../abi/ccb.js';
 import { KVM_VCPU_STATE } from '../../../abi/kvm-state.js';
 import type { FileHolder, OpenFile } from '../files.js';
 import { pfnOf } from '../frames.js';
@@ -17,6 +16,7 @@ import { VcpuFileHandler, VmFileHandler } from './luo-files.js';
 import type { KvmCpu, KvmKernel, KvmMachine } from './ports.js';
 import type { ClockPolicy } from './pv-clock.js';
 import { invalidateRange, release, type NotifierPolicy } from './mmu-notifier.js';
+import { WHOLE_OFFER, type Mismatch, type Offer } from './negotiation.js';
 import { resumeParked, type ParkedPolicy } from './parked.js';
 import { renderTelemetry } from './telemetry-file.js';
 import { canBeUpdated, updateCaretaker } from './update.js';
@@ -25,12 +25,10 @@ import { getState, setState, type VcpuStateBytes } from './vcpu-state.js';
 import { moveVcpu, requestStop, startVcpu } from './vcpu-run.js';
 import { KvmVm, type VmSettings } from './vm.js';
 
-/** What this KVM offers a payload; a next kernel may offer less. */
-const ALL_FEATURES = Object.values(CARETAKER_FEATURE).reduce((all, bit) => all | bit, 0n);
-
 /** How a kernel's KVM is built. */
 export interface KvmConfig {
-  readonly features?: bigint;
+  /** What it has for payloads; everything unless said otherwise. */
+  readonly offer?: Offer;
   /** For vCPUs that come from another kernel parked; `kill` unless said otherwise. */
   readonly parkedPolicy?: ParkedPolicy;
   /** What it does when the host takes guest memory back; `aware` unless said otherwise. */
@@ -59,8 +57,7 @@ export class Kvm {
   readonly kernel: Kernel;
   readonly machine: KvmMachine;
   readonly services: KvmKernel;
-  /** Bits of CARETAKER_FEATURE. */
-  readonly features: bigint;
+  readonly offer: Offer;
   readonly irqRoutes: VmSettings['irqRoutes'];
   readonly parkedPolicy: ParkedPolicy;
   readonly clockPolicy: ClockPolicy;
@@ -68,6 +65,8 @@ export class Kvm {
   readonly admissions: Admissions;
   /** The preserved record of a VM: outgoing in the old kernel, incoming in the next. */
   readonly vmRecords = new Map<KvmVm, bigint>();
+  /** Why a VM of another kernel was last refused. */
+  lastMismatch: Mismatch | null = null;
   readonly #vms = new Map<number, KvmVm>();
   /** The process in whose address space a VM was made: its mmu_notifier is registered there. */
   readonly #addressSpaces = new Map<KvmVm, number>();
@@ -77,7 +76,7 @@ export class Kvm {
   constructor(kernel: Kernel, machine: KvmMachine, config: KvmConfig) {
     this.kernel = kernel;
     this.machine = machine;
-    this.features = config.features ?? ALL_FEATURES;
+    this.offer = config.offer ?? WHOLE_OFFER;
     this.irqRoutes = config.irqRoutes;
     this.parkedPolicy = config.parkedPolicy ?? 'kill';
     this.clockPolicy = config.clockPolicy ?? 'carried';
@@ -181,7 +180,7 @@ export class Kvm {
     if (!admission.ok) return vm.refuse(admission.errno, admission.why);
     const { content } = admission;
     if (found !== undefined && canBeUpdated(found.vcpu)) {
-      return updateCaretaker(vm, found.vcpu, content, this.features);
+      return updateCaretaker(vm, found.vcpu, content, this.offer.features);
     }
     return vm.setCaretaker(content, found?.vcpu ?? null);
   }
@@ -224,7 +223,7 @@ export class Kvm {
   stopAndResume(id: number): Result<void> {
     const found = this.findVcpu(id);
     if (found === undefined) return refuse('ENOENT');
-    requestStop(found.vm, found.vcpu);
+    requestStop(this.machine, found.vcpu);
     if (found.vcpu.state === 'detached') {
       const isStopped = this.machine.waitFor(() => found.vcpu.payloadState === 'SERIALIZED');
       return isStopped ? DONE : refuse('ETIMEDOUT');
@@ -241,7 +240,7 @@ export class Kvm {
     if (found === undefined) return refuse('ENOENT');
     if (found.vcpu.state === 'in-kvm') return DONE;
     if (found.vcpu.state !== 'running') return refuse('EBUSY');
-    requestStop(found.vm, found.vcpu);
+    requestStop(this.machine, found.vcpu);
     return this.machine.stopVcpu(id);
   }
 

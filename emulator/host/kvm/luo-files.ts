@@ -11,7 +11,9 @@
  * Unhappy paths:
  * 1. vcpufd before vmfd: EINVAL on preserve, ENOENT on retrieve.
  * 2. No Caretaker: EOPNOTSUPP. The core cannot go offline: CpuHotplug's errno. Everything is taken back.
- * 3. unpreserve: KVM_ATTACHED in the old kernel, kick, the core leaves VMX, comes online and runs the vCPU as before.
+ * 3. The next kernel lacks what the VM runs on: vmfd is refused before anything is taken over. A VMM that finishes the
+ *    session all the same ends the VM (terminate.ts).
+ * 4. unpreserve: KVM_ATTACHED in the old kernel, kick, the core leaves VMX, comes online and runs the vCPU as before.
  *
  * Source: the RFC, "Preservation of the vCPU"; facts on kvm_luo of the later series ("vmfd must precede vcpufd").
  * Invariant: what preserve() did and could not finish is undone before it returns an errno.
@@ -28,6 +30,7 @@ import {
 import { CARETAKER_HLT_POLICY } from '../../../abi/config.js';
 import { StructView } from '../../../abi/layout.js';
 import { leafMappings } from '../../memory/page-tables.js';
+import type { VmxCapabilities } from '../../vmx/capabilities.js';
 import type { FileHolder, OpenFile } from '../files.js';
 import type { Kernel } from '../kernel.js';
 import type { FileOpArgs, LiveupdateFileHandler } from '../luo/handler.js';
@@ -35,7 +38,10 @@ import { DONE, ok, refuse, type Result } from '../result.js';
 import type { Kvm } from './kvm.js';
 import { EPT_POOL_PAGES, KvmMmu } from './mmu.js';
 import { withVcpusStopped } from './mmu-notifier.js';
+import { mismatchOf, writeNeeds } from './negotiation.js';
 import { judgeParked, whyParked } from './parked.js';
+import type { KvmKernel } from './ports.js';
+import { disposeOf, stopUnadopted } from './terminate.js';
 import { KvmVcpu } from './vcpu.js';
 import { VcpuMemory } from './vcpu-memory.js';
 import { isolate, leaveVmx, reattach, startVcpu } from './vcpu-run.js';
@@ -95,6 +101,7 @@ export class VmFileHandler implements LiveupdateFileHandler {
     view.set('guest_memory_size', vm.mmu.slot?.sizeBytes ?? 0);
     view.set('hlt_policy', CARETAKER_HLT_POLICY[vm.settings.hltPolicy]);
     view.set('shadow_stacks', vm.settings.shadowStacks ? 1 : 0);
+    writeNeeds(vm, view, kernel.memory);
     this.#kvm.vmRecords.set(vm, record.value.hpa);
     return ok(record.value.hpa);
   }
@@ -107,7 +114,7 @@ export class VmFileHandler implements LiveupdateFileHandler {
     this.#kvm.vmRecords.delete(vm);
   }
 
-  /** Errnos: EINVAL a record that cannot be right; those of kho_restore_pages(). */
+  /** Errnos: EINVAL a record that cannot be right; those of mismatchOf() and kho_restore_pages(). */
   retrieve({ serializedData }: FileOpArgs, holder: FileHolder): Result<OpenFile> {
     const { kernel } = this.#kvm;
     const view = new StructView(KVM_VM_SER, kernel.memory, serializedData);
@@ -117,11 +124,13 @@ export class VmFileHandler implements LiveupdateFileHandler {
     ) {
       return refuse('EINVAL');
     }
+    const mismatch = mismatchOf(view, this.#kvm.offer);
+    if (mismatch !== null) {
+      this.#kvm.lastMismatch = mismatch;
+      return refuse(mismatch.errno);
+    }
     const { services, machine } = this.#kvm;
-    const mmu = new KvmMmu(services, machine.capabilities, view.get('ept_root'), {
-      pool: view.get('ept_pool'),
-      bitmap: view.get('dirty_bitmap'),
-    });
+    const mmu = tablesOf(view, services, machine.capabilities);
     for (const { hpa, pages, what } of mmu.runs()) {
       const restored = services.restore(hpa, pages, `VM ${view.number('vm_id')} ${what}`);
       if (!restored.ok) return restored;
@@ -164,8 +173,25 @@ export class VmFileHandler implements LiveupdateFileHandler {
   finish({ file, serializedData }: FileOpArgs): void {
     const vm = file === null ? undefined : this.#kvm.vmOf(file);
     if (vm?.mmu.logging === 'flags') relog(vm);
+    if (file === null) this.#freeTables(serializedData);
     this.#kvm.kernel.khoIn.restoreFree(serializedData);
   }
+
+  /** Nobody has retrieved the VM. Its vCPUs, which came after it into the session, have ended before. */
+  #freeTables(record: bigint): void {
+    const { kernel, services, machine } = this.#kvm;
+    const view = new StructView(KVM_VM_SER, kernel.memory, record);
+    for (const { hpa, pages, what } of tablesOf(view, services, machine.capabilities).runs())
+      if (services.restore(hpa, pages, what).ok) services.free(hpa);
+  }
+}
+
+/** The nested page tables that a record names. */
+function tablesOf(view: StructView, kernel: KvmKernel, capabilities: VmxCapabilities): KvmMmu {
+  return new KvmMmu(kernel, capabilities, view.get('ept_root'), {
+    pool: view.get('ept_pool'),
+    bitmap: view.get('dirty_bitmap'),
+  });
 }
 
 /** The flags are read and write access is taken away with no vCPU in the guest, or a write would be in neither. */
@@ -259,7 +285,7 @@ export class VcpuFileHandler implements LiveupdateFileHandler {
     }
     const vm = this.#kvm.vmWithRecord(view.get('vm_record'));
     if (vm === undefined) return refuse('ENOENT');
-    if ((view.get('features') & ~this.#kvm.features) !== 0n) return refuse('EOPNOTSUPP');
+    if ((view.get('features') & ~this.#kvm.offer.features) !== 0n) return refuse('EOPNOTSUPP');
     const memory = VcpuMemory.restore(services, view);
     if (!memory.ok) return memory;
     const cpu = kernel.hotplug.cpuOfApicId(view.number('pcpu_apic_id'));
@@ -301,13 +327,19 @@ export class VcpuFileHandler implements LiveupdateFileHandler {
     );
   }
 
-  canFinish({ file }: FileOpArgs): boolean {
-    const found = file === null ? undefined : this.#kvm.vcpuOf(file);
-    return found?.vcpu.state !== 'adopting';
+  /** A vCPU that was retrieved has come to this kernel; one that was not has stopped. */
+  canFinish({ file, serializedData }: FileOpArgs): boolean {
+    if (file === null) return stopUnadopted(this.#kvm, serializedData).ok;
+    return this.#kvm.vcpuOf(file)?.vcpu.state !== 'adopting';
   }
 
-  finish({ serializedData }: FileOpArgs): void {
-    this.#kvm.kernel.khoIn.restoreFree(serializedData);
+  finish({ file, serializedData }: FileOpArgs): void {
+    const { kernel } = this.#kvm;
+    if (file === null) {
+      const disposed = disposeOf(this.#kvm, serializedData);
+      if (!disposed.ok) kernel.config.events.onWarn('kvm', `a vCPU is lost: -${disposed.errno}`);
+    }
+    kernel.khoIn.restoreFree(serializedData);
   }
 
   /** Stops the vCPU, preserves its pages, takes its core out of the kernel and lets it run alone. */

@@ -50,7 +50,7 @@ export function withVcpusStopped(vm: KvmVm, change: () => void): Result<void> {
 
 /** A vCPU that runs alone comes back to the KVM that detached it, and stays there. */
 function recall(vm: KvmVm, vcpu: KvmVcpu): Result<void> {
-  requestStop(vm, vcpu);
+  requestStop(vm.machine, vcpu);
   if (!vm.machine.waitFor(() => vcpu.payloadState === 'SERIALIZED')) return refuse('ETIMEDOUT');
   vcpu.attach(vm.routingOf(vcpu));
   vcpu.state = 'running';

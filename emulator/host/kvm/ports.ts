@@ -75,6 +75,8 @@ export interface KvmMachine {
   vcpuTakesOver(vcpuId: number): void;
   /** It has been replaced. */
   vcpuTookOver(vcpuId: number): void;
+  /** A vCPU has ended in a kernel that did not adopt it; its core is back, and its pages are about to be freed. */
+  vcpuTerminated(vcpuId: number): void;
   /** A vCPU was made ready and goes on, on its core, at the payload's run entry. */
   vcpuStarted(vcpuId: number): void;
   /** Page tables were changed or built: engines must look again. */

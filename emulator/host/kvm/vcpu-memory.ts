@@ -153,10 +153,9 @@ export class VcpuMemory {
     return view;
   }
 
-  /** kho_restore_pages() on everything that a record names. Errnos: those of the kernel. */
-  static restore(kernel: KvmKernel, record: StructView): Result<VcpuMemory> {
+  /** What a record names, as it lies in preserved memory. */
+  static read(record: StructView): VcpuMemory {
     const memory = new VcpuMemory();
-    const vcpuId = record.number('vcpu_id');
     const fields: Readonly<Record<PagesName, string>> = {
       instance: 'instance_base',
       stack: 'stack_base',
@@ -173,10 +172,18 @@ export class VcpuMemory {
     for (const [what, field] of Object.entries(fields) as [PagesName, string][]) {
       const hpa = record.get(field);
       if (what === 'shadowStack' && hpa === 0n) continue;
-      const pages = pagesOf(what, record);
-      const result = kernel.restore(hpa, pages, `vCPU ${vcpuId} ${what}`);
+      memory.#pages.set(what, { what, hpa, pages: pagesOf(what, record) });
+    }
+    return memory;
+  }
+
+  /** kho_restore_pages() on everything that a record names. Errnos: those of the kernel. */
+  static restore(kernel: KvmKernel, record: StructView): Result<VcpuMemory> {
+    const memory = VcpuMemory.read(record);
+    for (const { what, hpa, pages } of memory.all()) {
+      const label = `vCPU ${record.number('vcpu_id')} ${what}`;
+      const result = kernel.restore(hpa, pages, label);
       if (!result.ok) return result;
-      memory.#pages.set(what, { what, hpa, pages });
     }
     return { ok: true, value: memory };
   }

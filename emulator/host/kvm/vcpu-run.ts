@@ -41,7 +41,7 @@ import {
   type ExitContext,
   type ExitVerdict,
 } from './exits.js';
-import type { KvmCpu } from './ports.js';
+import type { KvmCpu, KvmMachine } from './ports.js';
 import { addSteal, clockAt, writeTimeInfo, writeWallClock } from './pv-clock.js';
 import type { KvmVcpu } from './vcpu.js';
 import type { KvmVm } from './vm.js';
@@ -274,9 +274,9 @@ export function isolate(vm: KvmVm, vcpu: KvmVcpu): void {
 }
 
 /** Stop and serialize: the request first, then the kick that makes the payload look. */
-export function requestStop(vm: KvmVm, vcpu: KvmVcpu): void {
+export function requestStop(machine: Pick<KvmMachine, 'kick'>, vcpu: KvmVcpu): void {
   vcpu.ccbView.set('request', CARETAKER_REQUEST.STOP);
-  vm.machine.kick(vcpu.id);
+  machine.kick(vcpu.id);
 }
 
 /** KVM is there again: the same in the next kernel and when an update is cancelled. */

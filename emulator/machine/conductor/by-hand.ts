@@ -102,7 +102,8 @@ export class ByHand {
         this.#steps({ 'pause-devices': true }, { preserve: {} });
         break;
       case 'kexec':
-        if (this.#host.vmms.some(({ process }) => !process.exited)) this.#steps({ 'vmm-exit': true });
+        if (this.#host.vmms.some(({ process }) => !process.exited))
+          this.#steps({ 'vmm-exit': true });
         this.#steps({ kexec: { seconds: this.#gapSeconds(), script: [] } });
         break;
       case 'retrieve':

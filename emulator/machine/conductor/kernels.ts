@@ -12,6 +12,7 @@ import { rebootKexec } from '../../host/kexec.js';
 import { hostEvents } from '../../host/events.js';
 import type { IntegrityPolicy } from '../../host/integrity/admission.js';
 import { Kvm, type KvmConfig } from '../../host/kvm/kvm.js';
+import { bitsOf, WHOLE_OFFER, type Offer } from '../../host/kvm/negotiation.js';
 import { ok, type Result } from '../../host/result.js';
 import { toIndex } from '../../../abi/uint.js';
 import type { Machine } from '../machine.js';
@@ -128,6 +129,7 @@ export class Kernels {
       parkedPolicy: parked,
       notifier,
       clockPolicy: next.clock,
+      offer: offerOf(next),
       time: { ppm: next['tsc-ppm'], wallStepNs },
     };
   }
@@ -140,4 +142,10 @@ export class Kernels {
       this.#say(`INIT sent to core ${apicId}, which runs vCPU ${lane.id}`, 3);
     }
   }
+}
+
+/** What the next kernel has for payloads. */
+function offerOf({ lacks, speaks }: Scenario['next-kernel']): Offer {
+  const { features, versions } = WHOLE_OFFER;
+  return { features: features & ~bitsOf(lacks), versions: { ...versions, ...speaks } };
 }

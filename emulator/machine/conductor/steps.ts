@@ -14,7 +14,9 @@ import type { Lane } from '../lane.js';
 import type { Step, StepName, StepOf } from '../scenario/schema.js';
 import { brokenPayload } from './broken-payload.js';
 import { must, outOfOrder, unfulfilled } from './refusal.js';
+import { terminate } from './refused-vm.js';
 import { IncomingSession, OutgoingSession } from './update-session.js';
+import type { Vmm } from './vmm.js';
 
 /** How long a KVM waits for a vCPU that it has attached. */
 const ADOPTION_SECONDS = 1;
@@ -159,13 +161,9 @@ const STEPS: Steps = {
     host.runUntil(() => false, host.machine.now() + host.ticks(step.seconds));
   },
 
-  retrieve: (host) => {
+  retrieve: (host, step) => {
     const { machine } = host;
-    host.incoming = host.vmms.map((vmm) => new IncomingSession(vmm));
-    for (const [index, session] of host.incoming.entries()) {
-      const files = session.retrieve();
-      host.vmms[index]!.take(must(files, 'LIVEUPDATE_SESSION_RETRIEVE_FD'));
-    }
+    for (const vmm of host.vmms) retrieveVm(host, vmm, refusalOf(step, vmm));
     host.enter('attached');
     const limit = machine.now() + host.ticks(ADOPTION_SECONDS);
     const wanted = (): readonly Lane[] =>
@@ -175,14 +173,15 @@ const STEPS: Steps = {
     if (host.gap !== null) host.gap.tscEnd = machine.now();
     host.restartParked();
     const { lanes } = machine;
-    const adopted = lanes.filter(({ vcpu }) => vcpu.state !== 'dead').length;
+    const isHere = ({ vcpu, remains }: Lane): boolean => remains === null && vcpu.state !== 'dead';
+    const adopted = lanes.filter(isHere).length;
     const who = adopted === lanes.length ? 'all' : `${adopted} of ${lanes.length}`;
     host.say(`${who} vCPUs adopted: KVM_ATTACHED, new routing pointers`, 3);
   },
 
   finish: (host) => {
     if (host.incoming.length === 0) throw outOfOrder('finish', 'no session was retrieved');
-    for (const session of host.incoming) session.finish();
+    for (const session of host.incoming) must(session.finish(), 'LIVEUPDATE_SESSION_FINISH');
     host.incoming = [];
     for (const vmm of host.vmms) vmm.resumeDevice();
     host.load.follow(host.scenario);
@@ -260,6 +259,25 @@ const STEPS: Steps = {
     host.say(`vCPU ${vcpu} moves to core ${pcpu}`, 3);
   },
 };
+
+/** What the scenario expects of a VM's retrieve: an errno, or undefined. */
+function refusalOf(step: StepOf<'retrieve'>, { plan }: Vmm): string | undefined {
+  return step === true ? undefined : step.refused.find(({ vm }) => vm === plan.id)?.expect;
+}
+
+function retrieveVm(host: Conductor, vmm: Vmm, expect: string | undefined): void {
+  const session = new IncomingSession(vmm);
+  const files = session.retrieve();
+  if (!files.ok && files.errno === expect) {
+    host.vmms = host.vmms.filter((one) => one !== vmm);
+    terminate(host, vmm, session, files.errno);
+    return;
+  }
+  const why = host.kernels.kvm.lastMismatch?.why;
+  vmm.take(must(files, `LIVEUPDATE_SESSION_RETRIEVE_FD${why === undefined ? '' : `: ${why}`}`));
+  unfulfilled('retrieve', expect);
+  host.incoming = [...host.incoming, session];
+}
 
 /** Takes one step. @throws ConductorError. */
 export function take(host: Conductor, step: Step): void {

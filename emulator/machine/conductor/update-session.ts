@@ -117,9 +117,9 @@ export class IncomingSession {
     return ok({ memory, vm: vm.value, device, vcpus });
   }
 
-  /** @throws ConductorError. */
-  finish(): void {
-    must(finishSession(this.#process, this.#session), 'LIVEUPDATE_SESSION_FINISH');
+  /** Errnos: EBUSY a file cannot finish. */
+  finish(): Result<void> {
+    return finishSession(this.#process, this.#session);
   }
 
   #take(token: bigint): Result<number> {

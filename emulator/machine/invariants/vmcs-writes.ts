@@ -4,9 +4,14 @@
  * Source: CONTRACT ("Not the payload's to touch").
  * Invariant: every VMWRITE since the exit is looked at, not only what differs at the end.
  */
+import { CARETAKER_CCB, CARETAKER_FEATURE } from '../../../abi/ccb.js';
+import { offsetsOf } from '../../../abi/layout.js';
 import { MSR } from '../../../abi/msrs.js';
 import { fieldAt, VMCS_SLOT, type FieldName } from '../../../abi/vmcs-fields.js';
 import { EXIT_REASON } from '../../../abi/exit-reasons.js';
+import { ACTIVITY } from '../../../abi/interruption.js';
+import { toIndex } from '../../../abi/uint.js';
+import { PIN } from '../../../abi/vmx-controls.js';
 import { REG } from '../../cpu/registers.js';
 import { AT_EXIT } from '../exit-record.js';
 import type { Lane } from '../lane.js';
@@ -14,6 +19,9 @@ import { rowOf, type Ledger } from '../ledger.js';
 import type { Invariant } from './invariant.js';
 
 const ROW = rowOf('vmcs-writes');
+const AT = offsetsOf<'features'>(CARETAKER_CCB);
+const PREEMPTION_TIMER = toIndex(CARETAKER_FEATURE.PREEMPTION_TIMER);
+const HLT_ACTIVITY = toIndex(CARETAKER_FEATURE.HLT_ACTIVITY);
 
 /** Allowed at every exit. */
 const ALLOWED: readonly FieldName[] = [
@@ -44,8 +52,12 @@ const PRIMARY_BITS = (1 << 2) | (1 << 22);
 
 export const vmcsWrites: Invariant = {
   id: 'vmcs-writes',
-  holdsWhen: 'VMWRITE goes only to the fields listed for that exit',
-  atResume: check,
+  holdsWhen:
+    'VMWRITE goes only to the fields listed for that exit, and arms only what the payload says that it uses',
+  atResume: (lane, ledger) => {
+    check(lane, ledger);
+    saysWhatItUses(lane, ledger);
+  },
   atRoute: check,
 };
 
@@ -75,6 +87,22 @@ function check(lane: Lane, ledger: Ledger): void {
       `${lane.describeExit()}: control bits other than the timer and the windows changed`,
     );
   }
+}
+
+/** What is armed at VM entry is in the features that the next kernel looks at. */
+function saysWhatItUses(lane: Lane, ledger: Ledger): void {
+  const { words } = lane.vmcs;
+  const said = lane.memory.words[(lane.ccb + AT.features) >>> 2]!;
+  const uses = (feature: number, what: string): void => {
+    if ((said & feature) !== 0) return;
+    const message = `VM entry ${what}, which the features of its CCB do not say`;
+    ledger.fail('vmcs-writes', lane.rip, `${lane.describeExit()}: ${message}`);
+  };
+  if ((words[2 * VMCS_SLOT.PIN_BASED_VM_EXEC_CONTROL]! & PIN.PREEMPTION_TIMER) !== 0)
+    uses(PREEMPTION_TIMER, 'arms the preemption timer');
+  const activity = words[2 * VMCS_SLOT.GUEST_ACTIVITY_STATE];
+  if (activity === ACTIVITY.HLT && lane.exit.low(AT_EXIT.GUEST_ACTIVITY_STATE) !== ACTIVITY.HLT)
+    uses(HLT_ACTIVITY, 'halts the guest');
 }
 
 function slotOfWrittenMsr(lane: Lane): number | undefined {

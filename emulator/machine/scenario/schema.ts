@@ -8,6 +8,7 @@ import { z } from 'zod';
 import { didYouMean } from '../../../abi/did-you-mean.js';
 import { HarnessError } from '../../../abi/errors.js';
 import { MIXES, type MixName } from '../../guest/mix.js';
+import { FEATURE_NAMES, SHARED_STRUCTURES } from '../../host/kvm/negotiation.js';
 import { INVARIANT_IDS } from '../../vmx/stop-reason.js';
 import { FAULT_NAMES } from '../stray-events.js';
 
@@ -241,7 +242,7 @@ const scenario = z.strictObject({
   mix: mixName.default('busy'),
   /** Exits a second of each vCPU while its guest is active. */
   rate: count(1_000_000).default(3600),
-  /** How the clocks of the kernel after kexec differ, and what its KVM makes of the guest's. */
+  /** How the kernel after kexec differs: its clocks, what its KVM makes of the guest's, what it has for payloads. */
   'next-kernel': z
     .strictObject({
       /** By how much it calibrates the TSC too fast. */
@@ -249,6 +250,10 @@ const scenario = z.strictObject({
       /** Seconds by which its wall clock is stepped. */
       'wall-step': signed(1e6).default(0),
       clock: z.enum(['carried', 'restarted']).default('carried'),
+      /** CARETAKER_FEATURE_* that it does not offer. */
+      lacks: z.array(z.enum(FEATURE_NAMES)).default([]),
+      /** Versions of the shared structures that it speaks in place of today's. */
+      speaks: z.partialRecord(z.enum(SHARED_STRUCTURES), count(0xffff)).default({}),
     })
     .prefault({}),
   /** Findings that the scenario is there to show: each must come, and no other. */

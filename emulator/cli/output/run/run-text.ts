@@ -67,6 +67,8 @@ const ABBREVIATIONS: Readonly<Record<string, string>> = {
   eois: 'EOIs',
   kvm: 'KVM',
   apic: 'APIC',
+  vms: 'VMs',
+  vcpus: 'vCPUs',
 };
 
 function wordsOf(name: string): string {
