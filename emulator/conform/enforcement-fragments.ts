@@ -103,6 +103,7 @@ const ON_SHADOW_STACKS = rows(SHADOW_STACKS, [
   ['iretq with a frame that frees a token', IRETQ, SHADOW.FRAME], ['iretq without a frame', IRETQ], ['iretq that is not aligned', IRETQ, SHADOW.FRAME + 4n], ['iretq on an ordinary page', IRETQ, GUEST.DATA],
   ['iretq to another address', `b9 01 00 00 00 ${wrssd(SHADOW.FRAME + 8n)} ${IRETQ}`, SHADOW.FRAME], ['iretq to an SSP that is not aligned', `b9 02 00 00 00 ${wrssd(SHADOW.FRAME)} ${IRETQ}`, SHADOW.FRAME],
   ['iretq to a non-canonical SSP', `48 b8 00 00 00 00 00 80 00 00 ${wrssq(SHADOW.FRAME)} ${IRETQ}`, SHADOW.FRAME], ['iretq to the stack behind the frame', `${mov(SHADOW.FRAME + 24n)} ${wrssq(SHADOW.FRAME)} ${IRETQ}`, SHADOW.FRAME],
+  ['iretq to a non-canonical address', '48 b9 00 00 00 00 00 80 00 00 48 89 e0 6a 18 50 6a 02 6a 10 51 48 cf'],
   ['iretq whose token is not busy', `31 c0 ${wrssq(SHADOW.FRAME + 24n)} ${IRETQ}`, SHADOW.FRAME],
   ['shadow stacks off; ret to what was pushed', `${wrmsr(S_CET, 0n)} 48 8d 05 02 00 00 00 50 c3`], ['CR4.CET off; ret to what was pushed', '0f 20 e0 48 0f ba f0 17 0f 22 e0 48 8d 05 02 00 00 00 50 c3 39 c0'],
   ['shadow stacks off and on', `${wrmsr(S_CET, 0n)} 50 58 ${wrmsr(S_CET, 1n)} ${CALL_A_RETURN}`], ['rdmsr of S_CET', 'b9 a2 06 00 00 0f 32'],

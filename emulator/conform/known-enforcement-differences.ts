@@ -9,7 +9,7 @@ import type { KnownInstructionDifference } from './known-instruction-differences
 
 const FOLLOWS = 'the model follows the SDM';
 
-/** A row that explains the named values of sequences with one of `titles` among their fragments. */
+/** A row that explains the named values of sequences under CR4.CET with one of `titles` among their fragments. */
 function row(
   id: string,
   sdm: string,
@@ -24,8 +24,8 @@ function row(
     sdm,
     instead,
     detection: FOLLOWS,
-    explains: ({ title }, differences) =>
-      titles.some((one) => title.includes(one)) && differences.every(isNamed),
+    explains: ({ title, cet }, differences) =>
+      cet !== null && titles.some((one) => title.includes(one)) && differences.every(isNamed),
   };
 }
 
@@ -74,9 +74,9 @@ export const ENFORCEMENT_DIFFERENCES: readonly KnownInstructionDifference[] = [
   ),
   row(
     'far-return-checks-its-frame-first',
-    'a far RET to a non-canonical address is #GP(0) before the shadow stack is looked at',
+    'a far RET or an IRET to a non-canonical address is #GP(0) before the shadow stack is looked at',
     'the frame on the shadow stack is looked at first, and #CP comes',
-    ['retfq to a non-canonical address'],
+    ['retfq to a non-canonical address', 'iretq to a non-canonical address'],
     ['RIP', 'RSP', 'SSP', 'stack', 'interrupt stack', 'shadow stacks'],
   ),
   row(
