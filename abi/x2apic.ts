@@ -38,6 +38,20 @@ export const X2APIC_FIRST = 0x800;
 /** The last x2APIC MSR index that has a register. */
 export const X2APIC_LAST = 0x83f;
 
+const NAME_BY_INDEX: ReadonlyMap<number, string> = new Map(
+  Object.entries(X2APIC).flatMap(([name, first]): (readonly [number, string])[] =>
+    name.endsWith('0')
+      ? Array.from({ length: 8 }, (_, i) => [first + i, `${name.slice(0, -1)}${i}`])
+      : [[first, name]],
+  ),
+);
+
+/** The SDM's name of an x2APIC MSR, undefined for an index without a register. */
+export function x2apicName(index: number): string | undefined {
+  const name = NAME_BY_INDEX.get(index);
+  return name === undefined ? undefined : `IA32_X2APIC_${name}`;
+}
+
 /** What WRMSR and RDMSR may do with an x2APIC register; other combinations raise #GP. */
 export type X2apicAccess = 'read-only' | 'write-only' | 'read-write' | 'none';
 

@@ -24,7 +24,7 @@ import {
   SECONDARY,
   controlNames,
 } from '../../abi/vmx-controls.js';
-import { X2APIC, apicPageOffset, decodeIcr, x2apicAccess } from '../../abi/x2apic.js';
+import { X2APIC, apicPageOffset, decodeIcr, x2apicAccess, x2apicName } from '../../abi/x2apic.js';
 
 describe('basic exit reasons', () => {
   it('have unique numbers below EXIT_REASON_COUNT', () => {
@@ -137,6 +137,9 @@ describe('other numbers', () => {
     expect(apicPageOffset(X2APIC.EOI)).toBe(0xb0);
     expect(apicPageOffset(X2APIC.ICR)).toBe(0x300);
     expect(x2apicAccess(X2APIC.ISR0 + 7)).toBe('read-only');
+    expect(x2apicName(X2APIC.ISR0 + 7)).toBe('IA32_X2APIC_ISR7');
+    expect(x2apicName(X2APIC.ICR)).toBe('IA32_X2APIC_ICR');
+    expect(x2apicName(0x801)).toBeUndefined();
     expect(x2apicAccess(X2APIC.SELF_IPI)).toBe('write-only');
     expect(x2apicAccess(0x831)).toBe('none');
   });

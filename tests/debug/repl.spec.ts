@@ -103,6 +103,8 @@ describe('a script of commands', () => {
     ['catch exit CPIUD', /did you mean "CPUID"\?/],
     ['catch phase kexce', /kexec/],
     ['flip sideways', /attached or detached/],
+    ['flip', /flip takes what the flag becomes/],
+    ['break exit HLT', /an event, not a place: catch exit HLT/],
     ['host prserve', /did you mean "preserve"\?/],
     ['host retrieve', /kexec comes first/],
     ['inject nim', /did you mean "nmi"\?/],

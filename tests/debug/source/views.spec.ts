@@ -340,6 +340,9 @@ describe('a view', () => {
       expect(ccb).toContain('<caretaker_vmexit>');
       expect(ccb).not.toContain('reserved');
       expect(structureView(core, 'config', canvas).join('\n')).toContain('exit_policy[10] CPUID');
+      expect(structureView(core, 'config', canvas).join('\n')).toMatch(
+        /msr\[1\] IA32_X2APIC_EOI +\{index = 0x80b,/,
+      );
       expect(structureView(core, 'telemetry', canvas).join('\n')).toMatch(
         /last_exit_reason +\d+ \(\w+\)/,
       );

@@ -135,6 +135,7 @@ export const CHANGING: readonly ReplCommand[] = [
     example: 'flip detached',
     complete: () => ['attached', 'detached'],
     run: (repl, { text }) => {
+      if (text === '') bad('flip takes what the flag becomes: attached or detached');
       if (text !== 'attached' && text !== 'detached') bad(`attached or detached, not "${text}"`);
       const vcpu = repl.session.lane.id;
       repl.session.edit({ kind: 'flip', vcpu, to: text });

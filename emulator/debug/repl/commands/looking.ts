@@ -52,8 +52,7 @@ function registers(repl: Repl, { words }: Arguments): void {
       repl.print(`SSP   ${hex(core.register('SSP'))}`);
       return;
     case 'all':
-      repl.print(...general(), ...controlView(core), ...segmentView(core));
-      repl.print(`SSP   ${hex(core.register('SSP'))}`, ...msrView(core));
+      repl.print(...general(), ...controlView(core), ...segmentView(core), ...msrView(core));
       return;
     default:
       for (const word of words) {

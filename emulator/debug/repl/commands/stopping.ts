@@ -42,6 +42,9 @@ function set(
 function breakAt(repl: Repl, { text }: Arguments, isTemporary: boolean): void {
   const { core } = repl;
   const { what } = partsOf(repl, text);
+  const [event = '', ...rest] = what.split(/\s+/);
+  if (rest.length > 0 && CATCHES.includes(event))
+    bad(`"${what}" is an event, not a place: catch ${what}`);
   const wanted = what === '' ? `*${hex(core.register('RIP'))}` : what;
   const location = parseLocation(wanted, core);
   const spec: BreakpointSpec =

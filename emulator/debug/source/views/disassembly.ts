@@ -5,7 +5,6 @@
  * Invariant: a note about a register's value is made only for the instruction at RIP, whose registers are known, or from
  * an immediate that a move just before puts there.
  */
-import { msrName } from '../../../../abi/msrs.js';
 import { hex, low32, toIndex, u64 } from '../../../../abi/uint.js';
 import { accessOf, fieldAt } from '../../../../abi/vmcs-fields.js';
 import { unsignedOf } from '../../../../loader/dwarf/c-types.js';
@@ -13,7 +12,7 @@ import type { DisassembledInstruction, Disassembler } from '../../../cpu/disasse
 import type { CoreView } from '../core-view.js';
 import { registerNamed } from '../register-names.js';
 import { renderNumber } from '../values/render.js';
-import { addressName } from './names.js';
+import { addressName, msrLabel } from './names.js';
 
 /** One instruction as a view shows it. */
 export interface AnnotatedInstruction {
@@ -135,7 +134,7 @@ function noteOf(
   if (vmx !== null) return fieldNote(value(vmx[1] === 'vmread' ? vmx[3]! : vmx[2]!));
   if (/^(rdmsr|wrmsr)$/.test(text)) {
     const index = value('ecx');
-    return index === null ? '' : (msrName(low32(index)) ?? `MSR ${hex(low32(index))}`);
+    return index === null ? '' : msrLabel(low32(index));
   }
   const memory = /\[([^\]]+)\]/.exec(text);
   if (memory === null) return branchNote(core, text, isCurrent);

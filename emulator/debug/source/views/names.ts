@@ -3,7 +3,9 @@
  *
  * Invariant: the form is `symbol+0x1c`; another core's instance is said.
  */
+import { msrName } from '../../../../abi/msrs.js';
 import { hex } from '../../../../abi/uint.js';
+import { x2apicName } from '../../../../abi/x2apic.js';
 import { SHARED_STRUCTURES } from '../contract-types.js';
 import type { SharedName } from '../contract-types.js';
 import type { CoreView } from '../core-view.js';
@@ -34,6 +36,11 @@ function sharedField(core: CoreView, address: bigint): string | null {
     return `${name}.${field.name}${rest === 0n ? '' : `+${hex(rest)}`}`;
   }
   return null;
+}
+
+/** `IA32_TSC_DEADLINE`, `IA32_X2APIC_EOI`, or `MSR 0x1234`. */
+export function msrLabel(index: number): string {
+  return msrName(index) ?? x2apicName(index) ?? `MSR ${hex(index)}`;
 }
 
 /** `dispatch.c:103`: the end of a path and a line. */

@@ -16,7 +16,7 @@ import { elementOf, memberOf } from '../values/member.js';
 import { renderNumber, renderShort } from '../values/render.js';
 import { isThere, scalarOf } from '../values/value.js';
 import type { Value } from '../values/value.js';
-import { addressName } from './names.js';
+import { addressName, msrLabel } from './names.js';
 import { clipped } from './paint.js';
 import type { Canvas } from './paint.js';
 
@@ -66,11 +66,20 @@ function fieldLines(
   for (let index = 0; index < (type.count ?? 0); index++) {
     const one = elementOf(value, element, index);
     if (one.bytes.every((byte) => byte === 0)) continue;
-    const label = BY_REASON.includes(name) ? printExitReason(index) : '';
+    const label = labelOf(name, index, one);
     const title = `${name}[${index}]${label === '' ? '' : ` ${label}`}`;
-    rows.push(line(title, renderShort(one, options(core), 90), '', canvas));
+    const radix = one.type.kind === 'record' ? ({ radix: 'hex' } as const) : {};
+    rows.push(line(title, renderShort(one, { ...options(core), ...radix }, 90), '', canvas));
   }
   return rows.length > 0 ? rows : [line(name, 'all 0', doc, canvas)];
+}
+
+/** What an element of an array is about: an exit reason, or the MSR that a row of `msr` names. */
+function labelOf(name: string, index: number, element: Value): string {
+  if (BY_REASON.includes(name)) return printExitReason(index);
+  if (name !== 'msr' || element.type.kind !== 'record') return '';
+  const member = memberNamed(element.type, 'index');
+  return member === undefined ? '' : msrLabel(low32(scalarOf(memberOf(element, member))));
 }
 
 /** A large number in hex with what lies there, and the name of an exit reason. */
