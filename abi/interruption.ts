@@ -68,6 +68,8 @@ export const PENDING_DBG = {
   ENABLED_BREAKPOINT:  0x1000,
   BS:                  0x4000,
   RTM:                 0x10000,
+  /** Without one of BS and ENABLED_BREAKPOINT nothing is pending. */
+  VALID:               0x5000,
 } as const;
 
 // prettier-ignore

@@ -114,13 +114,23 @@ bool caretaker_has_injectable(struct caretaker_ccb *ccb)
 	return deliverable_vector(soft) && is_interruptible();
 }
 
+/*
+ * A debug trap of the instruction before comes before an NMI and an interrupt,
+ * and one that is injected with it pending would take its place for good: VM
+ * entry delivers it, and the windows open behind it.
+ */
+static bool has_debug_trap(void)
+{
+	return vmread(GUEST_PENDING_DBG_EXCEPTIONS) & GUEST_PENDING_DBG_VALID;
+}
+
 /* One event an entry: an NMI before an interrupt, if the guest takes it now. */
 static void choose_event(struct caretaker_soft_state *soft)
 {
 	u64 blocking = vmread(GUEST_INTERRUPTIBILITY_INFO);
 	u32 vector = deliverable_vector(soft);
 
-	if (blocking & SHADOW)
+	if (blocking & SHADOW || has_debug_trap())
 		return;
 	if (soft->virtual_nmi_pending && !(blocking & GUEST_INTR_STATE_NMI)) {
 		soft->virtual_nmi_pending = 0;

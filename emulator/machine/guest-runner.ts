@@ -5,12 +5,19 @@
  * Invariant: the guest's clock is the core's; an exit is delivered at the tick at which it happens.
  */
 import { EXIT_REASON } from '../../abi/exit-reasons.js';
-import { ACTIVITY } from '../../abi/interruption.js';
+import { ACTIVITY, VECTOR } from '../../abi/interruption.js';
 import { VMCS_SLOT, type FieldName } from '../../abi/vmcs-fields.js';
 import { REG, type RegisterName } from '../cpu/registers.js';
 import { Random, type RandomState } from '../clock/random.js';
 import type { GuestAccesses, GuestAction, GuestExit, GuestView } from '../guest/guest.js';
-import { endNmiBlocking, endShadow, isShadowed, nextEvent, type NextEvent } from '../vmx/events.js';
+import {
+  endDebugTraps,
+  endNmiBlocking,
+  endShadow,
+  isShadowed,
+  nextEvent,
+  type NextEvent,
+} from '../vmx/events.js';
 import { accessGuestMemory } from '../vmx/ept/guest-access.js';
 import { signalMachineCheck } from '../vmx/root/pending-events.js';
 import { deliverExit, type VmExit } from '../vmx/vm-exit.js';
@@ -105,6 +112,9 @@ export class GuestRunner {
     if (event.exit.basic === EXIT_REASON.EXIT_REASON_EXCEPTION_NMI) {
       if (pcpu.pendingMachineCheck) {
         if (!this.#signalMachineCheck(lane)) return true;
+      } else if ((event.exit.interruptionInfo! & 0xff) === VECTOR.DB) {
+        lane.vmcs.setLow(VMCS_SLOT.GUEST_PENDING_DBG_EXCEPTIONS, 0);
+        this.#machine.count('debugTraps');
       } else {
         pcpu.pendingNmi = false;
         this.#machine.count('nmisDelivered');
@@ -119,6 +129,7 @@ export class GuestRunner {
     const { pcpu } = lane;
     if (event.source === 'external') pcpu.apic.acknowledge();
     else if (event.source === 'nmi') pcpu.pendingNmi = false;
+    else if (event.source === 'debug') endDebugTraps(lane.vmcs);
     else if (!this.#signalMachineCheck(lane)) return;
     lane.vmcs.setLow(VMCS_SLOT.GUEST_ACTIVITY_STATE, ACTIVITY.ACTIVE);
     lane.guest.onEvent(event.vector);

@@ -12,6 +12,7 @@ import { INTR_TYPE, VECTOR } from '../../abi/interruption.js';
 import { VMXERR } from '../../abi/vm-errors.js';
 import { hex } from '../../abi/uint.js';
 import { REG } from '../cpu/registers.js';
+import { endDebugTraps } from '../vmx/events.js';
 import { execute, type VmxResult } from '../vmx/vmx-instructions.js';
 import type { InvariantId, StopReason } from '../vmx/stop-reason.js';
 import type { Fault } from '../vmx/root/outcome.js';
@@ -206,6 +207,7 @@ export class PayloadRunner {
       this.#machine.count('nmisInjected');
       this.#machine.hooks.atDelivery(lane, this.#machine.ledger, vector);
     }
+    if (type === INTR_TYPE.HARD_EXCEPTION && vector === VECTOR.DB) endDebugTraps(lane.vmcs);
     lane.guest.onEvent(vector);
   }
 

@@ -7,7 +7,7 @@
 import { CARETAKER_ATTACH_STATE, CARETAKER_CCB, CARETAKER_RUN_STATE } from '../../abi/ccb.js';
 import { offsetsOf } from '../../abi/layout.js';
 import { REG } from '../cpu/registers.js';
-import { isShadowed, nextEvent, type PendingEvents } from '../vmx/events.js';
+import { isShadowed, nextEvent, pendingDebugTraps, type PendingEvents } from '../vmx/events.js';
 import type { Pcpu } from '../vmx/pcpu.js';
 import type { Lane } from './lane.js';
 
@@ -39,6 +39,7 @@ export function nextPollTsc(lane: Lane, hostTsc: number): number {
 }
 
 function guestTsc(lane: Lane): number {
+  if (pendingDebugTraps(lane.vmcs) !== 0) return lane.pcpu.now();
   if (isPending(lane.pcpu)) {
     if (nextEvent(lane.vmcs, pendingEvents(lane)).kind !== 'none') return lane.pcpu.now();
     // The guest's next instruction ends a shadow of STI or MOV SS.

@@ -10,7 +10,7 @@ import { EXIT_REASON, type ExitReasonName } from '../../abi/exit-reasons.js';
 
 /** What answering an exit does to the guest. */
 export type Effect =
-  /** Its instruction is done: GUEST_RIP advances once. */
+  /** Its instruction is done: GUEST_RIP advances once, and a single step that is due comes before any other event. */
   | 'completes'
   /** Its instruction raises an exception, which VM entry injects: GUEST_RIP stays. */
   | 'faults'

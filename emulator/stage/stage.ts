@@ -18,6 +18,7 @@ import type { Lane } from '../machine/lane.js';
 import type { Machine } from '../machine/machine.js';
 import { raise } from '../machine/stray-events.js';
 import type { MachineSnapshot } from '../machine/snapshot.js';
+import { pendingDebugTraps } from '../vmx/events.js';
 import { makeHostImage } from '../vmx/host-image.js';
 import { toScenario, type Scenario } from '../machine/scenario/schema.js';
 import { changeConfiguration } from './configure.js';
@@ -159,7 +160,8 @@ export class Stage {
   /** KVM comes back, so that whatever still waits is seen to be released, and the accounts are compared. */
   finish(): void {
     // A vCPU that runs its guest waits for nothing.
-    if (this.lane.phase !== 'guest' || this.lane.planned.length > 0) this.attach();
+    const isResting = this.lane.phase === 'guest' && this.lane.planned.length === 0;
+    if (!isResting || this.#isEventDue()) this.attach();
     this.settle();
     // KVM or its VMM has ended the vCPU: nothing more is owed to it.
     if (this.lane.phase === 'stopped') return;
@@ -196,9 +198,13 @@ export class Stage {
   }
 
   #isEventDue(): boolean {
-    const { pcpu } = this.lane;
+    const { pcpu, vmcs } = this.lane;
     return (
-      pcpu.pendingNmi || pcpu.pendingMachineCheck || pcpu.pendingInit || pcpu.apic.deliverable >= 0
+      pendingDebugTraps(vmcs) !== 0 ||
+      pcpu.pendingNmi ||
+      pcpu.pendingMachineCheck ||
+      pcpu.pendingInit ||
+      pcpu.apic.deliverable >= 0
     );
   }
 

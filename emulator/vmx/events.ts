@@ -1,15 +1,21 @@
 /**
- * Which event comes next in VMX non-root operation: machine checks, INIT and SIPI, timer, windows, NMI, interrupts, and
- * what wakes each activity state.
+ * Which event comes next in VMX non-root operation: machine checks, INIT and SIPI, debug traps, timer, windows, NMI,
+ * interrupts, and what wakes each activity state.
  *
  * Source: SDM, "Priority Among Concurrent Events", "Other Causes of VM Exits", "Interrupt-Window Exiting and Virtual-Interrupt Delivery", "NMI-Window
- * Exiting", "VMX-Preemption Timer", "Activity State", "Acknowledge interrupt on exit".
+ * Exiting", "Delivery of Pending Debug Exceptions after VM Entry", "VMX-Preemption Timer", "Activity State", "Acknowledge interrupt on exit".
  * Invariant: a pure function of the guest-state area and of what is pending; taking an event changes nothing here.
  * Not modelled: SMI, virtual-interrupt delivery, the TPR threshold. This processor blocks NMIs and
  * NMI-window exits by MOV SS only, and external interrupts by STI and MOV SS.
  */
 import { EXIT_REASON } from '../../abi/exit-reasons.js';
-import { ACTIVITY, INTERRUPTIBILITY, VECTOR, encodeInterruption } from '../../abi/interruption.js';
+import {
+  ACTIVITY,
+  INTERRUPTIBILITY,
+  PENDING_DBG,
+  VECTOR,
+  encodeInterruption,
+} from '../../abi/interruption.js';
 import { VMCS_SLOT } from '../../abi/vmcs-fields.js';
 import { EXIT_CONTROL, PIN, PRIMARY } from '../../abi/vmx-controls.js';
 import type { VmExit } from './vm-exit.js';
@@ -20,12 +26,14 @@ const {
   EXCEPTION_BITMAP,
   GUEST_ACTIVITY_STATE,
   GUEST_INTERRUPTIBILITY_INFO,
+  GUEST_PENDING_DBG_EXCEPTIONS,
   GUEST_RFLAGS,
   PIN_BASED_VM_EXEC_CONTROL,
   VM_EXIT_CONTROLS,
 } = VMCS_SLOT;
 
 const IF = 0x200;
+const TF = 0x100;
 
 /** What is pending on the logical processor. */
 export interface PendingEvents {
@@ -49,7 +57,7 @@ export type NextEvent =
   | {
       readonly kind: 'delivered';
       readonly vector: number;
-      readonly source: 'machine-check' | 'nmi' | 'external';
+      readonly source: 'machine-check' | 'debug' | 'nmi' | 'external';
     }
   | { readonly kind: 'none' };
 
@@ -97,6 +105,8 @@ export function nextEvent(vmcs: Vmcs, pending: PendingEvents): NextEvent {
   if (pending.machineCheck === true) return machineCheck(vmcs);
   if (pending.init === true) return exitOf(EXIT_REASON.EXIT_REASON_INIT_SIGNAL);
   if (pending.monitorTrap === true) return exitOf(EXIT_REASON.EXIT_REASON_MONITOR_TRAP_FLAG);
+  const traps = pendingDebugTraps(vmcs);
+  if (traps !== 0) return debugException(vmcs, traps);
   const pin = vmcs.low(PIN_BASED_VM_EXEC_CONTROL);
   if (pending.timerExpired === true && (pin & PIN.PREEMPTION_TIMER) !== 0) {
     return exitOf(EXIT_REASON.EXIT_REASON_PREEMPTION_TIMER);
@@ -148,6 +158,32 @@ function machineCheck(vmcs: Vmcs): NextEvent {
   }
   const info = encodeInterruption('HARD_EXCEPTION', VECTOR.MC);
   return interruptionExit(EXIT_REASON.EXIT_REASON_EXCEPTION_NMI, info, null);
+}
+
+/** The debug exceptions that the guest takes at this boundary, as bits of DR6; 0 for none. */
+export function pendingDebugTraps(vmcs: Vmcs): number {
+  const pending = vmcs.low(GUEST_PENDING_DBG_EXCEPTIONS);
+  if ((pending & PENDING_DBG.VALID) === 0) return 0;
+  if ((vmcs.low(GUEST_INTERRUPTIBILITY_INFO) & INTERRUPTIBILITY.MOV_SS) !== 0) return 0;
+  const activity = vmcs.low(GUEST_ACTIVITY_STATE);
+  return activity === ACTIVITY.ACTIVE || activity === ACTIVITY.HLT ? pending : 0;
+}
+
+/** The guest takes #DB: nothing is pending any more, and its handler runs without RFLAGS.TF. */
+export function endDebugTraps(vmcs: Vmcs): void {
+  vmcs.setLow(GUEST_PENDING_DBG_EXCEPTIONS, 0);
+  vmcs.setLow(GUEST_RFLAGS, vmcs.low(GUEST_RFLAGS) & ~TF);
+}
+
+function debugException(vmcs: Vmcs, traps: number): NextEvent {
+  if ((vmcs.low(EXCEPTION_BITMAP) & (1 << VECTOR.DB)) === 0)
+    return { kind: 'delivered', vector: VECTOR.DB, source: 'debug' };
+  const exit: VmExit = {
+    basic: EXIT_REASON.EXIT_REASON_EXCEPTION_NMI,
+    interruptionInfo: encodeInterruption('HARD_EXCEPTION', VECTOR.DB),
+    qualification: BigInt(traps & (PENDING_DBG.B_MASK | PENDING_DBG.BS)),
+  };
+  return { kind: 'exit', exit, acknowledged: null };
 }
 
 function nmi(pin: number): NextEvent {

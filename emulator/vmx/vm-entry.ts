@@ -8,7 +8,13 @@
  * Not modelled: the guest-state area is the guest's live state, so nothing of it is copied to registers; VM entries to
  * and from SMM; the TPR-threshold exit right after entry (events.ts tells which exits are pending).
  */
-import { ACTIVITY, INTERRUPTIBILITY, INTR_INFO, INTR_TYPE } from '../../abi/interruption.js';
+import {
+  ACTIVITY,
+  INTERRUPTIBILITY,
+  INTR_INFO,
+  INTR_TYPE,
+  PENDING_DBG,
+} from '../../abi/interruption.js';
 import { EXIT_REASON, EXIT_REASON_WORD } from '../../abi/exit-reasons.js';
 import { VMXERR, type VmxAbortCode } from '../../abi/vm-errors.js';
 import { VMCS_SLOT } from '../../abi/vmcs-fields.js';
@@ -24,6 +30,7 @@ const {
   EXIT_QUALIFICATION,
   GUEST_ACTIVITY_STATE,
   GUEST_INTERRUPTIBILITY_INFO,
+  GUEST_PENDING_DBG_EXCEPTIONS,
   PIN_BASED_VM_EXEC_CONTROL,
   VM_ENTRY_EXCEPTION_ERROR_CODE,
   VM_ENTRY_INSTRUCTION_LEN,
@@ -115,6 +122,8 @@ function enter(pcpu: VmxPcpu, vmcs: Vmcs): VmEntry {
   pcpu.vmx.mode = 'non-root';
   const pin = vmcs.low(PIN_BASED_VM_EXEC_CONTROL);
   const event = takeEvent(vmcs);
+  if (vmcs.low(GUEST_PENDING_DBG_EXCEPTIONS) !== 0 && !staysPending(vmcs, event))
+    vmcs.setLow(GUEST_PENDING_DBG_EXCEPTIONS, 0);
   if (event !== null && event.type !== INTR_TYPE.OTHER_EVENT) applyDelivery(vmcs, event);
   // With virtual NMIs, bit 3 of the interruptibility state is the guest's own blocking and not the processor's.
   pcpu.blocking.nmi =
@@ -128,6 +137,21 @@ function enter(pcpu: VmxPcpu, vmcs: Vmcs): VmEntry {
     activity: vmcs.low(GUEST_ACTIVITY_STATE),
     timer: (pin & PIN.PREEMPTION_TIMER) === 0 ? null : armTimer(pcpu, vmcs),
   };
+}
+
+/**
+ * Whether the debug exceptions that the field names are pending in the guest ("Delivery of Pending Debug Exceptions after VM
+ * Entry"): any event but one of software's under blocking by MOV SS takes their place.
+ */
+function staysPending(vmcs: Vmcs, event: InjectedEvent | null): boolean {
+  if ((vmcs.low(GUEST_PENDING_DBG_EXCEPTIONS) & PENDING_DBG.VALID) === 0) return false;
+  if (event === null || event.type === INTR_TYPE.OTHER_EVENT) {
+    const activity = vmcs.low(GUEST_ACTIVITY_STATE);
+    return activity === ACTIVITY.ACTIVE || activity === ACTIVITY.HLT;
+  }
+  const isSoftware = event.type === INTR_TYPE.SOFT_INTR || event.type === INTR_TYPE.SOFT_EXCEPTION;
+  const isHeld = (vmcs.low(GUEST_INTERRUPTIBILITY_INFO) & INTERRUPTIBILITY.MOV_SS) !== 0;
+  return isSoftware && isHeld;
 }
 
 function takeEvent(vmcs: Vmcs): InjectedEvent | null {

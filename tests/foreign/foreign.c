@@ -165,6 +165,8 @@ static void inject(struct caretaker_ccb *c)
 	} else if (!(vmr(VM_ENTRY_INTR_INFO_FIELD) & VALID) &&
 		   (vector = ready(s)) &&
 		   vmr(GUEST_RFLAGS) & X86_EFLAGS_IF &&
+		   !(vmr(GUEST_PENDING_DBG_EXCEPTIONS) &
+		     GUEST_PENDING_DBG_VALID) &&
 		   !(vmr(GUEST_INTERRUPTIBILITY_INFO) & 3)) {
 		s->irr[vector / 64] &= ~(1ull << vector % 64);
 		s->isr[vector / 64] |= 1ull << vector % 64;

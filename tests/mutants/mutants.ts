@@ -40,6 +40,7 @@ const ROWS: readonly Row[] = [
   ['gp-of-a-wrmsr-swallowed', 'rip', /the policy has #GP\(0\) for MSR 0x808/],
   ['interrupt-shadow-left', 'rip', /STI or MOV SS shadow/],
   ['single-step-lost', 'rip', /single-step trap/],
+  ['debug-trap-displaced', 'rip', /a debug trap is pending, and vector 99 is injected/],
   ['fault-for-cpuid', 'rip', /CPUID.*gets exception 13/],
   ['hlt-as-nop', 'rip', /HLT.*activity state is 0/],
   ['pause-as-hlt', 'rip', /PAUSE.*activity state is 1/],

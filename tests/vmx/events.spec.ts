@@ -88,6 +88,12 @@ describe('priority among events at one boundary', () => {
     ['a machine check', { ...BOTH_WINDOWS, ...MC_EXITS }, ALL, 0],
     ['then INIT', BOTH_WINDOWS, noCheck, 3],
     ['then the monitor trap flag', BOTH_WINDOWS, noInit, 37],
+    [
+      'then a debug trap',
+      { ...BOTH_WINDOWS, GUEST_PENDING_DBG_EXCEPTIONS: 0x4000n },
+      noTrap,
+      'delivered',
+    ],
     ['then the VMX-preemption timer', BOTH_WINDOWS, noTrap, 52],
     ['then the NMI window', BOTH_WINDOWS, noTimer, 8],
     ['then the NMI', primary(PRIMARY.INTR_WINDOW_EXITING), noTimer, 0],
@@ -96,6 +102,54 @@ describe('priority among events at one boundary', () => {
     ['then nothing: a SIPI is dropped outside wait-for-SIPI', {}, { sipi: 1 }, 'none'],
   ])('%s', (_title, overrides, pending, expected) => {
     expect(reasonOf(overrides, pending)).toBe(expected);
+  });
+});
+
+describe('pending debug exceptions', () => {
+  const DB_EXITS: VmcsDescription = { EXCEPTION_BITMAP: 2n };
+  it.each<[string, VmcsDescription, object]>([
+    [
+      'BS is a single step',
+      { GUEST_PENDING_DBG_EXCEPTIONS: 0x4000n },
+      { kind: 'delivered', vector: 1 },
+    ],
+    [
+      'the enabled-breakpoint bit is a breakpoint',
+      { GUEST_PENDING_DBG_EXCEPTIONS: 0x1001n },
+      { kind: 'delivered', vector: 1 },
+    ],
+    [
+      'without either bit nothing is pending',
+      { GUEST_PENDING_DBG_EXCEPTIONS: 0x1n },
+      { kind: 'none' },
+    ],
+    [
+      'blocking by MOV SS holds them',
+      { GUEST_PENDING_DBG_EXCEPTIONS: 0x4000n, GUEST_INTERRUPTIBILITY_INFO: 2n },
+      { kind: 'none' },
+    ],
+    [
+      'blocking by STI does not',
+      { GUEST_PENDING_DBG_EXCEPTIONS: 0x4000n, GUEST_INTERRUPTIBILITY_INFO: 1n },
+      { kind: 'delivered' },
+    ],
+    [
+      'they end the HLT state',
+      { GUEST_PENDING_DBG_EXCEPTIONS: 0x4000n, GUEST_ACTIVITY_STATE: 1n },
+      { kind: 'delivered' },
+    ],
+    [
+      'the shutdown state has none',
+      { GUEST_PENDING_DBG_EXCEPTIONS: 0x4000n, GUEST_ACTIVITY_STATE: 2n },
+      { kind: 'none' },
+    ],
+    [
+      'the exit that the exception bitmap makes of them has them in its qualification',
+      { ...DB_EXITS, GUEST_PENDING_DBG_EXCEPTIONS: 0x5003n },
+      { kind: 'exit', exit: { basic: 0, interruptionInfo: 0x8000_0301, qualification: 0x4003n } },
+    ],
+  ])('%s', (_title, overrides, expected) => {
+    expect(nextEvent(looseVmcs({ ...valid, ...overrides }), {})).toMatchObject(expected);
   });
 });
 

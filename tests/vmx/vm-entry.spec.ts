@@ -4,6 +4,7 @@ import {
   INTERRUPTIBILITY,
   INTR_TYPE,
   encodeInterruption,
+  type InterruptionType,
 } from '../../abi/interruption.js';
 import { MSR } from '../../abi/msrs.js';
 import { PIN } from '../../abi/vmx-controls.js';
@@ -89,6 +90,11 @@ describe('a VM entry that succeeds', () => {
   });
 });
 
+const injecting = (type: InterruptionType, vector: number): VmcsDescription => ({
+  GUEST_RFLAGS: 0x202n,
+  VM_ENTRY_INTR_INFO_FIELD: BigInt(encodeInterruption(type, vector)),
+});
+
 describe('event injection', () => {
   it.each<[string, VmcsDescription, object]>([
     [
@@ -154,6 +160,35 @@ describe('event injection', () => {
       }),
     );
     expect(vmcs.read('GUEST_INTERRUPTIBILITY_INFO')).toBe(0n);
+  });
+
+  const STEP = 0x4000n;
+  it.each<[string, VmcsDescription, bigint]>([
+    ['an external interrupt takes the place of', injecting('EXT_INTR', 0x50), 0n],
+    ['an NMI takes the place of', injecting('NMI_INTR', 2), 0n],
+    ['a hardware exception takes the place of', injecting('HARD_EXCEPTION', 6), 0n],
+    [
+      'a software interrupt takes the place of',
+      { ...injecting('SOFT_INTR', 0x80), VM_ENTRY_INSTRUCTION_LEN: 2n },
+      0n,
+    ],
+    [
+      'a software interrupt under blocking by MOV SS leaves',
+      {
+        ...injecting('SOFT_INTR', 0x80),
+        VM_ENTRY_INSTRUCTION_LEN: 2n,
+        GUEST_INTERRUPTIBILITY_INFO: 2n,
+        GUEST_RFLAGS: 0x102n,
+      },
+      STEP,
+    ],
+    ['a pending MTF exit leaves', injecting('OTHER_EVENT', 0), STEP],
+    ['no event at all leaves', {}, STEP],
+  ])('%s the debug exceptions that are pending', (_title, fields, after) => {
+    const pcpu = fakePcpu();
+    const vmcs = inRoot(pcpu, { ...validVmcs(), GUEST_PENDING_DBG_EXCEPTIONS: STEP, ...fields });
+    expect(vmEntry(pcpu, vmcs, 'launch').kind).toBe('entered');
+    expect(vmcs.read('GUEST_PENDING_DBG_EXCEPTIONS')).toBe(after);
   });
 
   it('of a pending MTF exit changes neither activity nor blocking', () => {

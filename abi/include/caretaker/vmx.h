@@ -134,6 +134,7 @@
 #define GUEST_ACTIVITY_ACTIVE		0
 #define GUEST_ACTIVITY_HLT		1
 #define GUEST_PENDING_DBG_BS		0x00004000
+#define GUEST_PENDING_DBG_VALID		0x00005000 /* BS, or enabled breakpoint */
 #define VMX_AR_L_MASK			0x00002000
 
 /* VM-instruction errors. */

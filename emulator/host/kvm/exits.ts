@@ -13,6 +13,7 @@ import {
   INTERRUPTIBILITY,
   INTR_INFO,
   decodeInterruption,
+  encodeInterruption,
   PENDING_DBG,
   INTR_TYPE,
   VECTOR,
@@ -171,12 +172,21 @@ function endInterrupt({ cpu }: ExitContext, vector: number): void {
 const exceptionOrNmi: Handler = (context) => {
   const info = decodeInterruption(low32(context.vmcs.read('VM_EXIT_INTR_INFO')));
   if (info.type === INTR_TYPE.NMI_INTR) context.cpu.blocking.nmi = false;
+  if (info.type === INTR_TYPE.HARD_EXCEPTION && info.vector === VECTOR.DB) queueDebug(context);
   const isMachineCheck = info.type === INTR_TYPE.HARD_EXCEPTION && info.vector === VECTOR.MC;
   if (!isMachineCheck) return ENTER;
   const status = context.cpu.msrs.read(MSR.IA32_MCG_STATUS) ?? 0n;
   context.cpu.msrs.write(MSR.IA32_MCG_STATUS, 0n);
   return machineCheck(status);
 };
+
+/** kvm_queue_exception_p() and vmx_clear_hlt(): #DB is the guest's own, and DR6 gets what the exit qualification says. */
+function queueDebug({ cpu, kernel, self, vmcs }: ExitContext): void {
+  const soft = new StructView(CARETAKER_SOFT_STATE, kernel.memory, self.softState);
+  soft.set('event_info', encodeInterruption('HARD_EXCEPTION', VECTOR.DB));
+  vmcs.write('GUEST_ACTIVITY_STATE', BigInt(ACTIVITY.ACTIVE));
+  cpu.registers.set('DR6', cpu.registers.get('DR6') | vmcs.read('EXIT_QUALIFICATION'));
+}
 
 /** do_machine_check() in kvm_machine_check(): a context that cannot go on costs the VMM its life. */
 function machineCheck(status: bigint): ExitVerdict {

@@ -159,11 +159,27 @@ export function blockingIsTheGuests(lane: Lane, ledger: Ledger, advances: boolea
     (words[2 * VMCS_SLOT.GUEST_IA32_DEBUGCTL]! & BTF) === 0;
   const added = pending & ~pendingBefore & ~(steps ? BS : 0);
   const lost = injects ? 0 : pendingBefore & ~pending;
+  if (injects && (pending & PENDING_DBG.VALID) !== 0) trapIsNotDisplaced(lane, ledger, event);
   if (added === 0 && lost === 0) return;
   ledger.fail(
     'rip',
     lane.rip,
     `${lane.describeExit()}: pending debug exceptions are ${hex(pending)} at VM entry, were ${hex(pendingBefore)}`,
+  );
+}
+
+/**
+ * An NMI or an interrupt that VM entry injects takes the place of a debug trap that is pending, which comes before either.
+ * An event whose delivery the exit broke off was injected before.
+ */
+function trapIsNotDisplaced(lane: Lane, ledger: Ledger, event: number): void {
+  const type = (event >>> 8) & 7;
+  if (type !== INTR_TYPE.EXT_INTR && type !== INTR_TYPE.NMI_INTR) return;
+  if (lane.exit.wasDeliveringEvent) return;
+  ledger.fail(
+    'rip',
+    lane.rip,
+    `${lane.describeExit()}: a debug trap is pending, and vector ${event & 0xff} is injected in its place`,
   );
 }
 
