@@ -79,6 +79,12 @@ static inline void cpu_relax(void)
 	__asm__ volatile("pause" ::: "memory");
 }
 
+/* The shadow of STI covers PAUSE: an interrupt that waits is taken behind it. */
+static inline void cpu_relax_interruptible(void)
+{
+	__asm__ volatile("sti; pause; cli" ::: "memory");
+}
+
 /* With IF = 0 only an NMI ends it. */
 static inline void halt(void)
 {

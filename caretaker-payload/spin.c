@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A blocking exit: the guest waits here until KVM is back or asks for it.
+ * A blocking exit: the guest waits here until KVM is back or asks for it. The
+ * core's interrupts do not wait with it: one may be for another vCPU.
  */
 #include "caretaker.h"
 #include "cpu.h"
@@ -18,7 +19,7 @@ u64 caretaker_block(struct caretaker_ccb *ccb, u32 reason)
 
 	tsc_entry = rdtsc();
 	while (!is_attached(ccb) && !is_stop_requested(ccb))
-		cpu_relax();
+		cpu_relax_interruptible();
 	caretaker_record_stall(ccb, reason, tsc_entry, rdtsc());
 
 	if (is_stop_requested(ccb))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The payload's own IDT: NMI, machine check, interrupts while halted in root
- * operation, and the faults that nothing but a bug can cause.
+ * The payload's own IDT: NMI, machine check, interrupts while the core halts or
+ * waits in root operation, and the faults that nothing but a bug can cause.
  */
 #include "caretaker.h"
 #include "cpu.h"
@@ -67,7 +67,7 @@ static u64 machine_check(struct caretaker_ccb *ccb,
 	return look_again(frame);
 }
 
-/* Only caretaker_halt opens IF, and one interrupt is enough to end the halt. */
+/* IF is open in a halt, which one interrupt ends, and in a wait for KVM. */
 static u64 interrupt(struct caretaker_ccb *ccb,
 		     struct caretaker_trap_frame *frame)
 {

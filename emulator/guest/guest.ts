@@ -92,6 +92,8 @@ export interface Guest {
   next(view: GuestView): GuestAction;
   /** An interrupt or exception was delivered to the guest. */
   onEvent(vector: number): void;
+  /** What the handler of an interrupt that was just delivered does before the guest goes on; null when that is all the same. */
+  handle?(vector: number): GuestAction | null;
   state(): unknown;
   restore(state: unknown): void;
 }

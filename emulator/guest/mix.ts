@@ -97,6 +97,8 @@ export interface MixSettings {
   readonly deviceVectors: readonly number[];
   /** Pages of guest-physical memory from 0 on. */
   readonly memoryPages: number;
+  /** TSC ticks from the delivery of an interrupt to its EOI; without, the EOI is some later write of an MSR. */
+  readonly handlerTicks?: number | undefined;
 }
 
 interface MixState {
@@ -135,6 +137,13 @@ export class MixGuest implements Guest {
   onEvent(vector: number): void {
     if (vector === VECTOR.NMI) this.#inNmiHandler = true;
     if (vector >= FIRST_INTERRUPT_VECTOR) this.#owedEois++;
+  }
+
+  handle(vector: number): GuestAction | null {
+    const { handlerTicks } = this.#settings;
+    if (handlerTicks === undefined || vector < FIRST_INTERRUPT_VECTOR) return null;
+    this.#owedEois--;
+    return { kind: 'exit', after: handlerTicks, exit: exits.wrmsr(X2APIC.EOI, 0) };
   }
 
   next(view: GuestView): GuestAction {

@@ -16,7 +16,8 @@ import { Kernels } from './conductor/kernels.js';
 import { outOfOrder } from './conductor/refusal.js';
 import { take } from './conductor/steps.js';
 import type { IncomingSession, OutgoingSession } from './conductor/update-session.js';
-import { DEVICE, Vmm } from './conductor/vmm.js';
+import { DEVICE, QUEUE_VECTORS, Vmm } from './conductor/vmm.js';
+import { Completions, type CompletionQueue } from './completions.js';
 import type { Lane } from './lane.js';
 import { Machine, type MachineConfig } from './machine.js';
 import type { Scenario, ScriptEntry } from './scenario/schema.js';
@@ -68,9 +69,10 @@ export class Conductor {
     const machine = new Machine({ ...own, vcpus, seed, wantsSlices });
     this.machine = machine;
     this.load = new GuestLoad(scenario, machine.tscFrequencyHz);
-    machine.irqRoutes = [DEVICE];
+    machine.irqRoutes = [DEVICE, ...queueRoutes(scenario)];
     machine.guestOf = (id) => this.load.guestOf(id);
     const bus = new VfioBus([DEVICE.id]);
+    machine.completions = new Completions(machine, () => bus.device(DEVICE.id)!);
     this.kernels = new Kernels(machine, bus, { scenario, integrity }, (event, weight) =>
       this.say(event, weight),
     );
@@ -85,6 +87,7 @@ export class Conductor {
       vmm.bootGuest();
       vmm.run();
     }
+    this.#startDevice();
     this.enter('attached');
     for (const { plan } of this.vmms) {
       const count = plan.vcpus.length;
@@ -96,8 +99,36 @@ export class Conductor {
       if (!this.byHand.isDone(step)) take(this, step);
       this.byHand.takeWishes();
     }
+    this.#tellCompletions();
     for (const lane of machine.lanes)
       if (lane.remains === null) machine.hooks.atEnd(lane, machine.ledger);
+  }
+
+  #tellCompletions(): void {
+    const { queues } = this.machine.completions!;
+    if (queues.length === 0) return;
+    const sum = (of: (queue: CompletionQueue) => number): number =>
+      queues.reduce((all, queue) => all + of(queue), 0);
+    const slowest = Math.max(...queues.map(({ slowestTicks }) => slowestTicks));
+    const ms = (slowest / this.machine.tscFrequencyHz) * 1000;
+    this.say(
+      `the device has completed ${sum(({ completed }) => completed)} I/Os, the guest has seen ${sum(({ seen }) => seen)}; the slowest by a vCPU that did not wait took ${ms.toFixed(3)} ms`,
+      3,
+    );
+  }
+
+  /** The guest's driver has set its queues up: from now on they complete I/O. */
+  #startDevice(): void {
+    const queues = this.scenario.device?.queues ?? [];
+    if (queues.length === 0) return;
+    const [vmm] = this.vmms;
+    vmm!.setInterrupts(queues);
+    const ofGuest = queues.map(({ vcpu, every }, index) => ({
+      vcpuId: vcpu,
+      guestVector: QUEUE_VECTORS.guest + index,
+      everyTicks: this.ticks(every),
+    }));
+    this.machine.completions?.start(ofGuest, vmm!.completionCounts);
   }
 
   // What steps share.
@@ -197,4 +228,19 @@ export class Conductor {
     if (exit !== undefined) this.machine.guests.script(lane, toAction(exit));
     else if (event !== undefined) raise(this.machine, lane, event);
   }
+}
+
+/** KVM's IRQ routing for the device's queues. */
+function queueRoutes({ device }: Scenario): Machine['irqRoutes'] {
+  return (device?.queues ?? []).flatMap(({ vcpu, routed }, index) =>
+    routed
+      ? [
+          {
+            hostVector: QUEUE_VECTORS.host + index,
+            guestVector: QUEUE_VECTORS.guest + index,
+            vcpuId: vcpu,
+          },
+        ]
+      : [],
+  );
 }

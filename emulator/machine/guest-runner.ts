@@ -80,7 +80,23 @@ export class GuestRunner {
   }
 
   /** The guest has been entered: it goes on with what it was about to do, unless that was to wait for an event. */
-  entered(lane: Lane, isInterrupted: boolean): void {
+  entered(lane: Lane, vector: number | null): void {
+    this.#goOn(lane, vector !== null);
+    const handler = vector === null ? null : (lane.guest.handle?.(vector) ?? null);
+    if (handler !== null) this.#preempt(lane, handler);
+  }
+
+  /** An interrupt's handler comes before what the guest was about to do. */
+  #preempt(lane: Lane, handler: GuestAction): void {
+    if (hasOwnPlan(lane)) {
+      const after = Math.max(0, lane.actionTsc - lane.pcpu.now());
+      lane.scripted.unshift({ ...lane.action, after });
+    }
+    lane.scripted.unshift(handler);
+    this.plan(lane);
+  }
+
+  #goOn(lane: Lane, isInterrupted: boolean): void {
     if (lane.action?.kind === 'access' && lane.action.exitedAt !== undefined)
       this.#afterExit(lane, lane.action);
     else if (lane.action === null || lane.action.kind === 'wait') this.plan(lane);

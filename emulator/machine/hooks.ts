@@ -8,6 +8,7 @@ import type { KvmVcpu } from '../host/kvm/vcpu.js';
 import type { GuestAccess } from '../vmx/ept/guest-access.js';
 import { makeInvariants } from './invariants/index.js';
 import type { Invariant } from './invariants/invariant.js';
+import type { CompletionQueue } from './completions.js';
 import type { Outcome } from './exit-record.js';
 import type { Lane } from './lane.js';
 import type { Ledger } from './ledger.js';
@@ -67,6 +68,14 @@ export class Hooks {
   }
   atDelivery(lane: Lane, ledger: Ledger, vector: number): void {
     for (const invariant of this.invariants) invariant.atDelivery?.(lane, ledger, vector);
+  }
+  atCompletionsSeen(lane: Lane, ledger: Ledger, queue: CompletionQueue, count: bigint): void {
+    for (const invariant of this.invariants)
+      invariant.atCompletionsSeen?.(lane, ledger, queue, count);
+  }
+  atHandOverDue(lane: Lane, ledger: Ledger, queue: CompletionQueue, completed: number): void {
+    for (const invariant of this.invariants)
+      invariant.atHandOverDue?.(lane, ledger, queue, completed);
   }
   atEnd(lane: Lane, ledger: Ledger): void {
     for (const invariant of this.invariants) invariant.atEnd?.(lane, ledger);

@@ -143,6 +143,8 @@ export class KvmHost implements KvmMachine {
     lane.tscOffset = toIndex(vm.settings.tscOffset);
     lane.tscFrequencyHz = machine.tscFrequencyHz;
     lane.vmId = vm.id;
+    lane.dmaPage = () => machine.completions?.page ?? null;
+    lane.isAtACore = (vector) => machine.isAtACore(vcpu.id, vector);
     lane.isPreserved = (address) => machine.isPreserved(address);
     machine.addLane(lane);
     return lane;

@@ -276,7 +276,9 @@ export class Lane {
 
   /** Vectors asserted after their last delivery that nothing holds any more. */
   undelivered(): readonly { readonly vector: number; readonly sinceTsc: number }[] {
-    return this.interrupts.due().filter(({ vector }) => !this.#isPending(vector));
+    return this.interrupts
+      .due()
+      .filter(({ vector }) => !this.#isPending(vector) && !this.isAtACore(vector));
   }
 
   /** Whether a vector waits for this vCPU: in the virtual IRR, posted, or about to be injected. */
@@ -349,6 +351,10 @@ export class Lane {
   peers: () => readonly Lane[] = () => [];
   /** The VM that the vCPU is of. */
   vmId = 0;
+  /** Whether a device's interrupt that becomes this vector is still at a core that has not taken it, or not answered it. */
+  isAtACore: (vector: number) => boolean = () => false;
+  /** The page of guest memory that its device writes, null without one. */
+  dmaPage: () => number | null = () => null;
   /** Whether an address is KHO-preserved and outside scratch; the machine knows. */
   isPreserved: (address: bigint) => boolean = () => false;
   /** Where this vCPU's pages are; KVM does not move them while it has the vCPU. */

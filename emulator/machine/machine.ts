@@ -21,6 +21,7 @@ import { VmcsStore } from '../vmx/vmcs-store.js';
 import { coreEvents } from './core-events.js';
 import { makeCore, type Core } from './cores.js';
 import type { HandStep } from './conductor/by-hand.js';
+import type { Completions } from './completions.js';
 import type { DebugHook } from './debug-hook.js';
 import { Hooks } from './hooks.js';
 import { KvmHost } from './kvm-host.js';
@@ -157,6 +158,9 @@ export class Machine {
   /** Device interrupts that KVM routes, in every kernel of this run. */
   irqRoutes: Kvm['irqRoutes'] = [];
 
+  /** What the VM's passed-through device does by itself; null where a scenario gives it no work. */
+  completions: Completions | null = null;
+
   /** Counts something a scenario is about. */
   count(what: string, by = 1): void {
     this.evidence[what] = (this.evidence[what] ?? 0) + by;
@@ -213,6 +217,18 @@ export class Machine {
     this.lanes.sort((a, b) => a.id - b.id);
     const peers = this.lanes.filter(({ vmId }) => vmId === lane.vmId);
     for (const peer of peers) peer.peers = () => peers;
+  }
+
+  /** A device's message is at a core; where no vCPU has the core, its interrupts are the kernel's, if there is one. */
+  messageArrives(apicId: number, vector: number): void {
+    const { apic } = this.core(apicId).pcpu;
+    apic.request(vector);
+    const lane = this.laneOn(apicId);
+    const isHosts = lane === undefined || lane.phase === 'in-kvm';
+    if (!isHosts || this.kvm === null || apic.deliverable !== vector) return;
+    apic.acknowledge();
+    apic.eoi();
+    this.kvm.forwardInterrupt(vector);
   }
 
   /** Binds a lane to a core and watches its CCB there. */
@@ -384,5 +400,15 @@ export class Machine {
   #wake(lane: Lane): void {
     lane.pcpu.clock.advanceTo(nextPollTsc(lane, this.#hostTsc));
     lane.phase = 'payload';
+  }
+
+  /** Whether a device's interrupt for a vCPU is at a core that has not taken or not answered it. */
+  isAtACore(vcpuId: number, guestVector: number): boolean {
+    const routes = this.irqRoutes.filter(
+      (route) => route.vcpuId === vcpuId && route.guestVector === guestVector,
+    );
+    return this.cores.some(({ pcpu: { apic } }) =>
+      routes.some(({ hostVector }) => apic.isRequested(hostVector) || apic.isInService(hostVector)),
+    );
   }
 }

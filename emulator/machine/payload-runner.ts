@@ -116,6 +116,8 @@ export class PayloadRunner {
       case 'halted':
         lane.phase = payloadStateOf(lane) === CARETAKER_RUN_STATE.PARKED ? 'stopped' : 'halted';
         if (lane.phase === 'stopped') this.#parked(lane);
+        // An interrupt for another vCPU ends it for a moment, and there may be any number of them.
+        else if (lane.inExit) lane.exit.waitedInstructions = instructionsOf(lane);
         return 'over';
       case 'instruction-limit':
         this.#fail(lane, 'bounded', `no end after ${RUN_LIMIT} instructions`);
@@ -180,7 +182,7 @@ export class PayloadRunner {
     const { entry } = result;
     lane.timerTsc = entry.timer?.expiresAt ?? Infinity;
     if (entry.event !== null) this.#delivered(lane, entry.event.type, entry.event.vector);
-    machine.guests.entered(lane, entry.event !== null);
+    machine.guests.entered(lane, entry.event?.vector ?? null);
     return 'over';
   }
 
@@ -202,6 +204,7 @@ export class PayloadRunner {
       lane.interrupts.deliver(vector);
       this.#machine.count('interruptsDelivered');
       this.#machine.hooks.atDelivery(lane, this.#machine.ledger, vector);
+      this.#machine.completions?.taken(lane, vector);
     } else if (type === INTR_TYPE.NMI_INTR) {
       lane.interrupts.deliver(vector);
       this.#machine.count('nmisInjected');
@@ -300,7 +303,7 @@ export class PayloadRunner {
   #released(lane: Lane): void {
     const now = lane.pcpu.now();
     lane.exit.stallTicks = now - lane.waitBeganTsc;
-    lane.exit.waitedInstructions = lane.engine.counters.instructions - lane.exit.instructions;
+    lane.exit.waitedInstructions = instructionsOf(lane);
     lane.truth.addStall({
       basic: lane.exit.basic,
       tscEntry: lane.waitBeganTsc,
@@ -413,6 +416,10 @@ export class PayloadRunner {
     );
   }
 }
+
+/** Instructions since the exit. */
+const instructionsOf = ({ engine, exit }: Lane): number =>
+  engine.counters.instructions - exit.instructions;
 
 /** The invariant that an exception of the payload's own breaks. */
 function invariantOf({ vector, address }: Fault): InvariantId {

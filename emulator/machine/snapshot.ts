@@ -27,6 +27,7 @@ import { PAGE_SIZE } from '../memory/physical-memory.js';
 import { toIndex } from '../../abi/uint.js';
 import type { PcpuState } from '../vmx/pcpu.js';
 import type { VmcsStoreState } from '../vmx/vmcs-store.js';
+import type { CompletionQueue } from './completions.js';
 import type { Core } from './cores.js';
 import type { Lane, LaneState } from './lane.js';
 import type { LedgerState } from './ledger.js';
@@ -63,6 +64,7 @@ export interface MachineSnapshot {
   readonly timeline: TimelineState;
   readonly events: EventQueueState<() => void>;
   readonly evidence: Readonly<Record<string, number>>;
+  readonly completions: readonly Readonly<CompletionQueue>[];
 }
 
 /** Takes and restores the snapshots of one machine. */
@@ -92,6 +94,7 @@ export class Snapshots {
       timeline: machine.timeline.state(),
       events: machine.events.state(),
       evidence: { ...machine.evidence },
+      completions: machine.completions?.state() ?? [],
     };
   }
 
@@ -113,6 +116,7 @@ export class Snapshots {
     machine.timeline.restore(snapshot.timeline);
     machine.events.restore(snapshot.events);
     restoreCounts(machine.evidence, snapshot.evidence);
+    machine.completions?.restore(snapshot.completions);
   }
 
   /** The working set of this structure; a new one when the structure has changed since the last. */

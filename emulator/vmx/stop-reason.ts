@@ -11,7 +11,7 @@ import type { EngineStop } from '../cpu/port.js';
 export const INVARIANT_IDS = [
   'isolation', 'reachable-preserved', 'w-xor-x', 'guest-registers', 'vmcs-writes', 'rip', 'event-reinjected',
   'no-lost-exit', 'no-routing-while-detached', 'ownership', 'telemetry', 'stack', 'host-state', 'nmi', 'interrupts',
-  'time', 'bounded', 'preserved', 'nested-tables',
+  'time', 'bounded', 'preserved', 'nested-tables', 'completions',
 ] as const;
 
 /** The id of an invariant. */

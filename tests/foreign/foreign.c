@@ -2,7 +2,7 @@
 /*
  * A Caretaker by somebody else: one file, written from the public headers and
  * the contract alone. It answers CPUID, HLT, PAUSE, its timer, the interrupt
- * window and kicks; everything else is KVM's, or waits for it.
+ * window, kicks and devices; everything else is KVM's, or waits for it.
  *
  * Guest registers live in a frame on the stack and RSP stays there at VM entry;
  * the wait counts its polls. Both are a payload's own business.
@@ -27,7 +27,8 @@ void nmi_gate(void);
 void check_gate(void);
 void end_nmi(void);
 void fault_gates(void);
-void other_gate(void);
+void interrupt_gates(void);
+void interrupted(u32 vector);
 void give_up(u32 vector, u32 error_code, u64 rip);
 u64 handle(u64 *guest);
 u64 *prepare(struct caretaker_ccb *c);
@@ -262,17 +263,68 @@ static int answer_exception(void)
 	return 1;
 }
 
-/* A kick from KVM or another vCPU; other interrupts have to wait for KVM. */
+/* The posted bit of whom the route names, then a kick that it cannot miss. */
+static int forward(struct caretaker_ccb *c, u32 vector)
+{
+	const struct caretaker_config *f = config(c);
+	const struct caretaker_irq_route *r = f->irq_route;
+	const struct caretaker_vcpu *v = f->vcpu;
+
+	while (r < f->irq_route + f->irq_route_count &&
+	       r->host_vector != vector)
+		r++;
+	if (r == f->irq_route + f->irq_route_count)
+		return 0;
+	while (v < f->vcpu + f->vcpu_count && v->vcpu_id != r->vcpu_id)
+		v++;
+	if (v == f->vcpu + f->vcpu_count)
+		return 0;
+	__atomic_fetch_or(
+		&((struct caretaker_soft_state *)v->soft_state_address)
+			 ->posted[r->guest_vector / 64],
+		1ull << r->guest_vector % 64, 5);
+	if (v->vcpu_id != c->vcpu_id)
+		__asm__ volatile("mfence; lfence; wrmsr"
+				 : : "c"(X2APIC_MSR(APIC_ICR)),
+				     "a"(f->notification_vector),
+				     "d"(v->physical_apic_id) : "memory");
+	return 1;
+}
+
+/* A kick, a device's, or one that nobody wants; a spurious one gets no EOI. */
+static void take(struct caretaker_ccb *c, u32 vector)
+{
+	u32 isr = X2APIC_MSR(APIC_ISR) + vector / 32;
+
+	if (rdmsr(isr) >> vector % 32 & 1) {
+		__asm__ volatile("wrmsr" : : "c"(X2APIC_MSR(APIC_EOI)), "a"(0),
+				 "d"(0) : "memory");
+		if (vector == config(c)->notification_vector ||
+		    forward(c, vector))
+			return;
+	}
+	telemetry(c)->stray_interrupts++;
+}
+
+/* While it waits for KVM, of which it may be the first sign. */
+void interrupted(u32 vector)
+{
+	struct caretaker_ccb *c = &the_ccb;
+
+	if (!ACQUIRE(c->attach_state)) {
+		take(c, vector);
+		return;
+	}
+	soft(c)->acknowledged_vector = vector;
+}
+
 static int answer_interrupt(struct caretaker_ccb *c)
 {
 	u32 info = (u32)vmr(VM_EXIT_INTR_INFO);
 
-	if ((info & 255) == (rdmsr(X2APIC_MSR(APIC_SPIV)) & 255))
-		return 1; /* spurious: nothing is in service */
-	if (!(info & VALID) || (info & 255) != config(c)->notification_vector)
+	if (!(info & VALID))
 		return 0;
-	__asm__ volatile("wrmsr" : : "c"(X2APIC_MSR(APIC_EOI)), "a"(0), "d"(0)
-			 : "memory");
+	take(c, info & 255);
 	return 1;
 }
 
@@ -362,7 +414,7 @@ static u64 wait(struct caretaker_ccb *c, u32 word, const u64 *guest)
 	__atomic_store_n(&c->state, CARETAKER_SPINNING, __ATOMIC_SEQ_CST);
 	begin = tsc();
 	do {
-		__builtin_ia32_pause();
+		__asm__ volatile("sti; pause; cli" ::: "memory");
 		c->reserved_state[0] = ++polls;
 	} while (!ACQUIRE(c->attach_state) && !POLL(c->request));
 	end = tsc();
@@ -575,10 +627,17 @@ __attribute__((aligned(16))) NAKED void fault_gates(void)
 		"call give_up\n");
 }
 
-/* With IF = 0 there are no interrupts, and no INT n either. */
-NAKED void other_gate(void)
+/* One interrupt a poll: IF stays clear until the next. */
+__attribute__((aligned(16))) NAKED void interrupt_gates(void)
 {
-	__asm__("1: pause; hlt; jmp 1b\n");
+	__asm__(".set v, 32; .rept 224; .balign 16\n"
+		"push $v; jmp 1f; .set v, v + 1; .endr\n"
+		"1: push %rax; push %rcx; push %rdx; push %rsi; push %rdi\n"
+		"push %r8; push %r9; push %r10; push %r11\n"
+		"mov 72(%rsp), %edi; andq $-513, 96(%rsp); call interrupted\n"
+		"pop %r11; pop %r10; pop %r9; pop %r8\n"
+		"pop %rdi; pop %rsi; pop %rdx; pop %rcx; pop %rax\n"
+		"add $8, %rsp; iretq\n");
 }
 
 static void gate(u32 vector, u64 to, u32 ist)
@@ -603,7 +662,10 @@ long init(struct caretaker_ccb *c)
 	    config(c)->header.version != CARETAKER_CONFIG_VERSION)
 		return -22;
 	for (i = 0; i < 256; i++)
-		gate(i, i < 32 ? (u64)fault_gates + 16 * i : (u64)other_gate, 2);
+		gate(i,
+		     i < 32 ? (u64)fault_gates + 16 * i :
+			      (u64)interrupt_gates + 16 * (i - 32),
+		     i < 32 ? 2 : 0);
 	gate(X86_TRAP_NMI, (u64)nmi_gate, 1);
 	gate(X86_TRAP_MC, (u64)check_gate, 3);
 	*(u64 *)nmi_stack = *(u64 *)fault_stack = *(u64 *)check_stack = (u64)c;

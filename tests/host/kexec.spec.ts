@@ -161,11 +161,25 @@ describe('kexec', () => {
     expect(errnoOf(rebootKexec(bench.host.kernel))).toBe('EBUSY');
   });
 
+  it('one that keeps running needs interrupts, and is preserved while it is busy', () => {
+    const bench = bootBench();
+    const { agent, device } = agentOf(bench);
+    const session = must(createSession(agent, device, 'vm'));
+    const fd = must(bench.host.vfio.open(agent, 8));
+    const file = agent.file(fd)!;
+    expect(errnoOf(bench.host.vfio.keepRunning(file))).toBe('EINVAL');
+    must(bench.host.vfio.setInterrupts(file, [{ kind: 'remapped', apicId: 1, vector: 0x42 }]));
+    must(bench.host.vfio.keepRunning(file));
+    must(preserveFd(agent, session, fd, 1n));
+    expect(errnoOf(bench.host.vfio.setInterrupts(file, []))).toBe('EBUSY');
+    expect(rebootKexec(bench.host.kernel).ok).toBe(true);
+  });
+
   it('a device whose interrupt was moved in the gap cannot be retrieved: ESTALE', () => {
     const old = bootBench();
     stage1(old);
     const bench = kexec(old);
-    bench.bus.device(7)!.irq = 99;
+    bench.bus.device(7)!.interrupts = [{ kind: 'remapped', apicId: 0, vector: 99 }];
     const { agent, device } = agentOf(bench);
     const session = must(retrieveSession(agent, device, 'vm'));
     expect(errnoOf(retrieveFd(agent, session, 2n))).toBe('ESTALE');

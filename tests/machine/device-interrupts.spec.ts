@@ -34,3 +34,123 @@ describe('while attached', () => {
     expect(delivered).toEqual([1, 0]);
   });
 });
+
+/** A device with the queues, and a gap in which it works on; what `script` says happens in it. */
+function inTheGap(queues: string, script = '', more: { seconds?: number; settings?: string } = {}) {
+  return run(
+    `
+  - run: { seconds: 0.01 }
+  - pause-devices: true
+  - preserve: {}
+  - vmm-exit: true
+  - kexec: { seconds: ${more.seconds ?? 0.05}, script: [${script}] }
+  - retrieve: true
+  - finish: true
+  - run: { seconds: 0.01 }`,
+    `device: { queues: [${queues}] }\n${more.settings ?? ''}`,
+  );
+}
+
+/** Whether the guest has seen what the device has completed, the last of it apart: that may be on its way. */
+const areSeen = ({ machine }: Conductor): readonly boolean[] =>
+  machine.completions!.queues.map(
+    ({ completed, seen, everyTicks }) =>
+      completed > 0 && completed - seen <= Math.ceil(20_000 / everyTicks),
+  );
+
+describe('in the gap every completion is seen, its interrupt taken', () => {
+  const WAITS = '{ vcpu: 1, at: 0.005, exit: { kind: vmcall } }';
+  const HALTS = '{ vcpu: 1, at: 0.005, exit: { kind: hlt }, repeat: { times: 20, every: 0.002 } }';
+
+  it.each([
+    ['at the core of the vCPU that it is for', '{ vcpu: 0, every: 0.0007 }', ''],
+    ["at a sibling's core", '{ vcpu: 0, every: 0.0007, core-of: 1 }', ''],
+    [
+      "at a sibling's core, for one that is halted",
+      '{ vcpu: 1, every: 0.0007, core-of: 0 }',
+      HALTS,
+    ],
+    ['at the core of one that is halted', '{ vcpu: 1, every: 0.0007 }', HALTS],
+    ['at the core of a sibling that is halted', '{ vcpu: 0, every: 0.0007, core-of: 1 }', HALTS],
+    ['for one that waits for KVM, at its core', '{ vcpu: 1, every: 0.0007 }', WAITS],
+    ['for one that waits for KVM, at another', '{ vcpu: 1, every: 0.0007, core-of: 0 }', WAITS],
+    ['at the core of a sibling that waits', '{ vcpu: 0, every: 0.0007, core-of: 1 }', WAITS],
+  ])('%s', (_where, queue, script) => {
+    for (const hlt of ['ACTIVITY', 'ROOT']) {
+      const conductor = inTheGap(queue, script, { settings: `hlt: ${hlt}` });
+      expect([hlt, findings(conductor), areSeen(conductor)]).toEqual([hlt, [], [true]]);
+    }
+  });
+
+  it('in a storm, where they coalesce', () => {
+    const conductor = inTheGap('{ vcpu: 0, every: 0.000001 }', '', { seconds: 0.004 });
+    expect([findings(conductor), areSeen(conductor)]).toEqual([[], [true]]);
+    const { completions, interruptsDelivered } = conductor.machine.evidence;
+    expect(interruptsDelivered).toBeLessThan(completions!);
+  });
+
+  it('and cancelling the update changes nothing', () => {
+    const conductor = run(
+      `
+  - run: { seconds: 0.01 }
+  - pause-devices: true
+  - preserve: {}
+  - gap: { seconds: 0.02 }
+  - close-session: true
+  - run: { seconds: 0.01 }`,
+      'device: { queues: [{ vcpu: 0, every: 0.0007 }, { vcpu: 1, every: 0.0008, core-of: 0 }] }',
+    );
+    expect([findings(conductor), areSeen(conductor)]).toEqual([[], [true, true]]);
+  });
+});
+
+describe('a host that has not prepared for it is told', () => {
+  it('no route: the payload counts a stray, and the completion is lost', () => {
+    const conductor = inTheGap('{ vcpu: 0, every: 0.004, routed: false }');
+    const [first] = findings(conductor);
+    expect(first).toMatch(
+      /^completions: vCPU 0 .*completion 1 of queue 0 .*vector 0x52 has not come/,
+    );
+    expect(conductor.machine.lane(0).vcpu.telemetry.number('stray_interrupts')).toBeGreaterThan(5);
+  });
+
+  it('a core whose payload has parked takes no interrupt, for a sibling neither', () => {
+    const parked = '{ vcpu: 1, at: 0.001, event: { kind: exception, vector: GP }, instruction: 0 }';
+    const conductor = inTheGap('{ vcpu: 0, every: 0.004, core-of: 1 }', parked);
+    expect(findings(conductor)[0]).toMatch(/^completions: vCPU 0 .* vector 0x52 has not come/);
+  });
+
+  it('guest memory that changes under the device is seen by its driver', () => {
+    const text = 'device: { queues: [{ vcpu: 0, every: 0.004 }] }';
+    const conductor = run('  - run: { seconds: 0.01 }', text);
+    const { machine } = conductor;
+    const [queue] = machine.completions!.queues;
+    machine.events.schedule(machine.now(), () => {
+      machine.memory.writeU64(queue!.hpa, 0xa5a5n);
+      machine.completions!.taken(machine.lane(0), queue!.guestVector);
+    });
+    machine.runFor(1000);
+    expect(findings(conductor)[0]).toMatch(/^completions: .* and guest memory says 42405/);
+  });
+
+  it('a device that is busy and does not keep running cannot be preserved', () => {
+    const conductor = run(
+      '  - run: { seconds: 0.01 }\n  - preserve: { expect: EBUSY }\n  - run: { seconds: 0.01 }',
+      'device: { queues: [{ vcpu: 0, every: 0.0007 }] }',
+    );
+    expect([findings(conductor), areSeen(conductor)]).toEqual([[], [true]]);
+  });
+});
+
+describe('where no vCPU has the core', () => {
+  it("the kernel takes the interrupt with its own handler, and KVM's irqfd posts it", () => {
+    const conductor = run(
+      `
+  - run: { seconds: 0.01 }
+  - migrate: { vcpu: 1, pcpu: 3 }
+  - run: { seconds: 0.02 }`,
+      'device: { queues: [{ vcpu: 0, every: 0.0007, core-of: 1 }] }',
+    );
+    expect([findings(conductor), areSeen(conductor)]).toEqual([[], [true]]);
+  });
+});

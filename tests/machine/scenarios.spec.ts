@@ -61,6 +61,7 @@ const ABOUT: Readonly<Record<string, { readonly checked: readonly InvariantId[];
   'nested-paging':      { checked: [...GAP, 'nested-tables'], evidence: ['guestAccesses', 'pagesPrefaulted', 'pagesDiscarded', 'pagesLoggedDirty', 'serialized'] },
   'nested-paging-unaware': { checked: [...GAP, 'nested-tables'], evidence: ['guestAccesses', 'pagesDiscarded'] },
   'feature-mismatch':   { checked: GAP, evidence: ['vmsRefused', 'vcpusTerminated', 'coresReclaimed', 'migrations', 'returnsHeld'] },
+  'irq-fallback':       { checked: [...GAP, 'completions'], evidence: ['completions', 'completionsSeen', 'interruptsDelivered'] },
   'stop-and-serialize': { checked: ALWAYS, evidence: ['serialized'] },
 };
 

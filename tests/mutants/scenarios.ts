@@ -180,12 +180,12 @@ const stops: Trial = {
   events: () => undefined,
 };
 
-/** A built-in scenario as it is. */
-const builtin = (name: string): Trial => ({
-  yaml: readFileSync(
+/** A built-in scenario as it is, or with a setting more. */
+const builtin = (name: string, setting = ''): Trial => ({
+  yaml: `${readFileSync(
     new URL(`../../emulator/machine/scenarios/${name}.yaml`, import.meta.url),
     'utf8',
-  ),
+  )}\n${setting}\n`,
   events: () => undefined,
 });
 
@@ -198,6 +198,8 @@ export const TRIALS = {
   stops,
   'stray-events': builtin('stray-events'),
   ipi: builtin('ipi'),
+  'irq-fallback': builtin('irq-fallback'),
+  'irq-fallback-halted': builtin('irq-fallback', 'hlt: ROOT'),
   'machine-check': builtin('machine-check'),
   'payload-fault': builtin('payload-fault'),
   'shadow-stack': builtin('shadow-stack'),

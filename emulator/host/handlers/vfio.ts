@@ -1,14 +1,16 @@
 /**
  * A stand-in for VFIO: pass-through devices that live on while kernels change, and their LUO handler.
  *
- * Source: the VFIO live update series named in the facts; Linux drivers/vfio/pci for what closing a device does.
- * ABI: record {u64 device, u32 irq, u32 apic_id}.
+ * Source: the VFIO live update series named in the facts; Linux drivers/vfio/pci for what closing a device does,
+ * drivers/vfio/pci/vfio_pci_intrs.c for its interrupts.
+ * ABI: record {u64 device, u32 interrupts, u32 keeps_running}, then {u32 apic_id, u32 vector} each.
  * Invariant: the device is hardware and outlives every kernel; it is reset when its last file is released, and so not
- * while LUO holds one. It is preserved only while it is paused.
- * Not modelled: IOMMU, DMA, BARs, migration states.
+ * while LUO holds one. It is preserved while it is paused, or with interrupts that find their way without a kernel.
+ * Not modelled: DMA remapping, BARs, migration states.
  */
 import { HarnessBug } from '../../../abi/errors.js';
 import { toIndex, u64 } from '../../../abi/uint.js';
+import type { RemappingEntry } from '../../vmx/interrupt-remapping.js';
 import type { FileHolder, OpenFile } from '../files.js';
 import type { Kernel } from '../kernel.js';
 import { isPageOf } from '../kho/block-set.js';
@@ -18,7 +20,10 @@ import { DONE, ok, refuse, type Result } from '../result.js';
 
 export const VFIO_COMPATIBLE = 'vfio-pci-v1';
 const KIND = 'vfio';
-const RECORD_BYTES = 16;
+const HEADER_BYTES = 16;
+const INTERRUPT_BYTES = 8;
+/** More would not fit the record's page. */
+export const MAX_INTERRUPTS = 32;
 
 /** What a device does: it takes new work, or it has none in flight and takes none. */
 export type VfioActivity = 'busy' | 'paused';
@@ -27,9 +32,10 @@ export type VfioActivity = 'busy' | 'paused';
 export interface VfioDevice {
   readonly id: number;
   activity: VfioActivity;
-  /** Where its interrupt goes. */
-  irq: number;
-  apicId: number;
+  /** Where each of its interrupts goes. */
+  interrupts: readonly RemappingEntry[];
+  /** It works on while it is preserved. */
+  keepsRunning: boolean;
   /** How often it lost its state. */
   resets: number;
 }
@@ -103,6 +109,22 @@ export class VfioModule {
     return device;
   }
 
+  /** VFIO_DEVICE_SET_IRQS: all of them anew. Errnos: EBUSY preserved; EINVAL more than the device has. */
+  setInterrupts(file: OpenFile, interrupts: readonly RemappingEntry[]): Result<void> {
+    if (this.#of(file).isPreserved) return refuse('EBUSY');
+    if (interrupts.length > MAX_INTERRUPTS) return refuse('EINVAL');
+    this.deviceOf(file).interrupts = interrupts;
+    return DONE;
+  }
+
+  /** Lets it work on through an update. Errnos: EINVAL it has no interrupts that somebody would take. */
+  keepRunning(file: OpenFile): Result<void> {
+    const device = this.deviceOf(file);
+    if (device.interrupts.length === 0) return refuse('EINVAL');
+    device.keepsRunning = true;
+    return DONE;
+  }
+
   /** Lets work in flight end and takes no more. Errnos: none. */
   pause(file: OpenFile): Result<void> {
     this.deviceOf(file).activity = 'paused';
@@ -137,7 +159,7 @@ export class VfioModule {
       },
       // The owner of the device may have let it run again since.
       freeze: ({ file, serializedData }) =>
-        this.deviceOf(file).activity === 'paused' ? ok(serializedData) : refuse('EBUSY'),
+        isPreservable(this.deviceOf(file)) ? ok(serializedData) : refuse('EBUSY'),
       retrieve: (args, holder) => this.#retrieve(args, holder),
       canFinish: ({ retrieveStatus }) => retrieveStatus.kind === 'retrieved',
       finish: ({ file }) => {
@@ -148,13 +170,11 @@ export class VfioModule {
 
   #preserve(file: OpenFile): Result<bigint> {
     const device = this.deviceOf(file);
-    if (device.activity !== 'paused') return refuse('EBUSY');
-    const record = this.#kernel.khoOut.allocPreserve(RECORD_BYTES, `record of ${file.name}`);
+    if (!isPreservable(device)) return refuse('EBUSY');
+    const bytes = recordOf(device);
+    const record = this.#kernel.khoOut.allocPreserve(bytes.length, `record of ${file.name}`);
     if (!record.ok) return record;
-    const { memory } = this.#kernel;
-    memory.writeU64(record.value.hpa, u64(device.id));
-    memory.writeU32(record.value.hpa + 8n, device.irq);
-    memory.writeU32(record.value.hpa + 12n, device.apicId);
+    this.#kernel.memory.write(record.value.hpa, bytes);
     this.#of(file).isPreserved = true;
     return ok(record.value.hpa);
   }
@@ -165,8 +185,9 @@ export class VfioModule {
     const id = memory.readU64(args.serializedData);
     const device = id < 1n << 32n ? this.#bus.device(toIndex(id)) : undefined;
     if (device === undefined) return refuse('ENODEV');
-    const [irq, apicId] = [8n, 12n].map((at) => memory.readU32(args.serializedData + at));
-    if (device.irq !== irq || device.apicId !== apicId) return refuse('ESTALE');
+    const wanted = recordOf(device);
+    const record = memory.read(args.serializedData, wanted.length);
+    if (!wanted.every((byte, at) => byte === record[at])) return refuse('ESTALE');
     const freed = khoIn.restoreFree(args.serializedData);
     if (!freed.ok) return freed;
     return ok(files.open(KIND, this.#add(device.id), `vfio ${device.id}`, holder));
@@ -193,5 +214,23 @@ export class VfioModule {
 }
 
 function fresh(id: number, resets: number): VfioDevice {
-  return { id, activity: 'busy', irq: 0, apicId: 0, resets };
+  return { id, activity: 'busy', interrupts: [], keepsRunning: false, resets };
+}
+
+const isPreservable = ({ activity, keepsRunning }: VfioDevice): boolean =>
+  activity === 'paused' || keepsRunning;
+
+/** What the next kernel must find the device to be. */
+function recordOf({ id, interrupts, keepsRunning }: VfioDevice): Uint8Array {
+  const bytes = new Uint8Array(HEADER_BYTES + interrupts.length * INTERRUPT_BYTES);
+  const view = new DataView(bytes.buffer);
+  view.setBigUint64(0, u64(id), true);
+  view.setUint32(8, interrupts.length, true);
+  view.setUint32(12, keepsRunning ? 1 : 0, true);
+  interrupts.forEach((entry, index) => {
+    const at = HEADER_BYTES + index * INTERRUPT_BYTES;
+    view.setUint32(at, entry.apicId, true);
+    view.setUint32(at + 4, entry.vector, true);
+  });
+  return bytes;
 }

@@ -22,7 +22,7 @@ import { renderTelemetry } from './telemetry-file.js';
 import { canBeUpdated, updateCaretaker } from './update.js';
 import type { KvmVcpu } from './vcpu.js';
 import { getState, setState, type VcpuStateBytes } from './vcpu-state.js';
-import { moveVcpu, requestStop, startVcpu } from './vcpu-run.js';
+import { forwardInterrupt, kickIfRun, moveVcpu, requestStop, startVcpu } from './vcpu-run.js';
 import { KvmVm, type VmSettings } from './vm.js';
 
 /** How a kernel's KVM is built. */
@@ -140,6 +140,14 @@ export class Kvm {
   invalidateRange(caller: Process, vmFd: number, gpa: bigint, sizeBytes: number): Result<void> {
     const vm = this.#vmAt(caller, vmFd);
     return vm === undefined ? refuse('EBADF') : invalidateRange(vm, gpa, sizeBytes, this.notifier);
+  }
+
+  /** A device's interrupt that no vCPU's core took: its irqfd posts it. */
+  forwardInterrupt(hostVector: number): void {
+    for (const vm of this.vms) {
+      const target = forwardInterrupt(vm, hostVector);
+      if (target !== undefined) kickIfRun(vm, target);
+    }
   }
 
   /** A process is gone, and its address space with it. */

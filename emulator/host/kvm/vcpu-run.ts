@@ -173,7 +173,7 @@ export function exitContextOf(vm: KvmVm, vcpu: KvmVcpu, cpu: KvmCpu, vmcs: Vmcs)
 }
 
 /** A device's irqfd: the vector of its route is posted, wherever the interrupt came. The vCPU it is for, if there is one. */
-function forwardInterrupt(vm: KvmVm, hostVector: number): KvmVcpu | undefined {
+export function forwardInterrupt(vm: KvmVm, hostVector: number): KvmVcpu | undefined {
   const route = vm.settings.irqRoutes.find((one) => one.hostVector === hostVector);
   const target = vm.vcpus.find(({ id }) => id === route?.vcpuId);
   if (route === undefined || target === undefined) return;
@@ -182,7 +182,7 @@ function forwardInterrupt(vm: KvmVm, hostVector: number): KvmVcpu | undefined {
 }
 
 /** kvm_vcpu_kick(): one that has never run has no core to be kicked at. */
-function kickIfRun(vm: KvmVm, vcpu: KvmVcpu): void {
+export function kickIfRun(vm: KvmVm, vcpu: KvmVcpu): void {
   if (vcpu.state !== 'created') vm.machine.kick(vcpu.id);
 }
 

@@ -12,6 +12,9 @@ import { DEVICE, GUEST_MEMORY_PAGES } from './vmm.js';
 /** A host interrupt that nobody routes: a stray while detached. */
 const STRAY_VECTOR = 0xef;
 
+/** What the guest's driver takes to look at its queue: 2 us. */
+const HANDLER_TICKS = 4_000;
+
 /** What a step may say of it; what it leaves out stays. */
 export interface Load {
   readonly mix?: MixName | undefined;
@@ -43,6 +46,7 @@ export class GuestLoad {
       otherApicIds: others,
       deviceVectors: id === DEVICE.vcpuId ? [DEVICE.hostVector, STRAY_VECTOR] : [STRAY_VECTOR],
       memoryPages: GUEST_MEMORY_PAGES,
+      handlerTicks: this.#scenario.device === undefined ? undefined : HANDLER_TICKS,
     });
     this.#guests.set(id, guest);
     return guest;

@@ -46,8 +46,13 @@ const STEPS: Steps = {
   },
 
   'pause-devices': (host) => {
-    for (const vmm of host.vmms) vmm.pauseDevice();
-    host.say('the VMM pauses emulated devices; the passed-through device is quiesced', 2);
+    if (host.scenario.device === undefined) {
+      for (const vmm of host.vmms) vmm.pauseDevice();
+      host.say('the VMM pauses emulated devices; the passed-through device is quiesced', 2);
+    } else {
+      host.vmms[0]!.keepDeviceRunning();
+      host.say('the VMM pauses emulated devices; the passed-through device works on', 2);
+    }
   },
 
   prefault: (host) => {

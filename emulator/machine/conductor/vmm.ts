@@ -8,8 +8,9 @@ import type { ErrnoName } from '../../../abi/luo.js';
 import { DOORBELL } from '../../guest/mix.js';
 import { hpaOf } from '../../host/frames.js';
 import type { Refusal } from '../../host/kvm/vm.js';
+import type { OpenFile } from '../../host/files.js';
 import type { Process } from '../../host/process.js';
-import type { Scenario } from '../scenario/schema.js';
+import type { DeviceQueue, Scenario } from '../scenario/schema.js';
 import type { VmPlan } from '../scenario/vms.js';
 import type { Kernels } from './kernels.js';
 import { ConductorError, must } from './refusal.js';
@@ -18,6 +19,8 @@ export const GUEST_MEMORY_PAGES = 64;
 const GUEST_MEMORY_BYTES = GUEST_MEMORY_PAGES * 4096;
 /** A device of the first VM's guest, passed through: its vector on the host and in the guest. */
 export const DEVICE = { id: 1, hostVector: 0x41, guestVector: 0x51, vcpuId: 0 } as const;
+/** The vectors of its queues, from the first on: on the host and in the guest. */
+export const QUEUE_VECTORS = { host: 0x42, guest: 0x52 } as const;
 const TSC_OFFSET = 0x1_0000_0000n;
 
 /** The files of one VM in one process. */
@@ -84,6 +87,24 @@ export class Vmm {
       vcpus.push(fd);
       this.#setCaretaker(fd, payload);
     }
+  }
+
+  /** VFIO_DEVICE_SET_IRQS: each queue's interrupt goes to the core of the vCPU that the host has steered it to. */
+  setInterrupts(queues: readonly DeviceQueue[]): void {
+    const vm = this.#kernels.kvm.vmOf(this.process.file(this.fds.vm)!)!;
+    const entries = queues.map((queue, index) => ({
+      kind: 'remapped' as const,
+      apicId: vm.vcpus[queue['core-of'] ?? queue.vcpu]!.pcpu,
+      vector: QUEUE_VECTORS.host + index,
+    }));
+    const { vfio } = this.#kernels.modules;
+    must(vfio.setInterrupts(this.#device(), entries), 'VFIO_DEVICE_SET_IRQS');
+  }
+
+  /** Where the counts of the device's queues are: the last page of the guest's memory. */
+  get completionCounts(): bigint {
+    const vm = this.#kernels.kvm.vmOf(this.process.file(this.fds.vm)!)!;
+    return vm.mmu.slot!.hpa + BigInt(GUEST_MEMORY_BYTES - 4096);
   }
 
   /** The guest has booted before a scenario begins: its drivers have touched their devices. */
@@ -153,10 +174,19 @@ export class Vmm {
     must(this.#kernels.modules.vfio.pause(this.process.file(device)!), 'VFIO pause');
   }
 
+  keepDeviceRunning(): void {
+    must(this.#kernels.modules.vfio.keepRunning(this.#device()), 'VFIO keep running');
+  }
+
   resumeDevice(): void {
     const { device } = this.fds;
     if (device === null) return;
     must(this.#kernels.modules.vfio.resume(this.process.file(device)!), 'VFIO resume');
+  }
+
+  /** The device, which the VM has. */
+  #device(): OpenFile {
+    return this.process.file(this.fds.device!)!;
   }
 
   #lastRefusal(): Refusal | null {

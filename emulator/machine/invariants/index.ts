@@ -1,5 +1,6 @@
 /** All invariants of DESIGN.md, and the hooks of those that have one, as flat lists for the hot path. */
 import type { Invariant } from './invariant.js';
+import { completions } from './completions.js';
 import { eventReinjected } from './event-reinjected.js';
 import { gapInvariants } from './gap.js';
 import { guestRegisters } from './guest-registers.js';
@@ -37,5 +38,6 @@ export function makeInvariants(): readonly Invariant[] {
     bounded,
     preserved(),
     nestedTables(),
+    completions,
   ];
 }

@@ -12,6 +12,7 @@ import { offsetsOf } from '../../../abi/layout.js';
 import { CARETAKER_SOFT_STATE } from '../../../abi/soft-state.js';
 import { hex } from '../../../abi/uint.js';
 import { VMCS_SLOT } from '../../../abi/vmcs-fields.js';
+import { PRIMARY } from '../../../abi/vmx-controls.js';
 import { X2APIC } from '../../../abi/x2apic.js';
 import { REG } from '../../cpu/registers.js';
 import { requestOf } from '../../vmx/root/ipi-destination.js';
@@ -24,7 +25,7 @@ const ID = 'interrupts';
 const ROW = rowOf(ID);
 const FIRST_VECTOR = 32;
 const ISR_WORDS = 8;
-const ISR = offsetsOf<'isr'>(CARETAKER_SOFT_STATE).isr;
+const { isr: ISR, irr: IRR, tpr: TPR } = offsetsOf<'isr' | 'irr' | 'tpr'>(CARETAKER_SOFT_STATE);
 
 export function interrupts(): Invariant {
   /** The virtual ISR of each vCPU at its exit. */
@@ -56,10 +57,10 @@ export function interrupts(): Invariant {
         fail(lane, ledger, `physical vector ${inService} is still in service at VM entry`);
       if (lane.exit.strayEois > 0)
         fail(lane, ledger, 'a physical EOI was written with nothing in service');
-      if (isIcrWrite(lane)) {
+      if (isIcrWrite(lane)) oneTakesIt(lane, ledger, pendingAtExit.get(lane.id) ?? null);
+      if (isIcrWrite(lane) || lane.exit.basic === EXIT_REASON.EXIT_REASON_EXTERNAL_INTERRUPT)
         targetsAreKicked(lane, ledger);
-        oneTakesIt(lane, ledger, pendingAtExit.get(lane.id) ?? null);
-      }
+      waitsForItsWindow(lane, ledger);
       const before = inServiceAtExit.get(lane.id)!;
       for (let i = 0; i < ISR_WORDS; i++) expected[i] = before[i]!;
       expectedInService(lane, expected);
@@ -166,6 +167,31 @@ function targetsAreKicked(lane: Lane, ledger: Ledger): void {
       () => `${lane.describeExit()}: vCPU ${peer.id} has an interrupt posted and was not kicked`,
     );
   }
+}
+
+/** What the guest cannot take now and could take later makes it exit then. */
+function waitsForItsWindow(lane: Lane, ledger: Ledger): void {
+  const vector = highest(lane, IRR);
+  if (vector < 0) return;
+  const tpr = lane.memory.words[(lane.softState + TPR) >>> 2]! & 0xff;
+  if (vector >>> 4 <= Math.max(tpr, highest(lane, ISR)) >>> 4) return;
+  ledger.expect(
+    ID,
+    (lane.vmcs.low(VMCS_SLOT.CPU_BASED_VM_EXEC_CONTROL) & PRIMARY.INTR_WINDOW_EXITING) !== 0,
+    lane.rip,
+    () =>
+      `${lane.describeExit()}: virtual vector ${hex(vector)} waits, and no interrupt window is asked for`,
+  );
+}
+
+/** The highest vector of a set in soft state, -1 when it is empty. */
+function highest(lane: Lane, set: number): number {
+  const at = (lane.softState + set) >>> 2;
+  for (let i = ISR_WORDS - 1; i >= 0; i--) {
+    const word = lane.memory.words[at + i]!;
+    if (word !== 0) return 32 * i + 31 - Math.clz32(word);
+  }
+  return -1;
 }
 
 /** The virtual ISR after this exit: a completed EOI takes its highest bit away, the interrupt that VM entry delivers adds one. */

@@ -7,6 +7,7 @@
 import type { KvmVcpu } from '../../host/kvm/vcpu.js';
 import type { GuestAccess } from '../../vmx/ept/guest-access.js';
 import type { InvariantId } from '../../vmx/stop-reason.js';
+import type { CompletionQueue } from '../completions.js';
 import type { Lane } from '../lane.js';
 import type { Ledger } from '../ledger.js';
 
@@ -40,6 +41,20 @@ export interface Invariant {
   readonly atDelivery?: (lane: Lane, ledger: Ledger, vector: number) => void;
   /** The guest touched memory, and the core translated its address so. */
   readonly atAccess?: (lane: Lane, ledger: Ledger, access: GuestAccess, hpa: bigint) => void;
+  /** The guest's driver has read from guest memory how many completions a queue of its device has. */
+  readonly atCompletionsSeen?: (
+    lane: Lane,
+    ledger: Ledger,
+    queue: CompletionQueue,
+    count: bigint,
+  ) => void;
+  /** The interrupt of a queue's n-th completion must have been handed to the queue's vCPU by now. */
+  readonly atHandOverDue?: (
+    lane: Lane,
+    ledger: Ledger,
+    queue: CompletionQueue,
+    completed: number,
+  ) => void;
   /** The run is over. */
   readonly atEnd?: (lane: Lane, ledger: Ledger) => void;
   /** What it remembers between two hooks, as data that nobody changes; an invariant that remembers has both. */

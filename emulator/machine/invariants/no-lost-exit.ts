@@ -60,6 +60,14 @@ export function noLostExit(): Invariant {
     atRoute(lane: Lane, ledger: Ledger): void {
       if (lane.exit.outcome === 'routed') specified(lane, ledger, REACHED.routed);
     },
+    atHandOver(lane: Lane, ledger: Ledger): void {
+      if (lane.exit.outcome !== 'blocked' || lane.exit.hasStopped) return;
+      ledger.fail(
+        ID,
+        lane.rip,
+        `${lane.describeExit()}: blocked, and then left for a host event without KVM having seen it`,
+      );
+    },
     atBlock(lane: Lane, ledger: Ledger): void {
       if (lane.exit.hasWaited) specified(lane, ledger, REACHED.blocked);
     },

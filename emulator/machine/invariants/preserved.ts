@@ -13,6 +13,7 @@ import { CARETAKER_SOFT_STATE } from '../../../abi/soft-state.js';
 import { CARETAKER_TELEMETRY } from '../../../abi/telemetry.js';
 import { hex } from '../../../abi/uint.js';
 import { VMCS_FIELDS, type FieldName } from '../../../abi/vmcs-fields.js';
+import { PAGE_SIZE } from '../../memory/physical-memory.js';
 import type { KvmVcpu } from '../../host/kvm/vcpu.js';
 import type { PagesName } from '../../host/kvm/vcpu-memory.js';
 import type { RegisterName } from '../../cpu/registers.js';
@@ -193,11 +194,25 @@ function bytesThatStay(lane: Lane): readonly Stretch[] {
   const guest = lane.memory.bytes
     .regions()
     .filter(({ owner }) => owner === 'guest' && lane.id === 0)
-    .map(({ label, base, sizeBytes }) => ({ what: label, base, sizeBytes }));
+    .flatMap(({ label, base, sizeBytes }) => withoutDma(lane, { what: label, base, sizeBytes }));
   return [...text, ...guest].map((stretch) => ({
     ...stretch,
     digest: digestOf(lane, stretch.base, stretch.sizeBytes),
   }));
+}
+
+/** What a device writes is not the update's to keep. */
+function withoutDma(
+  lane: Lane,
+  whole: Omit<Stretch, 'digest'>,
+): readonly Omit<Stretch, 'digest'>[] {
+  const dma = lane.dmaPage();
+  const end = whole.base + whole.sizeBytes;
+  if (dma === null || dma < whole.base || dma >= end) return [whole];
+  return [
+    { ...whole, sizeBytes: dma - whole.base },
+    { ...whole, base: dma + PAGE_SIZE, sizeBytes: end - dma - PAGE_SIZE },
+  ];
 }
 
 /** FNV-1a over 32-bit words. */

@@ -23,6 +23,9 @@ const MAX_EXITS = 10_000_000;
 const MAX_INSTRUCTION = 100_000;
 const MAX_REPEATS = 100_000;
 const MAX_PAGES = 4096;
+/** One less than an IRQ routing table has entries: the device that a mix knows has one too. */
+const MAX_QUEUES = 31;
+const MIN_COMPLETION_SECONDS = 1e-6;
 /** The vectors below are exceptions. */
 const FIRST_EXTERNAL_VECTOR = 32;
 const LAST_VECTOR = 255;
@@ -242,6 +245,26 @@ const scenario = z.strictObject({
   mix: mixName.default('busy'),
   /** Exits a second of each vCPU while its guest is active. */
   rate: count(1_000_000).default(3600),
+  /** A passed-through device that completes I/O by itself, whatever kernel there is. */
+  device: z
+    .strictObject({
+      queues: z
+        .array(
+          z.strictObject({
+            /** The vCPU that its interrupt is for. */
+            vcpu: count(MAX_VCPUS - 1),
+            /** Seconds between two completions. */
+            every: seconds.pipe(z.number().min(MIN_COMPLETION_SECONDS)),
+            /** The vCPU to whose core the host has steered the interrupt; its own unless it says so. */
+            'core-of': count(MAX_VCPUS - 1).optional(),
+            /** Whether KVM's IRQ routing has a route for it. */
+            routed: z.boolean().default(true),
+          }),
+        )
+        .min(1)
+        .max(MAX_QUEUES),
+    })
+    .optional(),
   /** How the kernel after kexec differs: its clocks, what its KVM makes of the guest's, what it has for payloads. */
   'next-kernel': z
     .strictObject({
@@ -262,7 +285,14 @@ const scenario = z.strictObject({
     .default([]),
   steps: z.array(step).min(1).max(200),
 });
-const checked = scenario.superRefine(({ vcpus, vms }, context) => {
+const checked = scenario.superRefine(({ vcpus, vms, device }, context) => {
+  device?.queues.forEach((queue, index) => {
+    for (const field of ['vcpu', 'core-of'] as const) {
+      if ((queue[field] ?? 0) < (vms?.[0]?.vcpus ?? vcpus)) continue;
+      const message = `the VM with the device has no vCPU ${queue[field]}`;
+      context.addIssue({ code: 'custom', message, path: ['device', 'queues', index, field] });
+    }
+  });
   const sum = vms?.reduce((all, one) => all + one.vcpus, 0) ?? vcpus;
   if (sum === vcpus) return;
   const message = `the VMs have ${sum} vCPUs, and the scenario ${vcpus}`;
@@ -271,6 +301,9 @@ const checked = scenario.superRefine(({ vcpus, vms }, context) => {
 
 /** A scenario, ready to run. */
 export type Scenario = z.infer<typeof scenario>;
+
+/** A queue of the scenario's device. */
+export type DeviceQueue = NonNullable<Scenario['device']>['queues'][number];
 
 /** Checks a parsed document. @throws ScenarioError SCENARIO_SCHEMA with the path of the first bad field. */
 export function toScenario(document: unknown, file: string): Scenario {
