@@ -1,7 +1,8 @@
 # Builds the reference payload: make -C caretaker-payload -f build.mk [CC=clang LD=ld.lld] [DWARF=4] [O=dir].
 #
 # Makes caretaker.elf, its disassembly, its symbols and its stack usage, with
-# the same bytes wherever the tree lies.
+# the same bytes wherever the tree lies; and compromised.elf, which turns on its
+# host.
 
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := all
@@ -24,7 +25,7 @@ C_SOURCES := advance.c apic-read.c apic.c cpuid.c dispatch.c exception.c fault.c
 # First the stubs: e_entry 0 would read as "no entry point".
 ASM_SOURCES := idt.S entry.S
 OBJECTS := $(ASM_SOURCES:%.S=$(O)/%.o) $(C_SOURCES:%.c=$(O)/%.o)
-PRODUCTS := $(addprefix $(O)/,caretaker.elf caretaker.asm caretaker.sym stack-usage.txt)
+PRODUCTS := $(addprefix $(O)/,caretaker.elf compromised.elf caretaker.asm caretaker.sym stack-usage.txt)
 
 # Debug information names files as the tree does, not as this machine does.
 PREFIX_MAPS := -ffile-prefix-map=$(CURDIR)=. -ffile-prefix-map=$(abspath $(ABI))=$(ABI) \
@@ -71,6 +72,10 @@ $(O)/caretaker.elf: $(OBJECTS) caretaker.lds $(STAMP)
 	@echo "  LD       $@"
 	@$(LD) $(LDFLAGS) -o $@ $(OBJECTS)
 
+$(O)/compromised.elf: $(OBJECTS) $(O)/compromised.o caretaker.lds $(STAMP)
+	@echo "  LD       $@"
+	@$(LD) $(LDFLAGS) --wrap=caretaker_dispatch -o $@ $(OBJECTS) $(O)/compromised.o
+
 $(O)/caretaker.asm: $(O)/caretaker.elf
 	@objdump --disassemble --no-show-raw-insn --wide $< | sed 1,3d > $@
 
@@ -84,4 +89,4 @@ $(O)/stack-usage.txt: $(O)/caretaker.elf
 clean:
 	rm -rf $(O)
 
--include $(OBJECTS:.o=.d) $(O)/asm-offsets.d
+-include $(OBJECTS:.o=.d) $(O)/compromised.d $(O)/asm-offsets.d

@@ -10,6 +10,7 @@
 import { VfioBus } from '../host/handlers/vfio.js';
 import type { IntegrityPolicy } from '../host/integrity/admission.js';
 import type { Process } from '../host/process.js';
+import { Attacks, compromisedPayload } from './conductor/attacks.js';
 import { ByHand } from './conductor/by-hand.js';
 import { GuestLoad } from './conductor/guest-load.js';
 import { Kernels } from './conductor/kernels.js';
@@ -48,6 +49,7 @@ export class Conductor {
   readonly kernels: Kernels;
   readonly load: GuestLoad;
   readonly byHand = new ByHand(this);
+  readonly attacks: Attacks;
   /** Those whose VMs were not terminated. */
   vmms: readonly Vmm[];
   outgoing: readonly OutgoingSession[] = [];
@@ -70,6 +72,7 @@ export class Conductor {
     this.machine = machine;
     this.load = new GuestLoad(scenario, machine.tscFrequencyHz);
     machine.irqRoutes = [DEVICE, ...queueRoutes(scenario)];
+    this.attacks = new Attacks(machine);
     machine.guestOf = (id) => this.load.guestOf(id);
     const bus = new VfioBus([DEVICE.id]);
     machine.completions = new Completions(machine, () => bus.device(DEVICE.id)!);
@@ -83,7 +86,7 @@ export class Conductor {
   run(): void {
     const { machine, scenario } = this;
     for (const vmm of this.vmms) {
-      vmm.createVm(scenario, this.payload);
+      vmm.createVm(scenario, this.payloadOf(vmm.plan));
       vmm.bootGuest();
       vmm.run();
     }
@@ -100,6 +103,7 @@ export class Conductor {
       this.byHand.takeWishes();
     }
     this.#tellCompletions();
+    this.attacks.end();
     for (const lane of machine.lanes)
       if (lane.remains === null) machine.hooks.atEnd(lane, machine.ledger);
   }
@@ -145,6 +149,11 @@ export class Conductor {
     return vmm;
   }
 
+  /** The file that a VM's vCPUs get. @throws ConductorError PAYLOAD_MISSING. */
+  payloadOf({ payload }: VmPlan): Uint8Array {
+    return payload === 'given' ? this.payload : compromisedPayload();
+  }
+
   /** A VM by its number, where there are several. */
   nameOf({ id }: VmPlan): string {
     return this.scenario.vms === undefined ? 'VM' : `VM ${id}`;
@@ -159,7 +168,8 @@ export class Conductor {
   restartParked(): void {
     for (const { id, vcpu } of this.machine.lanes) {
       if (vcpu.state !== 'parked') continue;
-      this.vmmOf(id).restart(id, this.payload);
+      const vmm = this.vmmOf(id);
+      vmm.restart(id, this.payloadOf(vmm.plan));
       this.machine.count('parkedRestarted');
       this.say(`vCPU ${id} goes on with another instance of the Caretaker`, 3);
     }
@@ -224,7 +234,8 @@ export class Conductor {
     this.machine.timeline.add(this.machine.now(), null, event, weight);
   }
 
-  #happens(lane: Lane, { exit, event }: ScriptEntry): void {
+  #happens(lane: Lane, { exit, event, attack }: ScriptEntry): void {
+    if (attack !== undefined) this.attacks.begin(lane, attack);
     if (exit !== undefined) this.machine.guests.script(lane, toAction(exit));
     else if (event !== undefined) raise(this.machine, lane, event);
   }

@@ -3,6 +3,7 @@
  *
  * Source: DESIGN ("One physical memory, one engine per pCPU", "Isolation by mapping").
  * Invariant: the engine maps what the tables at CR3 map and the owner map allows; anything else faults.
+ * DEVIATION: with CR0.WP = 0 read-only data can be written, and code cannot.
  */
 import { hex, toIndex, u64 } from '../../abi/uint.js';
 import type { Engine } from '../cpu/engine.js';
@@ -14,6 +15,14 @@ import type { AccessRefusal, AddressSpacePort, CheckedAccess } from '../vmx/root
 
 /** Owners of what a payload may touch under its own tables. */
 const REGISTERED: ReadonlySet<Owner> = new Set<Owner>(['payload', 'shared-metadata']);
+
+/** Who wants to know what a core translates by, and knows how CR0 has it. */
+export interface SpaceWatch {
+  activated(cr3: bigint): void;
+  isWriteProtected(): boolean;
+}
+
+const UNWATCHED: SpaceWatch = { activated: () => undefined, isWriteProtected: () => true };
 
 /** One set of tables as the engine has it. */
 interface Space {
@@ -31,6 +40,7 @@ export class CoreAddressSpaces implements AddressSpacePort {
   /** Whether tables at this root are a payload's own. */
   readonly #isIsolated: (cr3: bigint) => boolean;
   readonly #stops: () => Iterable<bigint>;
+  readonly #watch: SpaceWatch;
   readonly #spaces = new Map<bigint, Space>();
   #generation = 0;
   #active: readonly LeafMapping[] = [];
@@ -42,11 +52,13 @@ export class CoreAddressSpaces implements AddressSpacePort {
     engine: Engine,
     isIsolated: (cr3: bigint) => boolean,
     stops: () => Iterable<bigint>,
+    watch: SpaceWatch = UNWATCHED,
   ) {
     this.#memory = memory;
     this.#engine = engine;
     this.#isIsolated = isIsolated;
     this.#stops = stops;
+    this.#watch = watch;
   }
 
   /** Tables were built, changed or destroyed: they are walked again at their next use. */
@@ -76,6 +88,7 @@ export class CoreAddressSpaces implements AddressSpacePort {
   }
 
   activate(cr3: bigint): string | null {
+    this.#watch.activated(cr3);
     let found = this.#spaces.get(cr3);
     if (found?.generation !== this.#generation) {
       if (found !== undefined) this.#engine.disposeAddressSpace(found.space);
@@ -121,15 +134,26 @@ export class CoreAddressSpaces implements AddressSpacePort {
     const odd = all.find((m) => m.linear !== m.physical);
     if (odd !== undefined)
       return `${hex(odd.linear)} is mapped to ${hex(odd.physical)}; only identity is modelled`;
-    const mappings = this.#isIsolated(cr3) ? all.flatMap((m) => this.#registeredParts(m)) : all;
+    const behind = all.flatMap((m) => this.#insideMemory(m));
+    const allowed = this.#watch.isWriteProtected() ? behind : behind.map(withoutProtection);
+    const isOwn = this.#isIsolated(cr3);
+    const mappings = isOwn ? allowed.flatMap((m) => this.#registeredParts(m)) : allowed;
     for (const { physical, sizeBytes, writable, shadowStack } of mappings)
       if (writable || shadowStack) this.#memory.aboutToWrite(toIndex(physical), sizeBytes);
     return {
       space: this.#engine.createAddressSpace(mappings),
-      mappings: all,
+      mappings: allowed,
       generation: this.#generation,
       tables: new Set([...tablePages(this.#memory, cr3 & ~0xfffn)].map(toIndex)),
     };
+  }
+
+  /** Nothing is behind addresses past the memory that there is. */
+  #insideMemory(mapping: LeafMapping): readonly LeafMapping[] {
+    const room =
+      this.#memory.sizeBytes - Math.min(this.#memory.sizeBytes, toIndex(mapping.physical));
+    if (room === 0) return [];
+    return [{ ...mapping, sizeBytes: Math.min(mapping.sizeBytes, room) }];
   }
 
   /** What of a mapping belongs to the payload: the rest is left out, so that touching it is a fault. */
@@ -152,6 +176,11 @@ export class CoreAddressSpaces implements AddressSpacePort {
   #isRegistered(mapping: LeafMapping): boolean {
     return REGISTERED.has(this.#memory.regionAt(toIndex(mapping.physical))?.owner ?? 'free');
   }
+}
+
+/** CR0.WP = 0: supervisor code writes to read-only pages. */
+function withoutProtection(mapping: LeafMapping): LeafMapping {
+  return mapping.executable || mapping.shadowStack ? mapping : { ...mapping, writable: true };
 }
 
 /** Whether a page allows a supervisor access (SDM, "Access Rights"). */

@@ -46,6 +46,7 @@ const FEATURES: RootFeatures = {
 
 /** IA32_FEATURE_CONTROL: locked, VMX outside SMX allowed. */
 const VMX_ALLOWED = 5n;
+const CR0_WP = 1n << 16n;
 /** Spurious vector 0xff, APIC software-enabled. */
 const APIC_ON = 0x1ffn;
 
@@ -60,6 +61,10 @@ export function makeCore({ id, machine, engineMemory, bus, seed, events }: CoreP
     engine,
     (cr3) => machine.isIsolatedCr3(cr3),
     stops,
+    {
+      activated: (cr3) => machine.tablesLoaded(id, cr3),
+      isWriteProtected: (): boolean => (engine.registers.get('CR0') & CR0_WP) !== 0n,
+    },
   );
   const pcpu = new Pcpu(
     {

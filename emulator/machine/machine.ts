@@ -9,7 +9,7 @@
 import { CARETAKER_CCB, CARETAKER_KVM_PAGE } from '../../abi/ccb.js';
 import { HarnessBug } from '../../abi/errors.js';
 import { offsetsOf } from '../../abi/layout.js';
-import { toIndex } from '../../abi/uint.js';
+import { hex, toIndex } from '../../abi/uint.js';
 import { EventQueue } from '../clock/event-queue.js';
 import { EngineMemory } from '../cpu/engine.js';
 import type { Guest } from '../guest/guest.js';
@@ -40,6 +40,7 @@ export const TSC_FREQUENCY_HZ = 2_000_000_000;
 const MAX_STEPS = 20_000_000;
 
 const MIB = 1 << 20;
+const CR0_WP = 1n << 16n;
 const ATTACH_STATE = offsetsOf<'request'>(CARETAKER_CCB);
 
 /** Reads of the flag and of the routing pointers, and every store, in KVM's page of the CCB. */
@@ -135,6 +136,18 @@ export class Machine {
   /** Whether tables at a root are a payload's own. */
   isIsolatedCr3(cr3: bigint): boolean {
     return this.lanes.some((lane) => lane.vcpu.isolatedCr3 === cr3);
+  }
+
+  /** A core translates by other tables, or without write protection: what a payload has no right to is a finding. */
+  tablesLoaded(pcpuId: number, cr3: bigint): void {
+    const lane = this.laneOn(pcpuId);
+    if (lane?.inExit !== true) return;
+    if ((lane.pcpu.registers.get('CR0') & CR0_WP) === 0n)
+      this.ledger.fail('w-xor-x', lane.rip, `${lane.describeExit()}: CR0.WP is cleared`);
+    const isGiven = this.isIsolatedCr3(cr3) || lane.vcpu.ccbView.get('routing_cr3') === cr3;
+    if (isGiven) return;
+    const message = `${lane.describeExit()}: CR3 is loaded with ${hex(cr3)}, tables that nobody gave it`;
+    this.ledger.fail('isolation', lane.rip, message);
   }
 
   /** A core's current VMCS changed under its engine. */

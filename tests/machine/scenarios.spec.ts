@@ -62,6 +62,7 @@ const ABOUT: Readonly<Record<string, { readonly checked: readonly InvariantId[];
   'nested-paging-unaware': { checked: [...GAP, 'nested-tables'], evidence: ['guestAccesses', 'pagesDiscarded'] },
   'feature-mismatch':   { checked: GAP, evidence: ['vmsRefused', 'vcpusTerminated', 'coresReclaimed', 'migrations', 'returnsHeld'] },
   'irq-fallback':       { checked: [...GAP, 'completions'], evidence: ['completions', 'completionsSeen', 'interruptsDelivered'] },
+  'compromised':        { checked: GAP, evidence: ['attacks', 'attacksStopped', 'attacksNotStopped', 'parked'] },
   'stop-and-serialize': { checked: ALWAYS, evidence: ['serialized'] },
 };
 

@@ -27,6 +27,8 @@ import { KvmVm, type VmSettings } from './vm.js';
 
 /** How a kernel's KVM is built. */
 export interface KvmConfig {
+  /** Whether this kernel's tables map all of memory; not unless said otherwise. */
+  readonly directMap?: boolean;
   /** What it has for payloads; everything unless said otherwise. */
   readonly offer?: Offer;
   /** For vCPUs that come from another kernel parked; `kill` unless said otherwise. */
@@ -58,6 +60,7 @@ export class Kvm {
   readonly machine: KvmMachine;
   readonly services: KvmKernel;
   readonly offer: Offer;
+  readonly directMap: boolean;
   readonly irqRoutes: VmSettings['irqRoutes'];
   readonly parkedPolicy: ParkedPolicy;
   readonly clockPolicy: ClockPolicy;
@@ -77,6 +80,7 @@ export class Kvm {
     this.kernel = kernel;
     this.machine = machine;
     this.offer = config.offer ?? WHOLE_OFFER;
+    this.directMap = config.directMap ?? false;
     this.irqRoutes = config.irqRoutes;
     this.parkedPolicy = config.parkedPolicy ?? 'kill';
     this.clockPolicy = config.clockPolicy ?? 'carried';
@@ -94,9 +98,10 @@ export class Kvm {
   }
 
   /** KVM_CREATE_VM; the value is a vmfd. Errnos: ENOMEM, EMFILE. */
-  createVm(caller: Process, settings: Omit<VmSettings, 'irqRoutes'>): Result<number> {
+  createVm(caller: Process, settings: Omit<VmSettings, 'irqRoutes' | 'directMap'>): Result<number> {
     const vm = KvmVm.create(this.services, this.machine, this.#nextVmId++, {
       ...settings,
+      directMap: this.directMap,
       irqRoutes: this.irqRoutes,
     });
     if (!vm.ok) return vm;

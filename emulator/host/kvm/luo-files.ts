@@ -145,6 +145,7 @@ export class VmFileHandler implements LiveupdateFileHandler {
         lifecycle: view.number('lifecycle') === 0 ? 'interpose' : 'attach',
         cr3: view.number('cr3_policy') === 0 ? 'isolated' : 'shared-until-detach',
         tables: 'always',
+        directMap: this.#kvm.directMap,
         hltPolicy: hlt,
         tscOffset: view.get('tsc_offset'),
         irqRoutes: this.#kvm.irqRoutes,

@@ -6,6 +6,7 @@
  * soft state of the other vCPUs, nothing else; KVM's page of the CCB is read-only in them.
  */
 import { CARETAKER_KVM_PAGE } from '../../../abi/ccb.js';
+import { toIndex } from '../../../abi/uint.js';
 import { buildIdentityTables, type IdentityRange } from '../../memory/page-tables.js';
 import { PAGE_SIZE } from '../../memory/physical-memory.js';
 import type { KvmKernel } from './ports.js';
@@ -92,13 +93,17 @@ export const KERNEL_TABLE_PAGES = 192;
 /** Bytes of KVM's stack for one vCPU. */
 export const KERNEL_STACK_BYTES = 2 * PAGE_SIZE;
 
-/** The kernel's tables: its text, KVM's stacks and every instance of the VM at its own address. */
+/**
+ * The kernel's tables: its text, KVM's stacks and every instance of the VM at its own address; all the rest of memory too
+ * where they have the direct map.
+ */
 export function buildKernelTables(
   kernel: KvmKernel,
   pool: bigint,
   vcpus: readonly MappedVcpu[],
+  hasDirectMap: boolean,
 ): bigint {
-  const ranges = [
+  const own = [
     { base: kernel.text.base, sizeBytes: kernel.text.sizeBytes, writable: false, executable: true },
     ...vcpus.flatMap((vcpu) => [
       ...vcpu.ranges,
@@ -106,10 +111,26 @@ export function buildKernelTables(
       data(vcpu.kernelStack, KERNEL_STACK_BYTES),
     ]),
   ];
+  const ranges = hasDirectMap ? [...own, ...gaps(own, kernel.memory.sizeBytes)] : own;
   let next = pool;
   return buildIdentityTables(kernel.memory, ranges, () => {
     const page = next;
     next += BigInt(PAGE_SIZE);
     return page;
   });
+}
+
+/** What lies between ranges, writable. */
+function gaps(ranges: readonly IdentityRange[], sizeBytes: number): readonly IdentityRange[] {
+  const found: IdentityRange[] = [];
+  let end = 0n;
+  const upTo = (base: bigint): void => {
+    if (base > end) found.push(data(end, toIndex(base - end)));
+  };
+  for (const range of [...ranges].sort((a, b) => (a.base < b.base ? -1 : 1))) {
+    upTo(range.base);
+    end = range.base + BigInt(range.sizeBytes);
+  }
+  upTo(BigInt(sizeBytes));
+  return found;
 }

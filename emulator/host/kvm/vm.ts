@@ -48,6 +48,8 @@ export interface VmSettings {
   readonly lifecycle: Lifecycle;
   readonly cr3: Cr3Policy;
   readonly tables: TablesPolicy;
+  /** Whether the kernel's tables map all of memory. */
+  readonly directMap: boolean;
   readonly hltPolicy: SharedConfigSettings['hltPolicy'];
   readonly tscOffset: bigint;
   readonly irqRoutes: SharedConfigSettings['irqRoutes'];
@@ -261,6 +263,7 @@ export class KvmVm {
       this.kernel,
       this.#tablePool,
       this.vcpus.filter((vcpu) => vcpu.hasCaretaker),
+      this.settings.directMap,
     );
     this.machine.tablesChanged();
     return DONE;

@@ -119,15 +119,14 @@ export class Kernels {
   /** The kernel after kexec has clocks of its own. */
   #kvmConfig(): KvmConfig {
     const { parked, 'next-kernel': next, 'mmu-notifier': notifier } = this.#scenario;
+    const directMap = this.#scenario['direct-map'];
     const { irqRoutes } = this.#machine;
     const integrity = this.#integrity === undefined ? {} : { integrity: this.#integrity };
-    if (!this.#isNext) return { irqRoutes, parkedPolicy: parked, notifier, ...integrity };
+    const both = { irqRoutes, parkedPolicy: parked, notifier, directMap, ...integrity };
+    if (!this.#isNext) return both;
     const wallStepNs = BigInt(Math.round(next['wall-step'] * 1e9));
     return {
-      ...integrity,
-      irqRoutes,
-      parkedPolicy: parked,
-      notifier,
+      ...both,
       clockPolicy: next.clock,
       offer: offerOf(next),
       time: { ppm: next['tsc-ppm'], wallStepNs },

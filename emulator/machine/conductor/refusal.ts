@@ -2,7 +2,8 @@
 import { HarnessError } from '../../../abi/errors.js';
 import type { Result } from '../../host/result.js';
 
-export type ConductorErrorCode = 'HOST_REFUSED' | 'PAYLOAD_REFUSED' | 'STEP_OUT_OF_ORDER';
+export type ConductorErrorCode =
+  'HOST_REFUSED' | 'PAYLOAD_REFUSED' | 'PAYLOAD_MISSING' | 'STEP_OUT_OF_ORDER';
 /** A step that could not be taken: `details` has the step, the call and the errno. */
 export class ConductorError extends HarnessError<ConductorErrorCode> {}
 

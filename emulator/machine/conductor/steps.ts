@@ -233,10 +233,12 @@ const STEPS: Steps = {
 
   /** A new payload for vCPUs that run: the same file again, or one that is broken. */
   update: (host, { vcpu, broken, expect }) => {
-    const payload = broken === undefined ? host.payload : brokenPayload(host.payload, broken);
     const lanes = vcpu === undefined ? host.machine.lanes : [host.machine.lane(vcpu)];
     for (const { id } of lanes) {
-      const { errno, why } = host.vmmOf(id).update(id, payload);
+      const vmm = host.vmmOf(id);
+      const file = host.payloadOf(vmm.plan);
+      const payload = broken === undefined ? file : brokenPayload(file, broken);
+      const { errno, why } = vmm.update(id, payload);
       if (errno !== null && errno === expect) {
         host.machine.count('updatesRefused');
         host.say(`update of vCPU ${id} is refused with -${errno}, as expected`, 3);

@@ -65,7 +65,7 @@ export class Vmm {
     const vm = must(
       kvm.createVm(process, {
         lifecycle: scenario.lifecycle,
-        cr3: scenario.cr3,
+        cr3: plan.cr3,
         tables: scenario.tables,
         hltPolicy: scenario.hlt,
         tscOffset: TSC_OFFSET,

@@ -87,6 +87,17 @@ const scriptedExit = z.discriminatedUnion('kind', [
 ]);
 export type ScriptedExit = z.infer<typeof scriptedExit>;
 
+/** What the guest of a compromised payload has it do, and to whom. */
+const scriptedAttack = z.strictObject({
+  how: z.enum(['read', 'write', 'read-by-own-tables', 'write-unprotected']),
+  /** The host kernel's text, the page tables in use, KVM's page of the CCB, or the soft state of a vCPU. */
+  at: z.union([
+    z.enum(['kernel', 'tables', 'kvm-page']),
+    z.strictObject({ vcpu: count(MAX_VCPUS - 1) }),
+  ]),
+});
+export type ScriptedAttack = z.infer<typeof scriptedAttack>;
+
 /** One event from outside, at the vCPU's core. */
 const strayEvent = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('nmi'), shadow: z.enum(['sti', 'mov-ss']).optional() }),
@@ -116,6 +127,7 @@ const scriptEntry = z
     /** What the guest does, or what comes from outside. */
     exit: scriptedExit.optional(),
     event: strayEvent.optional(),
+    attack: scriptedAttack.optional(),
     /** The event comes with so many instructions of the vCPU's next exit executed. */
     instruction: count(MAX_INSTRUCTION).optional(),
     /** The same again, each so many seconds after the one before and at an instruction so much further on. */
@@ -127,12 +139,15 @@ const scriptEntry = z
       })
       .optional(),
   })
-  .superRefine(({ exit, event, instruction }, context) => {
+  .superRefine(({ exit, event, attack, instruction }, context) => {
     const refuse = (message: string, field: string): void =>
       context.addIssue({ code: 'custom', message, path: [field] });
-    if (exit === undefined && event === undefined) refuse('an exit or an event is wanted', 'exit');
+    const isNothing = exit === undefined && event === undefined && attack === undefined;
+    if (isNothing) refuse('an exit or an event is wanted', 'exit');
     if (exit !== undefined && event !== undefined) refuse('it is an exit or an event', 'event');
-    if (exit !== undefined && instruction !== undefined)
+    if (attack !== undefined && (exit ?? event) !== undefined)
+      refuse('an attack stands alone', 'attack');
+    if (event === undefined && instruction !== undefined)
       refuse('only an event comes at an instruction', 'instruction');
   });
 /** A line of a step's script. */
@@ -215,10 +230,14 @@ function isStepName(name: string): name is StepName {
   return Object.hasOwn(STEPS, name);
 }
 
+const cr3Policy = z.enum(['isolated', 'shared-until-detach']);
 /** One VM of several: what it does not say is as the scenario has it. */
 const vm = z.strictObject({
   vcpus: count(MAX_VCPUS).pipe(z.number().min(1)),
   'shadow-stacks': z.boolean().optional(),
+  cr3: cr3Policy.optional(),
+  /** `compromised` is the reference payload with its guest in command of it. */
+  payload: z.enum(['given', 'compromised']).default('given'),
 });
 
 const scenario = z.strictObject({
@@ -229,7 +248,9 @@ const scenario = z.strictObject({
   /** The VMs, when there are several; vCPUs are numbered through. */
   vms: z.array(vm).min(1).optional(),
   lifecycle: z.enum(['interpose', 'attach']).default('interpose'),
-  cr3: z.enum(['isolated', 'shared-until-detach']).default('isolated'),
+  cr3: cr3Policy.default('isolated'),
+  /** Whether the host's tables map all of memory, as Linux's direct map does, or a VM's share of it alone. */
+  'direct-map': z.boolean().default(false),
   /** When the payload's own descriptor tables are in the host-state area. */
   tables: z.enum(['always', 'in-gap']).default('always'),
   /** What a kernel does with a vCPU whose payload has parked its core. */

@@ -97,8 +97,10 @@ function writeCr0(cpu: RootCpu, value: bigint): Outcome {
     return unmodelled('MOV_TO_CR', values[REG.RIP]!, 'CR0.PG cleared: 64-bit mode is left');
   }
   values[REG.CR0] = next;
-  if (((before ^ next) & CR0.WP) !== 0n) cpu.ports.addressSpace.invalidate(null);
-  return NEXT;
+  if (((before ^ next) & CR0.WP) === 0n) return NEXT;
+  cpu.ports.addressSpace.invalidate(null);
+  const refusal = cpu.ports.addressSpace.activate(values[REG.CR3]!);
+  return refusal === null ? NEXT : unmodelled('MOV_TO_CR', values[REG.RIP]!, `CR0: ${refusal}`);
 }
 
 function writeCr3(cpu: RootCpu, value: bigint): Outcome {
