@@ -22,6 +22,7 @@ import { KNOWN_EXIT_DIFFERENCES } from './known-exit-differences.js';
 import { KNOWN_INSTRUCTION_DIFFERENCES } from './known-instruction-differences.js';
 import { APIC_CASES, randomApicCases } from './local-apic-cases.js';
 import { compareLocalApic } from './local-apic.js';
+import { msrListAttempts } from './msr-list-attempts.js';
 import { comparePayload, type PayloadResult } from './payload/payload.js';
 import { holdPeers, type PeerReport, type PeerTally } from './peers/hold-peers.js';
 import type { SecondMachine } from './second-machine.js';
@@ -117,7 +118,8 @@ export function conformance(
   onProgress('the payload as the exit handler');
   const payload = payloadTally(comparePayload(machine, payloadFile), differences);
   onProgress('checks of VM entry');
-  const rows = tally(compareEntries(machine, rowAttempts(capabilities)), differences);
+  const attempts = [...rowAttempts(capabilities), ...msrListAttempts()];
+  const rows = tally(compareEntries(machine, attempts), differences);
   onProgress('VM exits');
   const exitResults = compareExits(machine);
   const exits = exitTally(exitResults, differences);
@@ -153,8 +155,8 @@ export function conformance(
   }
   while (goesOn()) {
     onProgress(`${instructions.tried} instruction sequences, ${variants.tried} VMCSs`);
-    const attempts = mixedAttempts(capabilities, MIXTURES, random);
-    add(variants, tally(compareEntries(machine, attempts), differences));
+    const mixtures = mixedAttempts(capabilities, MIXTURES, random);
+    add(variants, tally(compareEntries(machine, mixtures), differences));
     const sequences = [
       ...randomSequences(3 * SEQUENCES, LONGEST, random),
       ...randomSequences(SEQUENCES, LONGEST, random, ON_SHADOW_STACKS),

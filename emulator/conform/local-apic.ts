@@ -8,12 +8,14 @@ import { unreachable } from '../../abi/errors.js';
 import { MSR } from '../../abi/msrs.js';
 import { hex } from '../../abi/uint.js';
 import { LVT, X2APIC } from '../../abi/x2apic.js';
-import { IpiBus } from '../vmx/root/ipi-bus.js';
-import { LocalApic } from '../vmx/root/local-apic.js';
+import type { VmxCapabilities } from '../vmx/capabilities.js';
+import type { LocalApic } from '../vmx/root/local-apic.js';
+import type { RootMsrs } from '../vmx/root/msrs.js';
 import type { Answer } from './answers.js';
 import type { CaseResult } from './case-result.js';
 import { knownApicDifference } from './known-apic-differences.js';
 import type { ApicCase, ApicStep } from './local-apic-cases.js';
+import { modelMsrs, modelPcpu } from './model.js';
 import type { MonitorProgram } from './program.js';
 import type { SecondMachine } from './second-machine.js';
 
@@ -38,7 +40,9 @@ export function compareLocalApic(machine: SecondMachine, cases: readonly ApicCas
     begin(program);
     for (const step of cases[index]!.steps) add(program, step);
   });
-  return cases.map((one, index) => compareCase(one, second[index]!.answers.flatMap(textOf)));
+  return cases.map((one, index) =>
+    compareCase(machine.capabilities, one, second[index]!.answers.flatMap(textOf)),
+  );
 }
 
 /** The state in which a case begins, whatever the last one left. */
@@ -83,8 +87,12 @@ function textOf(answer: Answer): string[] {
   }
 }
 
-function compareCase({ title, steps }: ApicCase, answers: readonly string[]): CaseResult {
-  const apic = new ModelApic();
+function compareCase(
+  capabilities: VmxCapabilities,
+  { title, steps }: ApicCase,
+  answers: readonly string[],
+): CaseResult {
+  const apic = new ModelApic(capabilities);
   const answering = steps.filter(({ kind }) => kind !== 'wait').length;
   // What comes before is the beginning's.
   const there = answers.slice(-answering);
@@ -106,23 +114,18 @@ function describe(step: ApicStep): string {
   return step.kind === 'read' ? `RDMSR ${hex(step.index)}` : 'interrupts on';
 }
 
-/** The first machine: one local APIC, alone on its bus. */
+/** The first machine: a processor's MSRs, the local APIC's among them. */
 class ModelApic {
   #now = 1_000;
+  readonly #msrs: RootMsrs;
   readonly #apic: LocalApic;
 
-  constructor() {
-    const bus = new IpiBus();
-    const none = (): void => undefined;
-    this.#apic = new LocalApic({ id: 0, timerTicksPerCount: 1 }, () => this.#now, bus, {
-      onNmi: none,
-      onInit: none,
-      onStartup: none,
-      onSmi: none,
-      onEoi: none,
-    });
-    bus.attach(this.#apic);
-    this.#apic.write(X2APIC.SIVR, ENABLED);
+  constructor(capabilities: VmxCapabilities) {
+    const { registers } = modelPcpu(capabilities);
+    const { msrs, apic } = modelMsrs(capabilities, registers, () => this.#now);
+    this.#msrs = msrs;
+    this.#apic = apic;
+    msrs.write(X2APIC.SIVR, ENABLED);
   }
 
   /** What it answers; null for a wait. */
@@ -132,14 +135,9 @@ class ModelApic {
     apic.tick();
     switch (step.kind) {
       case 'write':
-        if (step.index !== MSR.IA32_TSC_DEADLINE) {
-          return apic.write(step.index, step.value) ? 'written' : '#GP';
-        }
-        apic.deadline = step.value;
-        return 'written';
+        return this.#msrs.write(step.index, step.value) ? 'written' : '#GP';
       case 'read': {
-        const isDeadline = step.index === MSR.IA32_TSC_DEADLINE;
-        const value = isDeadline ? apic.deadline : apic.read(step.index);
+        const value = this.#msrs.read(step.index);
         return value === undefined ? '#GP' : hex(value);
       }
       case 'take': {

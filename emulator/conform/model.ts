@@ -1,17 +1,22 @@
 /**
  * The first machine: this project's VMX models with the second machine's capabilities, without an engine.
  *
- * Invariant: every MSR that is not named keeps what was written to it, so that an MSR list can be loaded; nothing but the
- * VMX models decides an outcome.
+ * Invariant: its MSRs are the root-mode model's, rules of WRMSR and all, so that a list of MSRs is refused as there; nothing
+ * but the VMX models decides an outcome.
  */
 import { HarnessBug } from '../../abi/errors.js';
-import { EFER, MSR } from '../../abi/msrs.js';
+import { EFER } from '../../abi/msrs.js';
 import { RegisterFile } from '../cpu/registers.js';
 import { PhysicalMemory } from '../memory/physical-memory.js';
 import type { VmxCapabilities } from '../vmx/capabilities.js';
 import { EptTlb } from '../vmx/ept/tlb.js';
 import { applyDescription, type VmcsDescription } from '../vmx/description.js';
 import type { VmxPcpu } from '../vmx/ports.js';
+import { IpiBus } from '../vmx/root/ipi-bus.js';
+import { LocalApic } from '../vmx/root/local-apic.js';
+import { MsrFile } from '../vmx/root/msr-file.js';
+import { msrTable } from '../vmx/root/msr-table.js';
+import { RootMsrs } from '../vmx/root/msrs.js';
 import type { Vmcs } from '../vmx/vmcs.js';
 import { VmcsStore } from '../vmx/vmcs-store.js';
 import { execute } from '../vmx/vmx-instructions.js';
@@ -20,16 +25,38 @@ import { LAYOUT } from './layout.js';
 /** Enough for the pages that descriptions name. */
 const MODEL_MEMORY_BYTES = 0x4_0000;
 
-/** A pCPU of the model, and the MSR values that it holds. */
+/** A pCPU of the model. */
 export interface ModelPcpu extends VmxPcpu {
-  readonly msrValues: Map<number, bigint>;
+  readonly msrs: RootMsrs;
+}
+
+/** A processor's MSRs, whose homes are its registers, a local APIC alone on its bus, and a file of values. */
+export function modelMsrs(
+  capabilities: VmxCapabilities,
+  registers: RegisterFile,
+  now: () => number,
+): { msrs: RootMsrs; apic: LocalApic } {
+  const bus = new IpiBus();
+  const none = (): void => undefined;
+  const events = { onNmi: none, onInit: none, onStartup: none, onSmi: none, onEoi: none };
+  const apic = new LocalApic({ id: 0, timerTicksPerCount: 1 }, now, bus, events);
+  bus.attach(apic);
+  return { msrs: new RootMsrs(new MsrFile(tableOf(capabilities)), registers, apic, now), apic };
+}
+
+const TABLES = new WeakMap<VmxCapabilities, ReturnType<typeof msrTable>>();
+
+function tableOf(capabilities: VmxCapabilities): ReturnType<typeof msrTable> {
+  const table = TABLES.get(capabilities) ?? msrTable(capabilities);
+  TABLES.set(capabilities, table);
+  return table;
 }
 
 /** A pCPU outside VMX operation, as the monitor's is before VMXON. */
 export function modelPcpu(capabilities: VmxCapabilities): ModelPcpu {
   const memory = new PhysicalMemory(new ArrayBuffer(MODEL_MEMORY_BYTES));
-  const msrValues = new Map<number, bigint>([[MSR.IA32_FEATURE_CONTROL, 5n]]);
   const registers = new RegisterFile();
+  const now = (): number => 0;
   registers.set('CR0', 0x8005_0033n);
   registers.set('CR4', 0x0005_2660n);
   registers.set('EFER', EFER.LMA | EFER.LME | EFER.SCE | EFER.NXE);
@@ -43,20 +70,13 @@ export function modelPcpu(capabilities: VmxCapabilities): ModelPcpu {
     apicId: 0,
     memory,
     registers,
-    msrs: {
-      read: (index) => msrValues.get(index) ?? 0n,
-      write: (index, value) => {
-        msrValues.set(index, value);
-        return true;
-      },
-    },
+    msrs: modelMsrs(capabilities, registers, now).msrs,
     blocking: { sti: false, movSs: false, nmi: false },
     vmx: { vmxonPointer: null, current: null, mode: 'off' },
     capabilities,
     vmcsStore: new VmcsStore(memory),
     eptTlb: new EptTlb(),
-    msrValues,
-    now: () => 0,
+    now,
   };
 }
 

@@ -145,17 +145,25 @@ export function makeHostImage(vmcs: Vmcs): HostImage {
   };
 }
 
+/** Whose state VM exit finds where it loads nothing: the guest's, or root operation's when VM entry refused the guest's. */
+export type StateBefore = 'guest' | 'root';
+
 /**
  * Loads a host image into the registers and MSRs of a pCPU; an MSR with its value when it refuses that, else null. VM entry
  * has checked all of them, so only a VMCS that was changed during VMX non-root operation has such a value.
  */
-export function loadHostImage(pcpu: VmxPcpu, vmcs: Vmcs, image: HostImage): string | null {
+export function loadHostImage(
+  pcpu: VmxPcpu,
+  vmcs: Vmcs,
+  image: HostImage,
+  before: StateBefore,
+): string | null {
   const { words } = pcpu.registers;
   const { at, words: source } = image;
   for (let i = 0; i < at.length; i++) words[at[i]!] = source[i]!;
   words[2 * REG.CR0] = (words[2 * REG.CR0]! & CR0_KEPT) | image.cr0;
-  if (image.keepsSsp) pcpu.registers.set('SSP', vmcs.read('GUEST_SSP'));
-  loadEfer(pcpu, vmcs, image);
+  if (image.keepsSsp && before === 'guest') pcpu.registers.set('SSP', vmcs.read('GUEST_SSP'));
+  loadEfer(pcpu, vmcs, image, before);
   const { changes } = pcpu.msrs;
   if (changes === undefined || image.loadedOn !== pcpu || image.loadedAt !== changes) {
     for (const [index, value] of image.msrs) {
@@ -164,6 +172,7 @@ export function loadHostImage(pcpu: VmxPcpu, vmcs: Vmcs, image: HostImage): stri
     image.loadedOn = pcpu;
     image.loadedAt = pcpu.msrs.changes;
   }
+  if (before === 'root') return null;
   for (const [index, slot] of image.kept) {
     const value = vmcs.get(slot);
     if (!pcpu.msrs.write(index, value)) return refused(index, value);
@@ -171,18 +180,18 @@ export function loadHostImage(pcpu: VmxPcpu, vmcs: Vmcs, image: HostImage): stri
   return null;
 }
 
-function loadEfer(pcpu: VmxPcpu, vmcs: Vmcs, image: HostImage): void {
+function loadEfer(pcpu: VmxPcpu, vmcs: Vmcs, image: HostImage, before: StateBefore): void {
   if (image.efer !== null) {
     pcpu.registers.values[REG.EFER] = image.efer;
     return;
   }
   const entry = vmcs.low(VMCS_SLOT.VM_ENTRY_CONTROLS);
-  const guest =
-    (entry & ENTRY_CONTROL.LOAD_IA32_EFER) === 0
+  const kept =
+    before === 'root' || (entry & ENTRY_CONTROL.LOAD_IA32_EFER) === 0
       ? pcpu.registers.get('EFER')
       : vmcs.read('GUEST_IA32_EFER');
   const mode = image.longMode ? EFER.LMA | EFER.LME : 0n;
-  pcpu.registers.set('EFER', (guest & ~(EFER.LMA | EFER.LME)) | mode);
+  pcpu.registers.set('EFER', (kept & ~(EFER.LMA | EFER.LME)) | mode);
 }
 
 function refused(index: number, value: bigint): string {

@@ -112,7 +112,9 @@ function failure(
 ): VmEntry {
   vmcs.record(VM_EXIT_REASON, basic | EXIT_REASON_WORD.FAILED_VMENTRY);
   vmcs.record(EXIT_QUALIFICATION, qualification);
-  const loaded = loadHostState(pcpu, vmcs);
+  // Guest state that is refused is not loaded; a list of MSRs comes behind it.
+  const isLoaded = basic === EXIT_REASON.EXIT_REASON_MSR_LOAD_FAIL;
+  const loaded = loadHostState(pcpu, vmcs, isLoaded ? 'guest' : 'root');
   return loaded.kind === 'abort' ? loaded : { kind: 'entry-failure', basic, qualification, rule };
 }
 

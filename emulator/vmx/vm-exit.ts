@@ -14,7 +14,7 @@ import { VMX_ABORT, type VmxAbortCode } from '../../abi/vm-errors.js';
 import { VMCS_SLOT } from '../../abi/vmcs-fields.js';
 import { EXIT_CONTROL, PIN } from '../../abi/vmx-controls.js';
 import { sweep } from './entry-checks/evaluate.js';
-import { loadHostImage, makeHostImage } from './host-image.js';
+import { loadHostImage, makeHostImage, type StateBefore } from './host-image.js';
 import { loadMsrArea, storeMsrArea } from './msr-area.js';
 import type { VmxPcpu } from './ports.js';
 import { timerValueAt } from './preemption-timer.js';
@@ -90,10 +90,14 @@ export function deliverExit(pcpu: VmxPcpu, vmcs: Vmcs, exit: VmExit): ExitDelive
 }
 
 /** Loads the host-state area and the VM-exit MSR-load area, as VM exits and VM-entry failures do. */
-export function loadHostState(pcpu: VmxPcpu, vmcs: Vmcs): ExitDelivery {
+export function loadHostState(
+  pcpu: VmxPcpu,
+  vmcs: Vmcs,
+  before: StateBefore = 'guest',
+): ExitDelivery {
   sweep(vmcs);
   vmcs.hostImage ??= makeHostImage(vmcs);
-  const corrupt = loadHostImage(pcpu, vmcs, vmcs.hostImage);
+  const corrupt = loadHostImage(pcpu, vmcs, vmcs.hostImage, before);
   if (corrupt !== null) return abort(pcpu, vmcs, VMX_ABORT.CORRUPT_VMCS, corrupt);
   pcpu.blocking.sti = false;
   pcpu.blocking.movSs = false;

@@ -12,10 +12,12 @@ import {
   type Bucket,
 } from '../../emulator/conform/entry-rows.js';
 import { bitAttempts, mixedAttempts } from '../../emulator/conform/entry-variants.js';
+import { msrListAttempts } from '../../emulator/conform/msr-list-attempts.js';
 import { LAYOUT } from '../../emulator/conform/layout.js';
 import { SecondMachine } from '../../emulator/conform/second-machine.js';
 import { packageRoot } from '../../emulator/machine/package-root.js';
 import { ENTRY_RULES, forgetRule } from '../../emulator/vmx/entry-checks/evaluate.js';
+import { MSR_LOAD_RULES } from '../../emulator/vmx/msr-area.js';
 import { BOCHS, HAS_BOCHS } from './bochs-here.js';
 
 const unexplained = (results: readonly AttemptResult[]): string[] =>
@@ -69,6 +71,20 @@ describe.skipIf(!HAS_BOCHS)(`checks of VM entry ${BOCHS}`, () => {
   it('end the same for mixtures of broken rows', () => {
     const attempts = mixedAttempts(machine!.capabilities, 300, new Random(7));
     expect(unexplained(compareEntries(machine!, attempts))).toEqual([]);
+  });
+
+  it('refuse a list of MSRs at the same entry, by every rule on what is loaded', () => {
+    const results = compareEntries(machine!, msrListAttempts());
+    expect(unexplained(results)).toEqual([]);
+    for (const { attempt, second } of results) {
+      const entry = /entry (\d)/.exec(attempt.title)?.[1];
+      const end = entry === undefined ? 'entered' : `exit 34 qualification 0x${entry}`;
+      expect(`${attempt.title}: ${second}`).toBe(`${attempt.title}: ${end}`);
+    }
+    const titles = results.map(({ attempt }) => attempt.title);
+    for (const { rule } of MSR_LOAD_RULES) {
+      expect(titles.filter((title) => title.includes(rule))).toHaveLength(2);
+    }
   });
 
   it('end the same for each bit of the control registers and of EFER', () => {

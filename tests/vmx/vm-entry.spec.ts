@@ -7,7 +7,7 @@ import {
   type InterruptionType,
 } from '../../abi/interruption.js';
 import { MSR } from '../../abi/msrs.js';
-import { PIN } from '../../abi/vmx-controls.js';
+import { ENTRY_CONTROL, EXIT_CONTROL, PIN } from '../../abi/vmx-controls.js';
 import { validVmcs, type VmcsDescription } from '../../emulator/vmx/description.js';
 import { MSR_LOAD_RULES } from '../../emulator/vmx/msr-area.js';
 import { execute } from '../../emulator/vmx/vmx-instructions.js';
@@ -87,6 +87,21 @@ describe('a VM entry that succeeds', () => {
     inGuest(pcpu, validVmcs(description));
     expect(pcpu.msrValues.get(MSR.IA32_KERNEL_GS_BASE)).toBe(3n);
     expect(pcpu.msrValues.get(MSR.IA32_STAR)).toBe(2n);
+  });
+
+  it('loads no guest state that it refuses, so that what VM exit does not load keeps the host’s value', () => {
+    const valid = validVmcs();
+    const pcpu = fakePcpu();
+    pcpu.msrValues.set(MSR.IA32_PERF_GLOBAL_CTRL, 1n);
+    const vmcs = inRoot(pcpu, {
+      ...valid,
+      VM_ENTRY_CONTROLS:
+        valid.VM_ENTRY_CONTROLS! | BigInt(ENTRY_CONTROL.LOAD_IA32_PERF_GLOBAL_CTRL),
+      VM_EXIT_CONTROLS: valid.VM_EXIT_CONTROLS! & ~BigInt(EXIT_CONTROL.LOAD_IA32_PERF_GLOBAL_CTRL),
+      GUEST_IA32_PERF_GLOBAL_CTRL: 1n << 62n,
+    });
+    expect(vmEntry(pcpu, vmcs, 'launch')).toMatchObject({ kind: 'entry-failure', basic: 33 });
+    expect(pcpu.msrValues.get(MSR.IA32_PERF_GLOBAL_CTRL)).toBe(1n);
   });
 });
 

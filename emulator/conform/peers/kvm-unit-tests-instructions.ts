@@ -35,7 +35,7 @@ function featureControl(): void {
   for (const value of [0n, 1n, 4n, 5n]) {
     const pcpu = modelPcpu(DEFAULT_CAPABILITIES);
     pcpu.registers.set('CR4', pcpu.registers.get('CR4') | BigInt(CR.CR4_VMXE));
-    pcpu.msrValues.set(MSR.IA32_FEATURE_CONTROL, value);
+    pcpu.msrs.load(MSR.IA32_FEATURE_CONTROL, value);
     const { kind } = execute(pcpu, { name: 'VMXON', pointer: LAYOUT.VMXON_REGION });
     const wanted = value === 5n ? 'succeed' : 'exception';
     if (kind !== wanted) throw new ConformError('PEER_CASE', `${hex(value)}: ${kind}`);
