@@ -16,6 +16,9 @@ const UD2 = 0x0b0f;
 const TEXT_BYTES = 0x1_0000;
 const SYMBOL_BYTES = 0x200;
 
+/** The pages of text with symbols in them: nothing runs in the rest, and page tables need not map it. */
+export const KERNEL_ENTRY_BYTES = 0x2000;
+
 /** What an image takes of memory: text, then a page of read-only data. */
 export const KERNEL_IMAGE_BYTES = TEXT_BYTES + PAGE_SIZE;
 

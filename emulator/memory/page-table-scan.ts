@@ -27,6 +27,9 @@ export interface LeafMapping {
   readonly shadowStack: boolean;
 }
 
+/** A run while it is being found. */
+type GrowingMapping = Omit<LeafMapping, 'sizeBytes'> & { sizeBytes: number };
+
 type Rights = Pick<LeafMapping, 'writable' | 'executable'>;
 
 /** Tables that name each other could map the whole address space page by page: nobody waits for that. */
@@ -40,7 +43,7 @@ export function leafMappings(
   cr3: bigint,
   physicalBits = DEFAULT_PHYSICAL_BITS,
 ): readonly LeafMapping[] {
-  const runs: LeafMapping[] = [];
+  const runs: GrowingMapping[] = [];
   let steps = 0;
   const count = (cost: number): void => {
     steps += cost;
@@ -123,7 +126,7 @@ function canonical(linear: bigint): bigint {
   return linear >> 47n === 1n ? linear | 0xffff_0000_0000_0000n : linear;
 }
 
-function append(runs: LeafMapping[], next: LeafMapping): void {
+function append(runs: GrowingMapping[], next: GrowingMapping): void {
   const last = runs.at(-1);
   if (
     last !== undefined &&
@@ -133,7 +136,7 @@ function append(runs: LeafMapping[], next: LeafMapping): void {
     last.executable === next.executable &&
     last.shadowStack === next.shadowStack
   ) {
-    runs[runs.length - 1] = { ...last, sizeBytes: last.sizeBytes + next.sizeBytes };
+    last.sizeBytes += next.sizeBytes;
   } else {
     runs.push(next);
   }

@@ -19,7 +19,6 @@ import {
   overlap,
   pagesFor,
   pfnOf,
-  subtractFrames,
   type Block,
   type FrameRange,
 } from '../frames.js';
@@ -64,6 +63,8 @@ export class KhoOut {
   readonly #allocator: PageAllocator;
   readonly #events: HostEvents;
   readonly #preserved = new Map<number, number>();
+  /** The same as ranges in order that do not touch, null until somebody asks. */
+  #frames: FrameRange[] | null = null;
   #subtrees: Subtree[] = [];
   #fdt: PageRun | null = null;
   #fdtBytes = 0;
@@ -241,14 +242,15 @@ export class KhoOut {
 
   /** All preserved frames. */
   preservedFrames(): FrameRange[] {
-    return mergeFrames(this.#blocks().map(framesOfBlock));
+    return [...this.#ranges()];
   }
 
   /** Whether every page that holds a byte of `[hpa, hpa + sizeBytes)` is preserved. */
   isPreserved(hpa: bigint, sizeBytes = 1): boolean {
     const start = pfnOf(hpa);
     const end = pfnOf(hpa + u64(Math.max(sizeBytes, 1) - 1));
-    return subtractFrames([{ start, count: end - start + 1 }], this.preservedFrames()).length === 0;
+    const range = lastFrom(this.#ranges(), start);
+    return range !== undefined && end < range.start + range.count;
   }
 
   state(): KhoOutState {
@@ -263,12 +265,17 @@ export class KhoOut {
 
   /** Goes back to where `state` was taken. */
   restore(state: KhoOutState): void {
+    this.#frames = null;
     this.#preserved.clear();
     for (const block of state.preserved) this.#preserved.set(block.pfn, block.order);
     this.#subtrees = [...state.subtrees];
     this.#fdt = state.fdt;
     this.#fdtBytes = state.fdtBytes;
     this.#mapBlocks = [...state.mapBlocks];
+  }
+
+  #ranges(): readonly FrameRange[] {
+    return (this.#frames ??= mergeFrames(this.#blocks().map(framesOfBlock)));
   }
 
   #blocks(): Block[] {
@@ -284,6 +291,7 @@ export class KhoOut {
       this.#events.onWarn('kho_preserve_pages', `frames ${range.start}+${range.count} in scratch`);
       return refuse('EINVAL');
     }
+    this.#frames = null;
     for (const { pfn, order } of blocks) {
       if (this.#preserved.has(pfn)) {
         this.#events.onWarn('kho_preserve_pages', `frame ${pfn} is preserved twice`);
@@ -300,9 +308,22 @@ export class KhoOut {
       this.#events.onWarn('kho_unpreserve_pages', `frame ${missing.pfn} is not preserved so`);
       return refuse('ENOENT');
     }
+    this.#frames = null;
     for (const { pfn } of blocks) this.#preserved.delete(pfn);
     return DONE;
   }
+}
+
+/** The last of the ranges, which are in order, that begins at a frame or below it. */
+function lastFrom(ranges: readonly FrameRange[], frame: number): FrameRange | undefined {
+  let from = 0;
+  let to = ranges.length;
+  while (from < to) {
+    const middle = (from + to) >>> 1;
+    if (ranges[middle]!.start <= frame) from = middle + 1;
+    else to = middle;
+  }
+  return ranges[from - 1];
 }
 
 function rootTree(map: bigint, subtrees: readonly Subtree[]): FdtNode {

@@ -8,6 +8,7 @@
 import { KVM_VCPU_STATE } from '../../../abi/kvm-state.js';
 import type { FileHolder, OpenFile } from '../files.js';
 import { pfnOf } from '../frames.js';
+import { KERNEL_ENTRY_BYTES } from '../kernel-image.js';
 import type { Kernel } from '../kernel.js';
 import type { Process } from '../process.js';
 import { Admissions, OPEN_POLICY, type IntegrityPolicy } from '../integrity/admission.js';
@@ -362,7 +363,6 @@ function servicesOf(kernel: Kernel, machine: KvmMachine, time: KernelTime): KvmK
   const tscFrequencyHz = Math.round(machine.tscFrequencyHz * (1 + time.ppm / 1_000_000));
   const nsOf = (ticks: number): bigint =>
     (BigInt(Math.max(0, ticks)) * 1_000_000_000n) / BigInt(tscFrequencyHz);
-  const { frames } = kernel.image;
   return {
     memory: kernel.memory,
     allocate: (wish) => {
@@ -371,7 +371,7 @@ function servicesOf(kernel: Kernel, machine: KvmMachine, time: KernelTime): KvmK
     },
     free: (hpa) => kernel.allocator.free(hpa),
     routingHandler: kernel.image.address('kvm_vmexit'),
-    text: { base: kernel.image.base, sizeBytes: frames.count * 4096 },
+    text: { base: kernel.image.base, sizeBytes: KERNEL_ENTRY_BYTES },
     preserve: (hpa, pages) => kernel.khoOut.preservePages({ start: pfnOf(hpa), count: pages }),
     unpreserve: (hpa, pages) => {
       kernel.khoOut.unpreservePages({ start: pfnOf(hpa), count: pages });
