@@ -74,7 +74,9 @@ export const command = defineCommand({
     terminal.progress('');
     const payloadSha256 = createHash('sha256').update(payload).digest('hex');
     trace?.write(traceFile(conductor, payloadSha256));
-    const timelineLength = args.timeline ?? TIMELINE_LENGTH;
+    // A page tells what many vCPUs have in common once, and so wants all of it.
+    const all = conductor.machine.timeline.eventCount;
+    const timelineLength = args.timeline ?? (args.json ? TIMELINE_LENGTH : all);
     const report = runReport(conductor, { payload, payloadSha256, stopped, timelineLength });
     if (args.json) terminal.print(jsonText(report));
     else {

@@ -11,20 +11,35 @@ const PAGE_LENGTH = 40;
 /** At most `wanted` events, or a page of them when that is null, and a note when there were more. */
 export function eventsTable(report: RunReport, wanted: number | null, terminal: Terminal): string {
   const { timeline, eventCount, tscFrequencyHz } = report;
-  const ranked = timeline
-    .map(({ weight }, index) => ({ weight, index }))
-    .filter(({ weight }) => wanted !== null || weight >= LEAST_WEIGHT)
-    .sort((a, b) => b.weight - a.weight);
-  const kept = new Set(ranked.slice(0, wanted ?? PAGE_LENGTH).map(({ index }) => index));
-  const shown = timeline.filter((_, index) => kept.has(index));
-  const rows = alike(shown, tscFrequencyHz).map((group) => rowOf(group, tscFrequencyHz));
+  const groups =
+    wanted === null
+      ? mostTelling(alike(timeline.filter(isTelling), tscFrequencyHz), PAGE_LENGTH)
+      : alike(
+          mostTelling(
+            timeline.map((event) => [event]),
+            wanted,
+          ).flat(),
+          tscFrequencyHz,
+        );
+  const rows = groups.map((group) => rowOf(group, tscFrequencyHz));
   if (rows.length === 0) return '';
   const header = ['ms', 'who', 'what happened'].map((cell) => terminal.style('bold', cell));
   const table = columnsOf([header, ...rows], terminal.columns, [0]);
-  const left = eventCount - shown.length;
+  const left = eventCount - groups.reduce((sum, { length }) => sum + length, 0);
   if (left <= 0) return table;
   const note = `${plural(left, 'less telling event')} left out; --timeline ${eventCount} shows all`;
   return `${table}\n${terminal.style('dim', note)}`;
+}
+
+const isTelling = ({ weight }: Event): boolean => weight >= LEAST_WEIGHT;
+
+/** At most `count` groups, the most telling, in order of time. */
+function mostTelling(groups: readonly Group[], count: number): readonly Group[] {
+  const ranked = groups
+    .map((group, index) => ({ weight: group[0]!.weight, index }))
+    .sort((a, b) => b.weight - a.weight);
+  const kept = new Set(ranked.slice(0, count).map(({ index }) => index));
+  return groups.filter((_, index) => kept.has(index));
 }
 
 /** Neighbours within this part of a second that differ in a number alone are told once. */
@@ -32,9 +47,11 @@ const TOGETHER_SECONDS = 0.001;
 const FEWEST_ALIKE = 3;
 
 type Event = RunReport['timeline'][number];
+/** Events that are told as one. */
+type Group = readonly Event[];
 
 /** Parts events into groups of one, and groups of neighbours that say the same of several cores or vCPUs. */
-function alike(events: readonly Event[], tscFrequencyHz: number): readonly (readonly Event[])[] {
+function alike(events: readonly Event[], tscFrequencyHz: number): readonly Group[] {
   const pattern = ({ vcpu, event }: Event): string =>
     `${vcpu === null ? 'host' : 'vCPU'} ${event.replaceAll(/\d+/g, '#')}`;
   const groups: Event[][] = [];
@@ -52,7 +69,7 @@ function alike(events: readonly Event[], tscFrequencyHz: number): readonly (read
   );
 }
 
-function rowOf(group: readonly Event[], tscFrequencyHz: number): readonly string[] {
+function rowOf(group: Group, tscFrequencyHz: number): readonly string[] {
   const { tsc, vcpu, event } = group[0]!;
   const time = milliseconds(tsc, tscFrequencyHz);
   if (group.length === 1) return [time, vcpu === null ? 'host' : `vCPU ${vcpu}`, event];
