@@ -11,11 +11,12 @@
  * Unhappy paths:
  * 1. It is the boot CPU or the last one online: refused, nothing changes.
  * 2. A kernel does not know that it is preserved: smpInit() sends INIT, and what ran there is lost.
+ * 3. A sibling thread is still online: the core does not leave the kernel by halves (CpuPreserve).
  *
  * Source: Linux kernel/cpu.c: remove_cpu(), cpuhp_ap_report_dead(); kernel/smp.c: smp_init(); RFC, "Preservation of the
  * vCPU".
  * Invariant: no timer and no interrupt is bound to a pCPU that is not online.
- * Not modelled: the hotplug state machine's callbacks, SMT siblings, physical removal.
+ * Not modelled: the hotplug state machine's callbacks, physical removal.
  */
 import { HarnessBug } from '../../abi/errors.js';
 import type { HostEvents } from './events.js';
@@ -57,13 +58,15 @@ export const BOOT_CPU = 0;
 
 export class CpuHotplug {
   readonly #events: HostEvents;
+  readonly #threadsPerCore: number;
   #cpus: PcpuRecord[];
   #timers: TimerRecord[] = [];
   #irqs: IrqRecord[] = [];
 
   /** At first the boot CPU is online; the others are present and wait for smpInit(). */
-  constructor(cpus: readonly PcpuId[], events: HostEvents) {
+  constructor(cpus: readonly PcpuId[], events: HostEvents, threadsPerCore = 1) {
     this.#events = events;
+    this.#threadsPerCore = threadsPerCore;
     this.#cpus = cpus.map((id) => ({
       ...id,
       state: id.cpu === BOOT_CPU ? 'online' : 'offline',
@@ -84,6 +87,15 @@ export class CpuHotplug {
   /** The logical number of the pCPU with that APIC id. */
   cpuOfApicId(apicId: number): number | undefined {
     return this.#cpus.find((record) => record.apicId === apicId)?.cpu;
+  }
+
+  /** topology_sibling_cpumask() without the pCPU itself: the threads of a core differ in the low bits of their APIC ids. */
+  siblingsOf(cpu: number): readonly number[] {
+    const coreOf = ({ apicId }: PcpuId): number => Math.floor(apicId / this.#threadsPerCore);
+    const core = coreOf(this.#cpu(cpu));
+    return this.#cpus
+      .filter((one) => one.cpu !== cpu && coreOf(one) === core)
+      .map((one) => one.cpu);
   }
 
   /** Puts a timer on an online pCPU. */
@@ -133,7 +145,7 @@ export class CpuHotplug {
   /** The dead pCPU waits in preserved memory and is not present any more. Errnos: EINVAL not offline. */
   park(cpu: number): Result<void> {
     const record = this.#cpu(cpu);
-    if (record.state !== 'offline' || !record.isPresent) return refuse('EINVAL');
+    if (record.state !== 'offline' && record.state !== 'dead') return refuse('EINVAL');
     record.state = 'parked';
     record.isPresent = false;
     return DONE;

@@ -4,7 +4,8 @@
  * Source: RFC, "Preservation of the vCPU" ("parses the LUO FLB data and explicitly skips"); facts on "cpu_flb_v1".
  * ABI: one page {u64 magic, u32 version, u32 nr_words, u64 bitmap[nr_words]}; bit n is the pCPU with APIC id n, because
  * two kernels may number their CPUs differently.
- * Invariant: a bit is set exactly while its pCPU is parked, at work or exiting.
+ * Invariant: a bit is set exactly while its pCPU is parked, at work or exiting; at kexec no core has a thread on the list
+ * and another online, for two kernels to share.
  */
 import { u64 } from '../../abi/uint.js';
 import { PAGE_SIZE, type PhysicalBytes } from '../memory/physical-memory.js';
@@ -80,6 +81,39 @@ export class CpuPreserve {
     const record = this.#parts.hotplug.cpus().find((one) => one.cpu === cpu);
     if (page !== undefined && record !== undefined) this.#list(page, record.apicId, false);
     return this.#parts.hotplug.online(cpu);
+  }
+
+  /**
+   * Before kexec: the sibling threads of a preserved pCPU go with it. Those that run nothing are parked and listed, so that
+   * the next kernel does not bring them up beside a guest. Errnos: EBUSY one is online; ENODATA no file keeps a pCPU.
+   */
+  preserveSiblings(cpu: number): Result<void> {
+    const { hotplug, luo } = this.#parts;
+    const siblings = hotplug.siblingsOf(cpu);
+    if (siblings.some((one) => hotplug.stateOf(one) === 'online')) return refuse('EBUSY');
+    const page = luo.getOutgoingFlb(this.flb);
+    if (page === undefined) return refuse('ENODATA');
+    for (const sibling of siblings)
+      if (hotplug.park(sibling).ok) this.#list(page, this.#apicIdOf(sibling), true);
+    return DONE;
+  }
+
+  /** The kexec does not happen, or is over: threads that were parked with a pCPU are offline again. */
+  releaseSiblings(cpu: number, isBusy: (sibling: number) => boolean): readonly number[] {
+    const { hotplug, luo } = this.#parts;
+    const page = luo.getOutgoingFlb(this.flb);
+    const idle = hotplug
+      .siblingsOf(cpu)
+      .filter((one) => !isBusy(one) && hotplug.requestExit(one).ok);
+    for (const sibling of idle) {
+      if (page !== undefined) this.#list(page, this.#apicIdOf(sibling), false);
+      hotplug.reportDead(sibling);
+    }
+    return idle;
+  }
+
+  #apicIdOf(cpu: number): number {
+    return this.#parts.hotplug.cpus().find((one) => one.cpu === cpu)!.apicId;
   }
 
   /** APIC ids of the pCPUs that came in; empty after a cold boot. Errnos: EINVAL data that cannot be right. */

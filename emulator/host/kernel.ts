@@ -42,6 +42,8 @@ export interface KernelConfig {
   /** Counts up with every kernel of a machine. */
   readonly version: number;
   readonly cpus: readonly PcpuId[];
+  /** SMT: 1 unless said otherwise. */
+  readonly threadsPerCore?: number;
   readonly events: HostEvents;
   /** Kernel parameters; both are on unless said otherwise. */
   readonly kho?: boolean;
@@ -136,7 +138,7 @@ export class Kernel {
       },
       config.liveupdate ?? true,
     );
-    this.hotplug = new CpuHotplug(config.cpus, events);
+    this.hotplug = new CpuHotplug(config.cpus, events, config.threadsPerCore);
     this.cpuPreserve = new CpuPreserve(this);
     this.#registerNull();
   }

@@ -68,7 +68,8 @@ export class Conductor {
     this.payload = payload;
     const { vcpus, seed } = scenario;
     const { integrity, ...own } = settings;
-    const machine = new Machine({ ...own, vcpus, seed, wantsSlices });
+    const threadsPerCore = scenario['threads-per-core'];
+    const machine = new Machine({ ...own, vcpus, seed, threadsPerCore, wantsSlices });
     this.machine = machine;
     this.load = new GuestLoad(scenario, machine.tscFrequencyHz);
     machine.irqRoutes = [DEVICE, ...queueRoutes(scenario)];
@@ -187,22 +188,27 @@ export class Conductor {
 
   /** Lets a step's script happen, in times from now. @throws ConductorError. */
   schedule(script: readonly ScriptEntry[]): void {
-    const { machine } = this;
+    const { vcpus } = this.scenario;
     for (const entry of script) {
-      if (entry.vcpu >= this.scenario.vcpus)
-        throw outOfOrder('script', `there is no vCPU ${entry.vcpu}`);
-      const { times, every, stride } = entry.repeat ?? ONCE;
-      const series = {};
-      for (let n = 0; n < times; n++) {
-        const at = machine.now() + this.ticks(entry.at + n * every);
-        machine.events.schedule(at, () => {
-          const lane = machine.lane(entry.vcpu);
-          if (entry.event === undefined || entry.instruction === undefined)
-            this.#happens(lane, entry);
-          else
-            plan(lane, { instruction: entry.instruction + n * stride, event: entry.event, series });
-        });
-      }
+      if (entry.vcpu === 'all') {
+        for (let vcpu = 0; vcpu < vcpus; vcpu++) this.#schedule({ ...entry, vcpu });
+      } else if (entry.vcpu < vcpus) this.#schedule({ ...entry, vcpu: entry.vcpu });
+      else throw outOfOrder('script', `there is no vCPU ${entry.vcpu}`);
+    }
+  }
+
+  #schedule(entry: ScriptEntry & { readonly vcpu: number }): void {
+    const { machine } = this;
+    const { times, every, stride } = entry.repeat ?? ONCE;
+    const series = {};
+    for (let n = 0; n < times; n++) {
+      const at = machine.now() + this.ticks(entry.at + n * every);
+      machine.events.schedule(at, () => {
+        const lane = machine.lane(entry.vcpu);
+        const { event, instruction } = entry;
+        if (event === undefined || instruction === undefined) this.#happens(lane, entry);
+        else plan(lane, { instruction: instruction + n * stride, event, series });
+      });
     }
   }
 

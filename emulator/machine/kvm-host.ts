@@ -34,6 +34,10 @@ export class KvmHost implements KvmMachine {
     return this.#machine.tscFrequencyHz;
   }
 
+  get firstVcpuCpu(): number {
+    return this.#machine.threadsPerCore;
+  }
+
   cpu(id: number): KvmCpu {
     const machine = this.#machine;
     const core = machine.core(id);

@@ -55,6 +55,8 @@ const WATCHED_WRITES = new Uint8Array(CARETAKER_KVM_PAGE).fill(1);
 export interface MachineConfig {
   readonly vcpus: number;
   readonly seed: number;
+  /** SMT: 1 unless said otherwise. */
+  readonly threadsPerCore?: number;
   /** Whether the timeline keeps every exit. */
   readonly wantsSlices: boolean;
   /** Steps of all vCPUs together, after which a run that makes no progress ends with a finding. */
@@ -68,6 +70,11 @@ export interface MachineState {
   readonly hostTsc: number;
   readonly steps: number;
   readonly hostWishes: readonly HandStep[];
+}
+
+/** The host's core, one thread a vCPU in whole cores, and a spare core to migrate to. */
+function coreCount({ vcpus, threadsPerCore = 1 }: MachineConfig): number {
+  return (2 + Math.ceil(vcpus / threadsPerCore)) * threadsPerCore;
 }
 
 export class Machine {
@@ -117,8 +124,7 @@ export class Machine {
     this.vmcsStore = new VmcsStore(this.memory);
     this.timeline = new Timeline(config.wantsSlices);
     const bus = new IpiBus();
-    // The boot CPU manages; one core a vCPU; one spare to migrate to.
-    this.cores = Array.from({ length: config.vcpus + 2 }, (_, id) =>
+    this.cores = Array.from({ length: coreCount(config) }, (_, id) =>
       makeCore({
         id,
         machine: this,
@@ -156,6 +162,10 @@ export class Machine {
     engine.bindVmcs(pcpu.vmx.current);
     const lane = this.laneOn(pcpuId);
     if (lane !== undefined) lane.boundVmcs = pcpu.vmx.current;
+  }
+
+  get threadsPerCore(): number {
+    return this.config.threadsPerCore ?? 1;
   }
 
   /** Whose memory an address is, for messages. */

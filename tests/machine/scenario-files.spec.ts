@@ -27,7 +27,12 @@ describe('a scenario file', () => {
   it('needs name, description, vcpus and steps, and has defaults for the rest', () => {
     expect(outcomeOf(HEAD + STEPS)).toEqual({
       ...{ name: 'a', description: 'b', vcpus: 1, steps: [{ 'vmm-exit': true }] },
-      ...{ 'dirty-logging': false, 'direct-map': false, 'mmu-notifier': 'aware' },
+      ...{
+        'dirty-logging': false,
+        'direct-map': false,
+        'threads-per-core': 1,
+        'mmu-notifier': 'aware',
+      },
       ...{ lifecycle: 'interpose', cr3: 'isolated', hlt: 'ACTIVITY', seed: 1, mix: 'busy' },
       ...{ rate: 3600, 'shadow-stacks': false, tables: 'always', parked: 'kill', expect: [] },
       'next-kernel': { 'tsc-ppm': 0, 'wall-step': 0, clock: 'carried', lacks: [], speaks: {} },

@@ -63,6 +63,8 @@ const ABOUT: Readonly<Record<string, { readonly checked: readonly InvariantId[];
   'feature-mismatch':   { checked: GAP, evidence: ['vmsRefused', 'vcpusTerminated', 'coresReclaimed', 'migrations', 'returnsHeld'] },
   'irq-fallback':       { checked: [...GAP, 'completions'], evidence: ['completions', 'completionsSeen', 'interruptsDelivered'] },
   'compromised':        { checked: GAP, evidence: ['attacks', 'attacksStopped', 'attacksNotStopped', 'parked'] },
+  'overcommit':         { checked: GAP, evidence: ['ipisToWaiting', 'nmisToGuests', 'nmisInjected', 'interruptsDelivered'] },
+  'smt-siblings':       { checked: GAP, evidence: ['migrations'] },
   'stop-and-serialize': { checked: ALWAYS, evidence: ['serialized'] },
 };
 
@@ -155,6 +157,24 @@ describe('live-update', () => {
       return { reason, points: Math.round(points * 10) / 10 };
     });
     expect(off.filter(({ points }) => Math.abs(points) > 4)).toEqual([]);
+  });
+});
+
+describe('overcommit', () => {
+  it('has each of 64 vCPUs wait once, and none longer than for the next KVM', () => {
+    const { vcpus, tscFrequencyHz } = reportOf('overcommit');
+    expect(vcpus.map(({ exits }) => exits.blocked)).toEqual(Array(64).fill(1));
+    const waits = vcpus.flatMap(({ telemetry }) => telemetry.stalls);
+    const seconds = waits.map((stall) => (stall.tscRelease - stall.tscEntry) / tscFrequencyHz);
+    expect(seconds[0]).toBeCloseTo(0.59, 3);
+    expect(seconds.slice(1).filter((one) => Math.abs(one - 0.3) > 0.001)).toEqual([]);
+  });
+
+  it('has spinners that get twenty times as many exits as others, and none that is answered by KVM', () => {
+    const { vcpus } = reportOf('overcommit');
+    const pauses = vcpus.map(({ telemetry }) => telemetry.reasons['PAUSE_INSTRUCTION']);
+    expect(pauses[1]!.fastpath).toBeGreaterThan(20 * pauses[2]!.fastpath);
+    expect(pauses.filter((one) => one !== undefined && one.routed + one.blocked > 0)).toEqual([]);
   });
 });
 

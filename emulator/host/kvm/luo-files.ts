@@ -13,7 +13,8 @@
  * 2. No Caretaker: EOPNOTSUPP. The core cannot go offline: CpuHotplug's errno. Everything is taken back.
  * 3. The next kernel lacks what the VM runs on: vmfd is refused before anything is taken over. A VMM that finishes the
  *    session all the same ends the VM (terminate.ts).
- * 4. unpreserve: KVM_ATTACHED in the old kernel, kick, the core leaves VMX, comes online and runs the vCPU as before.
+ * 4. kexec with a sibling thread of a preserved core online: freeze is EBUSY. A thread that is offline goes with its core.
+ * 5. unpreserve: KVM_ATTACHED in the old kernel, kick, the core leaves VMX, comes online and runs the vCPU as before.
  *
  * Source: the RFC, "Preservation of the vCPU"; facts on kvm_luo of the later series ("vmfd must precede vcpufd").
  * Invariant: what preserve() did and could not finish is undone before it returns an errno.
@@ -328,6 +329,29 @@ export class VcpuFileHandler implements LiveupdateFileHandler {
     );
   }
 
+  /** The core leaves this kernel whole. Errnos: EBUSY a sibling thread is online. */
+  freeze({ file, serializedData }: FileOpArgs & { readonly file: OpenFile }): Result<bigint> {
+    const { vcpu } = this.#kvm.vcpuOf(file)!;
+    const { kernel } = this.#kvm;
+    const whole = kernel.cpuPreserve.preserveSiblings(vcpu.pcpu);
+    if (whole.ok) return ok(serializedData);
+    kernel.config.events.onWarn(
+      'kvm',
+      `a sibling thread of pCPU ${vcpu.pcpu}, which runs vCPU ${vcpu.id} alone, is online`,
+    );
+    return whole;
+  }
+
+  unfreeze({ file }: FileOpArgs & { readonly file: OpenFile }): void {
+    this.#releaseSiblings(this.#kvm.vcpuOf(file)!.vcpu.pcpu);
+  }
+
+  /** Sibling threads that run no vCPU, by number. */
+  #releaseSiblings(pcpu: number): readonly number[] {
+    const runs = new Set(this.#kvm.vms.flatMap(({ vcpus }) => vcpus.map((one) => one.pcpu)));
+    return this.#kvm.kernel.cpuPreserve.releaseSiblings(pcpu, (one) => runs.has(one));
+  }
+
   /** A vCPU that was retrieved has come to this kernel; one that was not has stopped. */
   canFinish({ file, serializedData }: FileOpArgs): boolean {
     if (file === null) return stopUnadopted(this.#kvm, serializedData).ok;
@@ -336,10 +360,11 @@ export class VcpuFileHandler implements LiveupdateFileHandler {
 
   finish({ file, serializedData }: FileOpArgs): void {
     const { kernel } = this.#kvm;
-    if (file === null) {
-      const disposed = disposeOf(this.#kvm, serializedData);
-      if (!disposed.ok) kernel.config.events.onWarn('kvm', `a vCPU is lost: -${disposed.errno}`);
-    }
+    const disposed = file === null ? disposeOf(this.#kvm, serializedData) : DONE;
+    if (!disposed.ok) kernel.config.events.onWarn('kvm', `a vCPU is lost: -${disposed.errno}`);
+    const pcpu = file === null ? undefined : this.#kvm.vcpuOf(file)?.vcpu.pcpu;
+    if (pcpu !== undefined)
+      for (const sibling of this.#releaseSiblings(pcpu)) kernel.hotplug.online(sibling);
     kernel.khoIn.restoreFree(serializedData);
   }
 

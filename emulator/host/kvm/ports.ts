@@ -58,6 +58,8 @@ export interface KvmCpu extends VmxPcpu {
 export interface KvmMachine {
   readonly capabilities: VmxCapabilities;
   readonly tscFrequencyHz: number;
+  /** The pCPUs below it are the host's own core. */
+  readonly firstVcpuCpu: number;
   cpu(id: number): KvmCpu;
   /** Host time, in TSC ticks. */
   now(): number;

@@ -132,7 +132,7 @@ export class KvmVm {
     return ok(new KvmVm(kernel, machine, id, settings, mmu));
   }
 
-  /** KVM_CREATE_VCPU: vCPU n runs on core n + 1. Errnos: EEXIST, ENOMEM, those of setCaretaker() when the VM has one. */
+  /** KVM_CREATE_VCPU: vCPU n runs on the n-th core that is not the host's own. Errnos: EEXIST, ENOMEM, those of setCaretaker() when the VM has one. */
   createVcpu(id: number): Result<KvmVcpu> {
     if (this.vcpus.some((vcpu) => vcpu.id === id)) return refuse('EEXIST');
     const memory = VcpuMemory.allocate(this.kernel, id, this.settings);
@@ -145,7 +145,7 @@ export class KvmVm {
       memory.value.free(this.kernel);
       return stack;
     }
-    const vcpu = new KvmVcpu(this.kernel.memory, id, id + 1, memory.value);
+    const vcpu = new KvmVcpu(this.kernel.memory, id, this.machine.firstVcpuCpu + id, memory.value);
     vcpu.kernelStack = stack.value;
     this.vcpus.push(vcpu);
     this.#isPublished = false;

@@ -99,6 +99,7 @@ export class Kernels {
   #config(): Omit<KernelConfig, 'generation' | 'version'> {
     const machine = this.#machine;
     return {
+      threadsPerCore: machine.threadsPerCore,
       cpus: machine.cores.map(({ id }) => ({ cpu: id, apicId: id })),
       events: hostEvents({
         onStage: (stage) => this.#say(stage, 1),

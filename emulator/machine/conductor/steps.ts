@@ -251,6 +251,13 @@ const STEPS: Steps = {
     }
   },
 
+  /** echo 0 > /sys/devices/system/cpu/cpuN/online */
+  offline: (host, { pcpu }) => {
+    if (pcpu >= host.machine.cores.length)
+      throw outOfOrder('offline', `there are cores 0 to ${host.machine.cores.length - 1}`);
+    must(host.kernels.kernel.hotplug.offline(pcpu), `offline of CPU ${pcpu}`);
+  },
+
   /** The scheduler moves the vCPU's thread: it leaves its core with VMCLEAR and goes on elsewhere. */
   migrate: (host, { vcpu, pcpu }) => {
     const { machine } = host;

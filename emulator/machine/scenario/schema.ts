@@ -121,7 +121,7 @@ const strayEvent = z.discriminatedUnion('kind', [
 
 const scriptEntry = z
   .strictObject({
-    vcpu: count(MAX_VCPUS - 1),
+    vcpu: z.union([count(MAX_VCPUS - 1), z.literal('all')]),
     /** Seconds from the beginning of the step. */
     at: seconds,
     /** What the guest does, or what comes from outside. */
@@ -193,6 +193,8 @@ const STEPS = {
     broken: z.enum(['machine', 'init', 'fault']).optional(),
     expect: z.string().optional(),
   }),
+  /** A pCPU that runs nothing leaves the kernel. */
+  offline: z.strictObject({ pcpu: count(2 * MAX_VCPUS) }),
   migrate: z.strictObject({ vcpu: count(MAX_VCPUS - 1), pcpu: count(2 * MAX_VCPUS) }),
 };
 export type StepName = keyof typeof STEPS;
@@ -262,6 +264,8 @@ const scenario = z.strictObject({
   'dirty-logging': z.boolean().default(false),
   /** Whether KVM's mmu_notifier knows of vCPUs that run alone, or is as it is without live update. */
   'mmu-notifier': z.enum(['aware', 'unaware']).default('aware'),
+  /** SMT: 2 makes pairs of pCPUs the threads of one core; the first pair is the host's. */
+  'threads-per-core': count(2).pipe(z.number().min(1)).default(1),
   seed: count(0xffff_ffff).default(1),
   mix: mixName.default('busy'),
   /** Exits a second of each vCPU while its guest is active. */
