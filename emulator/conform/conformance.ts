@@ -12,6 +12,7 @@ import {
   type AttemptResult,
   type Bucket,
 } from './entry-rows.js';
+import { valueAttempts } from './entry-values.js';
 import { bitAttempts, mixedAttempts } from './entry-variants.js';
 import type { CaseResult } from './case-result.js';
 import { compareExits, type ExitResult } from './exits.js';
@@ -22,6 +23,7 @@ import { KNOWN_EXIT_DIFFERENCES } from './known-exit-differences.js';
 import { KNOWN_INSTRUCTION_DIFFERENCES } from './known-instruction-differences.js';
 import { APIC_CASES, randomApicCases } from './local-apic-cases.js';
 import { compareLocalApic } from './local-apic.js';
+import { MSR_CASES } from './msr-cases.js';
 import { msrListAttempts } from './msr-list-attempts.js';
 import { comparePayload, type PayloadResult } from './payload/payload.js';
 import { holdPeers, type PeerReport, type PeerTally } from './peers/hold-peers.js';
@@ -77,11 +79,11 @@ export interface ConformanceReport {
   readonly rows: Tally;
   /** The cases of kvm-unit-tests and of Linux's live update selftests, by list. */
   readonly peers: PeerReport['tallies'];
-  /** VMCSs with single bits turned over and mixtures of rows. */
+  /** VMCSs with values and single bits that no row names, and mixtures of rows. */
   readonly variants: Tally;
   /** VMX instructions of root operation. */
   readonly vmxInstructions: SmallTally;
-  /** Accesses to the local APIC, systematic and random. */
+  /** Accesses to MSRs, the local APIC’s among them, systematic and random. */
   readonly localApic: SmallTally;
   /** Instruction sequences. */
   readonly instructions: SmallTally;
@@ -126,19 +128,18 @@ export function conformance(
   onProgress('VMX instructions');
   const vmxResults = compareVmxInstructions(machine);
   const vmxInstructions = caseTally('vmx-instruction', vmxResults, differences);
-  onProgress('the local APIC');
-  const localApic = caseTally(
-    'apic',
-    compareLocalApic(machine, [...APIC_CASES, ...randomApicCases(APIC_CASES_DRAWN, random)]),
-    differences,
-  );
+  onProgress('MSRs and the local APIC');
+  const accesses = [...MSR_CASES, ...APIC_CASES, ...randomApicCases(APIC_CASES_DRAWN, random)];
+  const localApic = caseTally('apic', compareLocalApic(machine, accesses), differences);
   onProgress('the cases of kvm-unit-tests and of the live update selftests');
   const peers = peerTallies(holdPeers(machine, [...exitResults, ...vmxResults]), differences);
-  onProgress('mixtures of checks');
-  const variants = tally(
-    compareEntries(machine, mixedAttempts(capabilities, MIXTURES, random)),
-    differences,
-  );
+  onProgress('values and bits of the fields, and mixtures of checks');
+  const changed = [
+    ...valueAttempts(capabilities),
+    ...bitAttempts(capabilities),
+    ...mixedAttempts(capabilities, MIXTURES, random),
+  ];
+  const variants = tally(compareEntries(machine, changed), differences);
   onProgress('instructions');
   const instructions = sequenceTally(
     compareSequences(machine, [
@@ -149,10 +150,6 @@ export function conformance(
     ]),
     differences,
   );
-  if (goesOn()) {
-    onProgress('every bit of the checked fields');
-    add(variants, tally(compareEntries(machine, bitAttempts(capabilities)), differences));
-  }
   while (goesOn()) {
     onProgress(`${instructions.tried} instruction sequences, ${variants.tried} VMCSs`);
     const mixtures = mixedAttempts(capabilities, MIXTURES, random);
@@ -162,8 +159,8 @@ export function conformance(
       ...randomSequences(SEQUENCES, LONGEST, random, ON_SHADOW_STACKS),
     ];
     add(instructions, sequenceTally(compareSequences(machine, sequences), differences));
-    const accesses = compareLocalApic(machine, randomApicCases(APIC_CASES_DRAWN, random));
-    add(localApic, caseTally('apic', accesses, differences));
+    const drawn = compareLocalApic(machine, randomApicCases(APIC_CASES_DRAWN, random));
+    add(localApic, caseTally('apic', drawn, differences));
   }
   return {
     result: differences.every(({ known }) => known !== null) ? 'pass' : 'fail',

@@ -11,7 +11,7 @@ import type { FieldName } from '../../abi/vmcs-fields.js';
 import type { VmxCapabilities } from '../vmx/capabilities.js';
 import type { VmcsDescription } from '../vmx/description.js';
 import { ENTRY_RULES, brokenRules } from '../vmx/entry-checks/evaluate.js';
-import type { EntryRule } from '../vmx/entry-checks/rule.js';
+import type { EntryRule, VmcsView } from '../vmx/entry-checks/rule.js';
 import { vmEntry, type VmEntry } from '../vmx/vm-entry.js';
 import type { Answer } from './answers.js';
 import { baseVmcs } from './base-vmcs.js';
@@ -140,17 +140,21 @@ export function holdAgainst(
   const decides =
     rule === undefined || broken[0] === rule || (rule.neverFirst === true && broken.includes(rule));
   const offered = applies && decides;
-  const known = model === second ? null : explain(broken, second);
+  const known = model === second ? null : explain(broken, second, vmcs);
   return { attempt, model, second, offered, known, broken };
 }
 
 /** The known difference without which the machines would agree, if there is one. */
-function explain(broken: readonly EntryRule[], second: Outcome): KnownDifference | null {
+function explain(
+  broken: readonly EntryRule[],
+  second: Outcome,
+  vmcs: VmcsView,
+): KnownDifference | null {
   const [first] = broken;
-  const known = first === undefined ? undefined : knownDifference(first);
+  const known = first === undefined ? undefined : knownDifference(first, vmcs);
   if (known === undefined) return null;
   if (second.startsWith('machine stopped') || second === known.answers) return known;
-  const next = broken.find((rule) => knownDifference(rule) === undefined);
+  const next = broken.find((rule) => knownDifference(rule, vmcs) === undefined);
   return second === outcomeOfRule(next) ? known : null;
 }
 

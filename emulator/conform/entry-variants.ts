@@ -33,17 +33,10 @@ const BITS: Readonly<Partial<Record<FieldName, bigint>>> = {
   HOST_RSP: 0n,
 };
 
-/** The fields that some check reads. */
-const CHECKED: ReadonlySet<string> = new Set(
-  ENTRY_RULES.flatMap(({ reads }) =>
-    reads.map((read) => (typeof read === 'string' ? read : read.field)),
-  ),
-);
-
-/** Turns over every bit of every checked field that the base describes or that a check reads. */
+/** Turns over every bit of every field that can be written, whether or not the model checks it. */
 export function bitAttempts(capabilities: VmxCapabilities): Attempt[] {
   const base = baseVmcs(capabilities);
-  return VMCS_FIELDS.filter(({ name }) => CHECKED.has(name)).flatMap(({ name, slot }) => {
+  return VMCS_FIELDS.filter(({ readOnly }) => !readOnly).flatMap(({ name, slot }) => {
     const mask = BITS[name] ?? (1n << 64n) - 1n;
     return Array.from({ length: slotBits[slot]! }, (_, bit): Attempt | null => {
       const flip = 1n << BigInt(bit);

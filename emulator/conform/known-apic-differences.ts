@@ -100,6 +100,17 @@ export const KNOWN_APIC_DIFFERENCES: readonly KnownApicDifference[] = [
     explains: (step, model) =>
       step.kind === 'read' && step.index === MSR.IA32_TSC_DEADLINE && model === '0x0',
   },
+  {
+    id: 'msr-upper-half',
+    sdm: 'bits 63:32 of IA32_FMASK and IA32_TSC_AUX are reserved: WRMSR of one is #GP(0)',
+    bochs: 'it is ignored',
+    explains: (step, model, second) =>
+      step.kind === 'write' &&
+      (step.index === MSR.IA32_FMASK || step.index === MSR.IA32_TSC_AUX) &&
+      step.value >> 32n !== 0n &&
+      model === '#GP' &&
+      second === 'written',
+  },
 ];
 
 /** The known difference that covers an answer, or null. */

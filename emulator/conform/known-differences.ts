@@ -5,7 +5,9 @@
  * Invariant: a difference is put down to a row only when the model agrees with the second machine once it leaves out that
  * row's checks (or takes its qualification); a row that explains nothing any more is reported.
  */
-import type { EntryRule } from '../vmx/entry-checks/rule.js';
+import { VMCS_SLOT } from '../../abi/vmcs-fields.js';
+import type { EntryRule, VmcsView } from '../vmx/entry-checks/rule.js';
+import { AR, AR_OF, DATA } from '../vmx/entry-checks/segment-registers.js';
 
 /** One known difference. */
 export interface KnownDifference {
@@ -16,7 +18,11 @@ export interface KnownDifference {
   readonly rules: readonly string[];
   /** What it answers instead of refusing as the SDM says; without one it does not check at all. */
   readonly answers?: string;
+  /** The VMCSs in which it shows, where that is not every one that breaks the rule. */
+  readonly when?: (v: VmcsView, rule: EntryRule) => boolean;
 }
+
+const NON_CONFORMING_READABLE_CODE = 11;
 
 export const KNOWN_DIFFERENCES: readonly KnownDifference[] = [
   {
@@ -48,6 +54,7 @@ export const KNOWN_DIFFERENCES: readonly KnownDifference[] = [
     sdm: 'reserved bits 63:17 of the pending debug exceptions must be 0',
     bochs: 'looks at the lower half only',
     rules: ['reserved bits of the pending debug exceptions must be 0'],
+    when: (v) => v.high(VMCS_SLOT.GUEST_PENDING_DBG_EXCEPTIONS) !== 0,
   },
   {
     id: 'host-cet-without-wp',
@@ -96,9 +103,23 @@ export const KNOWN_DIFFERENCES: readonly KnownDifference[] = [
     bochs: 'accepts an unrestricted guest without it, and stops itself where PE is 0 too',
     rules: ['if IA-32e mode guest is 1, bit 31 (PG) of GUEST_CR0'],
   },
+  {
+    id: 'data-segment-of-type-11',
+    sdm: 'a data segment register of type 0 to 11 must not have a DPL that is less than its RPL',
+    bochs: 'does not check it for type 11, non-conforming code that can be read',
+    rules: DATA.map((segment) => `${segment}: without unrestricted guest, if usable and not`),
+    when: (v, { rule }) => {
+      const segment = DATA.find((name) => rule.startsWith(name));
+      const type = segment === undefined ? 0 : v.low(AR_OF[segment]) & AR.TYPE;
+      return type === NON_CONFORMING_READABLE_CODE;
+    },
+  },
 ];
 
-/** The known difference that covers a rule of the entry checks. */
-export function knownDifference(rule: EntryRule): KnownDifference | undefined {
-  return KNOWN_DIFFERENCES.find(({ rules }) => rules.some((start) => rule.rule.startsWith(start)));
+/** The known difference that covers a rule of the entry checks in a VMCS. */
+export function knownDifference(rule: EntryRule, v: VmcsView): KnownDifference | undefined {
+  return KNOWN_DIFFERENCES.find(
+    ({ rules, when }) =>
+      rules.some((start) => rule.rule.startsWith(start)) && (when === undefined || when(v, rule)),
+  );
 }

@@ -1,7 +1,7 @@
 /**
- * The local APIC on both machines, access by access: values, #GP, interrupts taken.
+ * MSRs on both machines, the local APIC's among them, access by access: values, #GP, interrupts taken.
  *
- * Source: the model is LocalApic of emulator/vmx/root; the second machine's is the one that its monitor runs on.
+ * Source: the model is RootMsrs and LocalApic of emulator/vmx/root; the second machine's is the one that its monitor runs on.
  * Invariant: all steps of a case but `wait` answer something, and every answer is compared.
  */
 import { unreachable } from '../../abi/errors.js';

@@ -1,7 +1,7 @@
 /** The tables of the README that hold the counts of a run of `conform` with its default seed. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { ConformanceReport, SmallTally } from '../../emulator/conform/conformance.js';
+import type { ConformanceReport, SmallTally, Tally } from '../../emulator/conform/conformance.js';
 import { packageRoot } from '../../emulator/machine/package-root.js';
 
 const README = join(packageRoot(), 'README.md');
@@ -22,16 +22,19 @@ const line = (...cells: readonly (string | number)[]): string =>
 
 /** The tables as they must stand in the README. */
 export function countTables(report: ConformanceReport): string {
-  const { rows, peers } = report;
+  const { rows, variants, peers } = report;
+  const whole = (what: string, { tried, agree, known, notOffered }: Tally): string =>
+    line(what, tried, agree, known, notOffered);
   const small = (what: string, { tried, agree, known }: SmallTally): string =>
     line(what, tried, agree, known, '-');
   return [
     line('compared', 'cases', 'agree', 'known', 'not offered'),
     line('---', '---', '---', '---', '---'),
-    line('checks of VM entry', rows.tried, rows.agree, rows.known, rows.notOffered),
+    whole('checks of VM entry', rows),
+    whole('values and bits of a VMCS, mixtures of checks', variants),
     small('VM exits of guest code', report.exits),
     small('VMX instructions of root operation', report.vmxInstructions),
-    small('accesses to the local APIC', report.localApic),
+    small('accesses to MSRs and the local APIC', report.localApic),
     small('instruction sequences', report.instructions),
     '',
     line('cases of', 'from', 'listed', 'held', 'not offered', 'VM entries tried'),
