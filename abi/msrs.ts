@@ -51,6 +51,18 @@ export const MSR = {
   IA32_MC0_STATUS:                  0x0000_0401,
   IA32_MC0_ADDR:                    0x0000_0402,
   IA32_MC0_MISC:                    0x0000_0403,
+  IA32_MC1_CTL:                     0x0000_0404,
+  IA32_MC1_STATUS:                  0x0000_0405,
+  IA32_MC1_ADDR:                    0x0000_0406,
+  IA32_MC1_MISC:                    0x0000_0407,
+  IA32_MC2_CTL:                     0x0000_0408,
+  IA32_MC2_STATUS:                  0x0000_0409,
+  IA32_MC2_ADDR:                    0x0000_040a,
+  IA32_MC2_MISC:                    0x0000_040b,
+  IA32_MC3_CTL:                     0x0000_040c,
+  IA32_MC3_STATUS:                  0x0000_040d,
+  IA32_MC3_ADDR:                    0x0000_040e,
+  IA32_MC3_MISC:                    0x0000_040f,
   IA32_VMX_BASIC:                   0x0000_0480,
   IA32_VMX_PINBASED_CTLS:           0x0000_0481,
   IA32_VMX_PROCBASED_CTLS:          0x0000_0482,
@@ -128,6 +140,21 @@ export const APIC_BASE = {
 
 /** Bits of IA32_MCG_STATUS. */
 export const MCG_STATUS = { RIPV: 1n << 0n, EIPV: 1n << 1n, MCIP: 1n << 2n } as const;
+
+/** IA32_MCG_CAP of the processor that is modelled: its number of banks, and software error recovery. */
+export const MCG_CAP = { BANKS: 4, SER_P: 1n << 24n } as const;
+
+// prettier-ignore
+/** Bits of IA32_MCi_STATUS; S and AR are there with MCG_SER_P. */
+export const MCI_STATUS = {
+  VAL: 1n << 63n, OVER: 1n << 62n, UC: 1n << 61n, EN: 1n << 60n, MISCV: 1n << 59n, ADDRV: 1n << 58n, PCC: 1n << 57n,
+  S: 1n << 56n, AR: 1n << 55n,
+} as const;
+
+/** The MSRs of a machine-check bank. */
+export function mcBank(bank: number): { readonly status: number; readonly address: number } {
+  return { status: MSR.IA32_MC0_STATUS + 4 * bank, address: MSR.IA32_MC0_ADDR + 4 * bank };
+}
 
 // prettier-ignore
 /** Bits of IA32_S_CET and IA32_U_CET. */

@@ -21,7 +21,8 @@ DWARF := 5
 ABI := ../abi/include
 
 C_SOURCES := advance.c apic-read.c apic.c cpuid.c dispatch.c exception.c fault.c hlt.c init.c \
-	inject.c interrupt.c ipi.c msr.c spin.c stop.c string.c telemetry.c timer.c trap.c
+	inject.c interrupt.c ipi.c machine-check.c msr.c spin.c stop.c string.c telemetry.c timer.c \
+	trap.c
 # First the stubs: e_entry 0 would read as "no entry point".
 ASM_SOURCES := idt.S entry.S
 OBJECTS := $(ASM_SOURCES:%.S=$(O)/%.o) $(C_SOURCES:%.c=$(O)/%.o)

@@ -27,6 +27,13 @@ enum caretaker_answer {
 	CARETAKER_RESUME,  /* GUEST_RIP stays */
 };
 
+/* What is left of what a machine check interrupted. */
+enum caretaker_severity {
+	CARETAKER_SURVIVABLE,
+	CARETAKER_ACTION_REQUIRED, /* not before its memory is repaired */
+	CARETAKER_LOST,
+};
+
 /* What a core that parks does next; each is tried once. */
 enum caretaker_park_step {
 	CARETAKER_PARK_RECORD,
@@ -146,9 +153,15 @@ void caretaker_answer_interrupt(struct caretaker_ccb *ccb, u32 vector);
 
 /* exception.c */
 enum caretaker_answer caretaker_exception_exit(struct caretaker_ccb *ccb);
-bool caretaker_answer_machine_check(struct caretaker_ccb *ccb);
-bool caretaker_remember_machine_check(struct caretaker_ccb *ccb);
 void caretaker_restore_nmi_blocking(u64 info);
+
+/* machine-check.c */
+enum caretaker_severity caretaker_judge_machine_check(u64 mcg_status);
+void caretaker_remember_machine_check(struct caretaker_ccb *ccb,
+				      u64 mcg_status);
+void caretaker_count_machine_check(struct caretaker_ccb *ccb);
+bool caretaker_survive_machine_check(struct caretaker_ccb *ccb);
+enum caretaker_answer caretaker_machine_check_exit(struct caretaker_ccb *ccb);
 
 /* inject.c */
 void caretaker_adopt_event(struct caretaker_ccb *ccb);

@@ -45,12 +45,6 @@ static u64 nmi(struct caretaker_ccb *ccb, struct caretaker_trap_frame *frame)
 	return look_again(frame);
 }
 
-static bool survive_machine_check(struct caretaker_ccb *ccb)
-{
-	return is_attached(ccb) ? caretaker_remember_machine_check(ccb) :
-				  caretaker_answer_machine_check(ccb);
-}
-
 /*
  * The host's while attached, as an NMI is. IRET from here ends NMI blocking,
  * and a second machine check reuses this stack: inside those two handlers
@@ -62,7 +56,7 @@ static u64 machine_check(struct caretaker_ccb *ccb,
 	bool is_inside_handler = is_on_ist(frame->rsp, CARETAKER_IST_NMI) ||
 				 is_on_ist(frame->rsp, CARETAKER_IST_MC);
 
-	if (is_inside_handler || !survive_machine_check(ccb))
+	if (is_inside_handler || !caretaker_survive_machine_check(ccb))
 		caretaker_park(ccb, X86_TRAP_MC, 0, frame->rip);
 	return look_again(frame);
 }

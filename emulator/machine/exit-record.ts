@@ -9,6 +9,7 @@ import { decodeExitReason, EXIT_REASON } from '../../abi/exit-reasons.js';
 import { INTR_TYPE, VECTOR } from '../../abi/interruption.js';
 import { VMCS_SLOT, type FieldName } from '../../abi/vmcs-fields.js';
 import type { RegisterFile } from '../cpu/registers.js';
+import type { Severity } from '../vmx/root/machine-check.js';
 import type { Vmcs } from '../vmx/vmcs.js';
 
 /** The first outcome of an exit (CONTRACT, "Outcome of an exit"). */
@@ -70,6 +71,10 @@ export class ExitRecord {
   /** Those among them that came in the payload while KVM was attached: they are the host's. */
   hostNmis = 0;
   hostMachineChecks = 0;
+  /** What the machine check that caused the exit left of the guest. */
+  severity: Severity = 'survivable';
+  /** A machine check came in the payload after which it must not go on. */
+  mustPark = false;
   /** A machine check came after which nothing need go on: the payload may park the core, KVM may kill the VMM. */
   mayEnd = false;
   /** Faults of the payload's own in this exit, and machine checks. */
@@ -106,6 +111,8 @@ export class ExitRecord {
     this.hostNmis = 0;
     this.hostMachineChecks = 0;
     this.mayEnd = false;
+    this.mustPark = false;
+    this.severity = 'survivable';
     if (this.fatal.length > 0) this.fatal.length = 0;
     this.machineCheckFrame = 0n;
     if (this.frames.size > 0) this.frames.clear();
@@ -137,6 +144,8 @@ export class ExitRecord {
     this.hostNmis = other.hostNmis;
     this.hostMachineChecks = other.hostMachineChecks;
     this.mayEnd = other.mayEnd;
+    this.mustPark = other.mustPark;
+    this.severity = other.severity;
     this.fatal.splice(0, Infinity, ...other.fatal);
     this.machineCheckFrame = other.machineCheckFrame;
     this.frames.clear();

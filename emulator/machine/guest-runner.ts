@@ -23,7 +23,7 @@ import { signalMachineCheck } from '../vmx/root/pending-events.js';
 import { deliverExit, type VmExit } from '../vmx/vm-exit.js';
 import { CARETAKER_ATTACH_STATE, CARETAKER_CCB } from '../../abi/ccb.js';
 import { offsetsOf } from '../../abi/layout.js';
-import { contextIsLost, noteMachineCheckExit } from './interposed-events.js';
+import { machineCheckSeverity, noteMachineCheckExit } from './interposed-events.js';
 import { noteIntent } from './guest-intent.js';
 import { exitsToKvm } from './kvm-exits.js';
 import type { Lane } from './lane.js';
@@ -294,7 +294,8 @@ export class GuestRunner {
     record.instructions = pcpu.engine.counters.instructions;
     if (record.isMachineCheck) {
       noteMachineCheckExit(lane);
-      if (contextIsLost(lane)) record.mayEnd = true;
+      record.severity = machineCheckSeverity(lane);
+      if (record.severity !== 'survivable') record.mayEnd = true;
     }
     record.wasAttached =
       lane.memory.words[(lane.ccb + ATTACH_STATE) >>> 2] === CARETAKER_ATTACH_STATE.KVM_ATTACHED;

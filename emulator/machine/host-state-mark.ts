@@ -58,12 +58,12 @@ export class HostStateMark {
     }
   }
 
-  /** What of it has changed, one sentence each; `ownMsr` is one that the handler had to write. */
-  changes({ msrs, registers, apic }: Pcpu, ownMsr: number | null): readonly string[] {
+  /** What of it has changed, one sentence each; `ownMsrs` are those that the handler or the hardware had to write. */
+  changes({ msrs, registers, apic }: Pcpu, ownMsrs: readonly number[]): readonly string[] {
     const changes: string[] = [];
     if (this.#msrs !== null && msrs.file.changedSince(this.#msrs.mark)) {
       for (const { index, before, now } of msrs.file.differencesFrom(this.#msrs)) {
-        if (index === ownMsr) continue;
+        if (ownMsrs.includes(index)) continue;
         changes.push(`MSR ${hex(index)} is ${hex(now)}, the host left ${hex(before)}`);
       }
     }

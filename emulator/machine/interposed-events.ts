@@ -9,10 +9,11 @@
 import { CARETAKER_ATTACH_STATE, CARETAKER_CCB } from '../../abi/ccb.js';
 import { VECTOR } from '../../abi/interruption.js';
 import { offsetsOf } from '../../abi/layout.js';
-import { MCG_STATUS, MSR } from '../../abi/msrs.js';
+import { MSR } from '../../abi/msrs.js';
 import { REG } from '../cpu/registers.js';
 import { isShadowStackOn } from '../vmx/root/control-flow.js';
 import type { DeliveryEvent, DeliveryResult } from '../vmx/root/idt-delivery.js';
+import { severityOf, type Severity } from '../vmx/root/machine-check.js';
 import type { Fault } from '../vmx/root/outcome.js';
 import type { FatalEvent } from './exit-record.js';
 import type { Lane } from './lane.js';
@@ -44,7 +45,8 @@ export function onDelivery(
     exit.machineChecks++;
     if (isAttached(lane)) exit.hostMachineChecks++;
     // Where an NMI's handler runs its IRET would come too early, so a payload may give up there.
-    if (contextIsLost(lane) || lane.pcpu.blocking.nmi) exit.mayEnd = true;
+    if (machineCheckSeverity(lane) !== 'survivable') exit.mustPark = exit.mayEnd = true;
+    if (lane.pcpu.blocking.nmi) exit.mayEnd = true;
     noteMachineCheck(lane, interrupted);
     if (result.kind === 'delivered') exit.machineCheckFrame = result.frame;
   } else {
@@ -90,9 +92,10 @@ export function isServicingMachineCheck({ exit, inExit, pcpu }: Lane): boolean {
   return rsp <= exit.machineCheckFrame && exit.machineCheckFrame - rsp < MAX_IST_BYTES;
 }
 
-/** Whether the machine check in progress has destroyed what it interrupted. */
-export function contextIsLost({ pcpu }: Lane): boolean {
-  return ((pcpu.msrs.file.read(MSR.IA32_MCG_STATUS) ?? 0n) & MCG_STATUS.RIPV) === 0n;
+/** What the machine check in progress has left of what it interrupted. */
+export function machineCheckSeverity({ pcpu }: Lane): Severity {
+  const { file } = pcpu.msrs;
+  return severityOf(file.read(MSR.IA32_MCG_STATUS) ?? 0n, (index) => file.read(index));
 }
 
 const isAttached = (lane: Lane): boolean =>

@@ -70,7 +70,7 @@ export function specificationDifference(lane: Lane, reached: number): string | n
 }
 
 const UNKNOWN = 0x8000;
-const KINDS_OF_INTERRUPTION = 5;
+const KINDS_OF_INTERRUPTION = 7;
 /** By key: what the specification allows, UNKNOWN until it was asked. */
 const masks = new Uint16Array((KINDS_OF_INTERRUPTION << 14) + (1 << 14)).fill(UNKNOWN);
 
@@ -105,7 +105,7 @@ function keyOf(lane: Lane): number {
     ((isStopRequested(lane) ? 1 : 0) << 9) |
     ((policyOf(lane) & 3) << 10) |
     (FAULT_KEY[faultDue(lane)] << 12) |
-    (interruptionKind(exit.low(AT_EXIT.VM_EXIT_INTR_INFO)) << 14)
+    (interruptionKind(exit.low(AT_EXIT.VM_EXIT_INTR_INFO), exit.severity) << 14)
   );
 }
 
@@ -119,18 +119,20 @@ function situationOf(lane: Lane): Situation {
     reasonWord: exit.reasonWord,
     policy: policyOf(lane),
     interruption: exit.low(AT_EXIT.VM_EXIT_INTR_INFO),
+    severity: exit.severity,
     faultDue: faultDue(lane),
   };
 }
 
 const FAULT_KEY = { never: 0, may: 1, must: 2 } as const;
 const MACHINE_CHECK = 18;
+const SEVERITY_KIND = { survivable: 3, 'action-required': 5, lost: 6 } as const;
 
 /** The kinds of interruption that the specification tells apart. */
-function interruptionKind(interruption: number): number {
+function interruptionKind(interruption: number, severity: Situation['severity']): number {
   if (interruption >>> 31 === 0) return 0;
   const type = (interruption >>> 8) & 7;
   if (type === INTR_TYPE.NMI_INTR) return 1;
   if (type !== INTR_TYPE.HARD_EXCEPTION) return 2;
-  return (interruption & 0xff) === MACHINE_CHECK ? 3 : 4;
+  return (interruption & 0xff) === MACHINE_CHECK ? SEVERITY_KIND[severity] : 4;
 }

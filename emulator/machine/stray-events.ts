@@ -11,6 +11,7 @@ import { unreachable } from '../../abi/errors.js';
 import { ACTIVITY, INTERRUPTIBILITY, VECTOR } from '../../abi/interruption.js';
 import { VMCS_SLOT } from '../../abi/vmcs-fields.js';
 import { fault } from '../vmx/root/outcome.js';
+import type { LoggedError } from '../vmx/root/machine-check.js';
 import type { Lane } from './lane.js';
 import type { Machine } from './machine.js';
 import { nextPollTsc } from './wake.js';
@@ -22,8 +23,12 @@ export type StrayEvent =
       /** The guest, if it runs and is not halted, has just executed STI or MOV SS. */
       readonly shadow?: 'sti' | 'mov-ss' | undefined;
     }
-  /** `restartable` is RIPV: whether the interrupted context can go on. */
-  | { readonly kind: 'machine-check'; readonly restartable: boolean }
+  /** `restartable` is RIPV: whether the interrupted context can go on; `error` is what its bank says besides. */
+  | {
+      readonly kind: 'machine-check';
+      readonly restartable: boolean;
+      readonly error?: LoggedError | undefined;
+    }
   | { readonly kind: 'init' }
   /** A fixed interrupt of the host's at this core. */
   | { readonly kind: 'interrupt'; readonly vector: number }
@@ -77,6 +82,7 @@ export function raise(
     case 'machine-check':
       pcpu.pendingMachineCheck = true;
       pcpu.isMachineCheckRestartable = event.restartable;
+      pcpu.machineCheckError = event.error ?? null;
       return;
     case 'init':
       pcpu.pendingInit = true;
@@ -195,7 +201,8 @@ function nameOf(event: StrayEvent | HostAct): string {
     case 'nmi':
       return 'NMI';
     case 'machine-check':
-      return event.restartable ? 'machine check' : 'machine check that loses its context';
+      if (!event.restartable) return 'machine check that loses its context';
+      return event.error === undefined ? 'machine check' : `machine check (${event.error})`;
     case 'init':
       return 'INIT';
     case 'interrupt':

@@ -29,6 +29,8 @@ export interface Situation {
   readonly policy: number;
   /** VM-exit interruption information, for reasons 0 and 1. */
   readonly interruption: number;
+  /** What a machine check that caused the exit left of the guest, by IA32_MCG_STATUS and the banks. */
+  readonly severity: 'survivable' | 'action-required' | 'lost';
   /** Whether the instruction at the exit raises an exception under KVM's policy. */
   readonly faultDue: 'never' | 'may' | 'must';
 }
@@ -139,13 +141,16 @@ function answersTo(situation: Situation): Answers {
 }
 
 /** NMIs and machine checks are the machine's; another exception is the guest's, and KVM's to look at. */
-function answersToReasonZero({ interruption, attachedMeanwhile }: Situation): Answers {
+function answersToReasonZero({ interruption, attachedMeanwhile, severity }: Situation): Answers {
   const type = (interruption >>> 8) & 7;
   const vector = interruption & 0xff;
   const isOwed = !attachedMeanwhile;
   if (type === INTR_TYPE.NMI_INTR) return { effects: ['resumes'], isOwed, mayPark: false };
   if (type === INTR_TYPE.HARD_EXCEPTION && vector === MACHINE_CHECK)
-    return { effects: ['resumes'], isOwed, mayPark: true };
+    return severity === 'survivable'
+      ? { effects: ['resumes'], isOwed, mayPark: false }
+      : // Only the host can repair memory, or tell whose context it was.
+        { effects: [], isOwed: false, mayPark: true };
   return FOR_KVM;
 }
 

@@ -24,6 +24,7 @@ import { deliver, type DeliveryEvent } from './root/idt-delivery.js';
 import { executeInstruction } from './root/instructions/index.js';
 import { LinearMemory } from './root/linear-memory.js';
 import { LocalApic, type LocalApicState } from './root/local-apic.js';
+import type { LoggedError } from './root/machine-check.js';
 import { MsrFile, type MsrFileState } from './root/msr-file.js';
 import { msrTable } from './root/msr-table.js';
 import { RootMsrs } from './root/msrs.js';
@@ -49,6 +50,7 @@ export interface PcpuState {
   readonly pendingInit: boolean;
   readonly pendingMachineCheck: boolean;
   readonly isMachineCheckRestartable: boolean;
+  readonly machineCheckError: LoggedError | null;
   readonly requestedStop: StopReason | null;
   /** Exceptions without an instruction between them, and the count of instructions at the last. */
   readonly exceptionsInARow: number;
@@ -89,6 +91,8 @@ export class Pcpu implements RootCpu {
   pendingMachineCheck = false;
   /** Whether the interrupted context can go on after it: IA32_MCG_STATUS.RIPV. */
   isMachineCheckRestartable = true;
+  /** What it logs in its bank, null for nothing that matters to software. */
+  machineCheckError: LoggedError | null = null;
   readonly #space: ActiveAddressSpace;
   readonly #events: PcpuEvents;
   readonly #now: () => number;
@@ -246,6 +250,7 @@ export class Pcpu implements RootCpu {
       pendingInit: this.pendingInit,
       pendingMachineCheck: this.pendingMachineCheck,
       isMachineCheckRestartable: this.isMachineCheckRestartable,
+      machineCheckError: this.machineCheckError,
       requestedStop: this.#requestedStop,
       exceptionsInARow: this.#exceptionsInARow,
       exceptionsSince: this.#exceptionsSince,
@@ -271,6 +276,7 @@ export class Pcpu implements RootCpu {
     this.pendingInit = state.pendingInit;
     this.pendingMachineCheck = state.pendingMachineCheck;
     this.isMachineCheckRestartable = state.isMachineCheckRestartable;
+    this.machineCheckError = state.machineCheckError;
     this.#requestedStop = state.requestedStop;
     this.#exceptionsInARow = state.exceptionsInARow;
     this.#exceptionsSince = state.exceptionsSince;

@@ -31,6 +31,7 @@ void interrupt_gates(void);
 void interrupted(u32 vector);
 void give_up(u32 vector, u32 error_code, u64 rip);
 u64 handle(u64 *guest);
+u64 is_bad(void);
 u64 *prepare(struct caretaker_ccb *c);
 
 struct caretaker_ccb the_ccb __attribute__((section(".ccb"))) = {
@@ -246,6 +247,23 @@ static u64 rdmsr(u32 index)
 	return (u64)high << 32 | low;
 }
 
+/* Nonzero when what the machine check interrupted may not go on as it is. */
+u64 is_bad(void)
+{
+	u64 mcg = rdmsr(MSR_IA32_MCG_STATUS), bad = !(mcg & MCG_STATUS_RIPV);
+	u32 i;
+
+	for (i = 0; i < (rdmsr(MSR_IA32_MCG_CAP) & MCG_CAP_COUNT_MASK); i++) {
+		u64 status = rdmsr(MSR_IA32_MC0_STATUS + 4 * i);
+
+		if (status >> 63 && status & MCI_STATUS_UC)
+			bad |= status & MCI_STATUS_PCC ||
+			       (status & MCI_STATUS_AR &&
+				mcg & MCG_STATUS_EIPV);
+	}
+	return bad;
+}
+
 /* An NMI needs an IRET; a machine check that can go on needs MCIP cleared. */
 static int answer_exception(void)
 {
@@ -256,7 +274,7 @@ static int answer_exception(void)
 		return 1;
 	}
 	if ((info & 0x7ff) != (INTR_TYPE_HARD_EXCEPTION | X86_TRAP_MC) ||
-	    !(rdmsr(MSR_IA32_MCG_STATUS) & MCG_STATUS_RIPV))
+	    is_bad())
 		return 0;
 	__asm__ volatile("wrmsr" : : "c"(MSR_IA32_MCG_STATUS), "a"(0), "d"(0)
 			 : "memory");
@@ -572,20 +590,22 @@ NAKED void nmi_gate(void)
  */
 NAKED void check_gate(void)
 {
-	__asm__("push %rax; push %rcx; push %rdx\n"
-		"mov $" STR(MSR_IA32_MCG_STATUS) ", %ecx; rdmsr\n"
-		"test $" STR(MCG_STATUS_RIPV) ", %eax; jz 1f\n"
-		"mov 48(%rsp), %rax; lea nmi_stack + 1(%rip), %rdx\n"
+	__asm__("push %rax; push %rcx; push %rdx; push %rsi; push %rdi\n"
+		"push %r8; push %r9; push %r10; push %r11\n"
+		"cld; call is_bad; test %rax, %rax; jnz 1f\n"
+		"mov 96(%rsp), %rax; lea nmi_stack + 1(%rip), %rdx\n"
 		"sub %rdx, %rax; cmp $4096, %rax; jb 1f\n"
+		"mov $" STR(MSR_IA32_MCG_STATUS) ", %ecx\n"
 		"cmpl $1, the_ccb + 4096(%rip); jne 2f; rdmsr\n"
 		"mov the_ccb + 4384(%rip), %rdx; or %rax, 160(%rdx)\n"
 		"2: xor %eax, %eax; xor %edx, %edx; wrmsr\n"
-		"lea last_look(%rip), %rax; cmp %rax, 24(%rsp); jb 3f\n"
-		"lea last_look_end(%rip), %rax; cmp %rax, 24(%rsp); jae 3f\n"
-		"lea last_look(%rip), %rax; mov %rax, 24(%rsp)\n"
-		"3: pop %rdx; pop %rcx; pop %rax; iretq\n"
+		"lea last_look(%rip), %rax; cmp %rax, 72(%rsp); jb 3f\n"
+		"lea last_look_end(%rip), %rax; cmp %rax, 72(%rsp); jae 3f\n"
+		"lea last_look(%rip), %rax; mov %rax, 72(%rsp)\n"
+		"3: pop %r11; pop %r10; pop %r9; pop %r8; pop %rdi; pop %rsi\n"
+		"pop %rdx; pop %rcx; pop %rax; iretq\n"
 		"1: mov $" STR(X86_TRAP_MC) ", %edi; xor %esi, %esi\n"
-		"mov 24(%rsp), %rdx; call give_up\n");
+		"mov 72(%rsp), %rdx; call give_up\n");
 }
 
 /* IRET to the caller: it is all that unblocks NMIs. */

@@ -28,6 +28,7 @@ const situation = (changes: Partial<Situation>): Situation => ({
   reasonWord: EXIT_REASON.EXIT_REASON_CPUID,
   policy: BOTH,
   interruption: 0,
+  severity: 'survivable',
   faultDue: 'never',
   ...changes,
 });
@@ -58,7 +59,9 @@ const ROWS: readonly (readonly [rule: string, changes: Partial<Situation>, allow
   ['an interrupt that was not acknowledged is not understood', { reasonWord: 1 }, ['blocked']],
   ['CONTRACT: an NMI in the gap is serviced and resumed', { reasonWord: 0, interruption: NMI }, [RESUMES]],
   ['CONTRACT: while attached an NMI is the host\'s', { reasonWord: 0, interruption: NMI, wasAttached: true }, ['routed']],
-  ['CONTRACT: a machine check goes to its handler, which may park the core', { reasonWord: 0, interruption: MACHINE_CHECK }, [RESUMES, 'parked']],
+  ['SDM: a machine check after which the guest can go on is serviced and resumed', { reasonWord: 0, interruption: MACHINE_CHECK }, [RESUMES]],
+  ['SDM: software recoverable, action required: the guest waits for who repairs its memory, or ends', { reasonWord: 0, interruption: MACHINE_CHECK, severity: 'action-required' }, ['blocked', 'parked']],
+  ['SDM: a machine check that lost its context ends the core, or waits for KVM', { reasonWord: 0, interruption: MACHINE_CHECK, severity: 'lost' }, ['blocked', 'parked']],
   ['CONTRACT: other exceptions block', { reasonWord: 0, interruption: PAGE_FAULT }, ['blocked']],
   ['a failed VM entry is for KVM, whatever its basic reason', { reasonWord: 0x8000_0000 | EXIT_REASON.EXIT_REASON_CPUID }, ['blocked']],
   ['a modifier above the basic reason is for KVM', { reasonWord: 0x0400_0000 | EXIT_REASON.EXIT_REASON_CPUID, wasAttached: true }, ['routed']],
@@ -85,6 +88,7 @@ const arbitrary: fc.Arbitrary<Situation> = fc.record({
     fc.nat(0xffff_ffff),
   ),
   policy: fc.constantFrom(0, HANDLE_ATTACHED, HANDLE_DETACHED, BOTH),
+  severity: fc.constantFrom('survivable', 'action-required', 'lost'),
   interruption: fc.constantFrom(0, NMI, MACHINE_CHECK, PAGE_FAULT, INTERRUPT_41),
   faultDue: fc.constantFrom('never', 'may', 'must'),
 });

@@ -157,12 +157,22 @@
 #define DEBUGCTLMSR_BTF		0x00000002
 
 /* MSRs and their bits. */
+#define MSR_IA32_MCG_CAP	0x00000179
 #define MSR_IA32_MCG_STATUS	0x0000017a
+#define MSR_IA32_MC0_STATUS	0x00000401 /* bank i: 4 * i further on */
 #define MSR_IA32_S_CET		0x000006a2
 #define MSR_IA32_TSC_DEADLINE	0x000006e0
 #define MSR_GS_BASE		0xc0000101
 #define MSR_TSC_AUX		0xc0000103
+#define MCG_CAP_COUNT_MASK	0x000000ff
 #define MCG_STATUS_RIPV		0x00000001
+#define MCG_STATUS_EIPV		0x00000002
+#define MCI_STATUS_VAL		(1ull << 63)
+#define MCI_STATUS_UC		(1ull << 61)
+#define MCI_STATUS_EN		(1ull << 60)
+#define MCI_STATUS_PCC		(1ull << 57)
+#define MCI_STATUS_S		(1ull << 56)
+#define MCI_STATUS_AR		(1ull << 55)
 #define CET_WRSS_EN		0x00000002
 
 /* The local APIC: register offsets, and the MSR of one in x2APIC mode. */

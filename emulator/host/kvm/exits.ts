@@ -7,6 +7,7 @@
  * Not modelled: emulation of guest instructions beyond what the exit information says; the VMM's devices.
  */
 import { CARETAKER_CCB, CARETAKER_REGISTER_ORDER } from '../../../abi/ccb.js';
+import { unreachable } from '../../../abi/errors.js';
 import { EXIT_REASON, decodeExitReason } from '../../../abi/exit-reasons.js';
 import {
   ACTIVITY,
@@ -24,6 +25,7 @@ import { high32, joinHalves, low32, toIndex, u64 } from '../../../abi/uint.js';
 import { MCG_STATUS, MSR } from '../../../abi/msrs.js';
 import type { FieldName } from '../../../abi/vmcs-fields.js';
 import { X2APIC } from '../../../abi/x2apic.js';
+import { clearBanks, severityOf } from '../../vmx/root/machine-check.js';
 import type { Vmcs } from '../../vmx/vmcs.js';
 import { readLapicMsr, writeLapicMsr, type ApicPeer } from './lapic.js';
 import type { KvmMmu } from './mmu.js';
@@ -176,8 +178,10 @@ const exceptionOrNmi: Handler = (context) => {
   const isMachineCheck = info.type === INTR_TYPE.HARD_EXCEPTION && info.vector === VECTOR.MC;
   if (!isMachineCheck) return ENTER;
   const status = context.cpu.msrs.read(MSR.IA32_MCG_STATUS) ?? 0n;
+  // The payload has taken it and left it to KVM: soft state had it.
+  if ((status & MCG_STATUS.MCIP) === 0n) return ENTER;
   context.cpu.msrs.write(MSR.IA32_MCG_STATUS, 0n);
-  return machineCheck(status);
+  return machineCheck(context, status);
 };
 
 /** kvm_queue_exception_p() and vmx_clear_hlt(): #DB is the guest's own, and DR6 gets what the exit qualification says. */
@@ -188,10 +192,23 @@ function queueDebug({ cpu, kernel, self, vmcs }: ExitContext): void {
   cpu.registers.set('DR6', cpu.registers.get('DR6') | vmcs.read('EXIT_QUALIFICATION'));
 }
 
-/** do_machine_check() in kvm_machine_check(): a context that cannot go on costs the VMM its life. */
-function machineCheck(status: bigint): ExitVerdict {
-  if ((status & MCG_STATUS.RIPV) !== 0n) return ENTER;
-  return { kind: 'killed', why: 'a machine check without RIPV: the VMM gets SIGBUS' };
+/**
+ * do_machine_check() in kvm_machine_check(): what the banks say is dealt with and cleared.
+ * DEVIATION: a VMM that gets SIGBUS may give its guest a machine check of its own; here it dies of it.
+ */
+function machineCheck({ cpu }: ExitContext, mcgStatus: bigint): ExitVerdict {
+  const severity = severityOf(mcgStatus, (index) => cpu.msrs.read(index));
+  clearBanks((index, value) => cpu.msrs.write(index, value));
+  switch (severity) {
+    case 'survivable':
+      return ENTER;
+    case 'action-required':
+      return { kind: 'killed', why: 'memory_failure(): the VMM gets SIGBUS, BUS_MCEERR_AR' };
+    case 'lost':
+      return { kind: 'killed', why: 'a machine check that lost its context: the VMM gets SIGBUS' };
+    default:
+      return unreachable(severity);
+  }
 }
 
 /** kvm_mmu_page_fault(): the page is mapped, or misconfigured as a device's, and the guest repeats its access. */
@@ -305,7 +322,7 @@ export function takeHostEvents(context: ExitContext): ExitVerdict {
   const vector = toIndex(take('acknowledged_vector'));
   if (vector !== 0) answerInterrupt(context, vector);
   const status = take('mcg_status');
-  return status === 0n ? ENTER : machineCheck(status);
+  return status === 0n ? ENTER : machineCheck(context, status);
 }
 
 /** __vmx_complete_interrupts() and the injection of what it queued: soft state carries the event here. */

@@ -7,6 +7,7 @@
  * x87 and vector registers are watched at the instructions that change them (guest-registers).
  */
 import { MSR } from '../../../abi/msrs.js';
+import { LOGGED_MSRS } from '../../vmx/root/machine-check.js';
 import { hex } from '../../../abi/uint.js';
 import type { Lane } from '../lane.js';
 import { rowOf, type Ledger } from '../ledger.js';
@@ -26,11 +27,14 @@ export const hostState: Invariant = {
   atRoute: unchanged,
 };
 
+const NONE: readonly number[] = [];
+const MACHINE_CHECK_MSRS: readonly number[] = [MSR.IA32_MCG_STATUS, ...LOGGED_MSRS];
+
 function unchanged(lane: Lane, ledger: Ledger): void {
   ledger.count(HOST_STATE_ROW);
-  // The handler of a machine check clears MCIP; the nmi invariant sees to that.
-  const ownMsr = lane.exit.machineChecks > 0 ? MSR.IA32_MCG_STATUS : null;
-  for (const change of lane.host.changes(lane.pcpu, ownMsr)) {
+  // A machine check is logged, and its handler clears MCIP; the nmi invariant sees to that.
+  const ownMsrs = lane.exit.machineChecks > 0 ? MACHINE_CHECK_MSRS : NONE;
+  for (const change of lane.host.changes(lane.pcpu, ownMsrs)) {
     ledger.fail('host-state', lane.rip, `${lane.describeExit()}: ${change}`);
   }
 }

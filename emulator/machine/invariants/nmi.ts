@@ -36,6 +36,7 @@ export const nmi: Invariant = {
       ledger.fail(ID, lane.rip, `${lane.describeExit()}: ${message}`);
     if (pcpu.blocking.nmi) fail('NMIs are still blocked at VM entry');
     if (exit.nmis === 0 && exit.machineChecks === 0) return;
+    if (exit.mustPark) fail('went on after a machine check that destroyed what it was doing');
     if (exit.hostNmis > 0 && lane.vcpu.isAttached)
       fail("an NMI of the host's was not handed to KVM before VM entry");
     if (exit.hostMachineChecks > 0 && lane.vcpu.isAttached)
@@ -66,6 +67,12 @@ function handledByNow(lane: Lane, ledger: Ledger): void {
   // An NMI that caused the exit blocks NMIs until KVM's own IRET.
   if (pcpu.blocking.nmi && !exit.isNmi)
     ledger.fail(ID, lane.rip, `${lane.describeExit()}: routed with NMIs blocked`);
+  if (exit.mustPark)
+    ledger.fail(
+      ID,
+      lane.rip,
+      `${lane.describeExit()}: routed after a machine check that destroyed what it was doing`,
+    );
   const { words } = lane.memory;
   const has = (offset: number): boolean => words[(lane.softState + offset) >>> 2] !== 0;
   if (exit.hostNmis > 0 && !has(SOFT.host_nmi_pending))

@@ -101,7 +101,12 @@ export type ScriptedAttack = z.infer<typeof scriptedAttack>;
 /** One event from outside, at the vCPU's core. */
 const strayEvent = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('nmi'), shadow: z.enum(['sti', 'mov-ss']).optional() }),
-  z.strictObject({ kind: z.literal('machine-check'), restartable: z.boolean().default(true) }),
+  z.strictObject({
+    kind: z.literal('machine-check'),
+    restartable: z.boolean().default(true),
+    /** What its bank says: PCC, or S and AR of memory that must not be used again. */
+    error: z.enum(['context-corrupt', 'action-required']).optional(),
+  }),
   z.strictObject({ kind: z.literal('init') }),
   z.strictObject({
     kind: z.literal('interrupt'),

@@ -3,10 +3,10 @@
  *
  * Source: SDM, "Model-Specific Registers (MSRs)" and the chapters that define each register; abi/msrs.ts for indices.
  * Invariant: an index without a row does not exist: RDMSR and WRMSR of it raise #GP(0).
- * Not modelled: MTRRs, performance counters, LBRs, Processor Trace, SGX, machine-check banks beyond the first; MSRs
+ * Not modelled: MTRRs, performance counters, LBRs, Processor Trace, SGX; MSRs
  * that alias a register (EFER, FS_BASE, GS_BASE, TSC, TSC_DEADLINE) and the local APIC's have no row: msrs.ts has them.
  */
-import { APIC_BASE, CET, FEATURE_CONTROL, MSR, type MsrName } from '../../../abi/msrs.js';
+import { APIC_BASE, CET, FEATURE_CONTROL, MCG_CAP, MSR, type MsrName } from '../../../abi/msrs.js';
 import { U64_MAX } from '../../../abi/uint.js';
 import { capabilityMsrs, type VmxCapabilities } from '../capabilities.js';
 
@@ -33,6 +33,7 @@ const DEFAULTS: Omit<MsrDefinition, 'index'> = {
 
 type Row = { readonly msr: MsrName } & Partial<Omit<MsrDefinition, 'index'>>;
 
+const IS_ZERO = (value: bigint): boolean => value === 0n;
 const ALIGNED_4 = (value: bigint): boolean => (value & 3n) === 0n;
 
 /** PAT holds one memory type a byte; 2, 3 and above 7 are reserved. */
@@ -73,12 +74,24 @@ const ROWS: readonly Row[] = [
   { msr: 'IA32_SYSENTER_CS',               writable: 0xffff_ffffn },
   { msr: 'IA32_SYSENTER_ESP',              canonical: true },
   { msr: 'IA32_SYSENTER_EIP',              canonical: true },
-  { msr: 'IA32_MCG_CAP',                   access: 'read-only', reset: 0x0100_0001n },
+  { msr: 'IA32_MCG_CAP',                   access: 'read-only', reset: MCG_CAP.SER_P | BigInt(MCG_CAP.BANKS) },
   { msr: 'IA32_MCG_STATUS',                writable: 0xfn },
   { msr: 'IA32_MC0_CTL',                   },
-  { msr: 'IA32_MC0_STATUS',                isValid: (value) => value === 0n },
-  { msr: 'IA32_MC0_ADDR',                  isValid: (value) => value === 0n },
-  { msr: 'IA32_MC0_MISC',                  isValid: (value) => value === 0n },
+  { msr: 'IA32_MC0_STATUS',                isValid: IS_ZERO },
+  { msr: 'IA32_MC0_ADDR',                  isValid: IS_ZERO },
+  { msr: 'IA32_MC0_MISC',                  isValid: IS_ZERO },
+  { msr: 'IA32_MC1_CTL',                   },
+  { msr: 'IA32_MC1_STATUS',                isValid: IS_ZERO },
+  { msr: 'IA32_MC1_ADDR',                  isValid: IS_ZERO },
+  { msr: 'IA32_MC1_MISC',                  isValid: IS_ZERO },
+  { msr: 'IA32_MC2_CTL',                   },
+  { msr: 'IA32_MC2_STATUS',                isValid: IS_ZERO },
+  { msr: 'IA32_MC2_ADDR',                  isValid: IS_ZERO },
+  { msr: 'IA32_MC2_MISC',                  isValid: IS_ZERO },
+  { msr: 'IA32_MC3_CTL',                   },
+  { msr: 'IA32_MC3_STATUS',                isValid: IS_ZERO },
+  { msr: 'IA32_MC3_ADDR',                  isValid: IS_ZERO },
+  { msr: 'IA32_MC3_MISC',                  isValid: IS_ZERO },
   { msr: 'IA32_MISC_ENABLE',               reset: 0x4_1801n, writable: MISC_ENABLE_BITS },
   { msr: 'IA32_XFD',                       writable: 0x4_0000n },
   { msr: 'IA32_XFD_ERR',                   writable: 0x4_0000n },

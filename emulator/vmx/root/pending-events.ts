@@ -10,6 +10,7 @@ import { VECTOR } from '../../../abi/interruption.js';
 import { MCG_STATUS, MSR } from '../../../abi/msrs.js';
 import { REG } from '../../cpu/registers.js';
 import type { DeliveryEvent } from './idt-delivery.js';
+import { logError, type LoggedError } from './machine-check.js';
 import type { RootCpu } from './root-cpu.js';
 
 /** A pCPU with the latches of what waits for it. */
@@ -17,6 +18,7 @@ export interface EventLatches extends RootCpu {
   pendingNmi: boolean;
   pendingMachineCheck: boolean;
   isMachineCheckRestartable: boolean;
+  machineCheckError: LoggedError | null;
 }
 
 const CR4_MCE = 1n << 6n;
@@ -44,17 +46,27 @@ function takeMachineCheck(cpu: EventLatches): DeliveryEvent | 'shutdown' {
   return signalMachineCheck(cpu) && isEnabled ? MACHINE_CHECK : 'shutdown';
 }
 
-/** Takes the machine check that waits and sets MCIP, and RIPV when the context can go on; false when MCIP was set. */
+/**
+ * Takes the machine check that waits: logs its error, and sets MCIP, RIPV when the context can go on, EIPV when the error is
+ * its own; false when MCIP was set.
+ */
 export function signalMachineCheck(
-  cpu: Pick<EventLatches, 'msrs' | 'pendingMachineCheck' | 'isMachineCheckRestartable'>,
+  cpu: Pick<
+    EventLatches,
+    'msrs' | 'pendingMachineCheck' | 'isMachineCheckRestartable' | 'machineCheckError'
+  >,
 ): boolean {
   cpu.pendingMachineCheck = false;
   const status = cpu.msrs.file.read(MSR.IA32_MCG_STATUS) ?? 0n;
   const restartable = cpu.isMachineCheckRestartable ? MCG_STATUS.RIPV : 0n;
   cpu.isMachineCheckRestartable = true;
+  const error = cpu.machineCheckError;
+  cpu.machineCheckError = null;
+  if (error !== null) logError(cpu.msrs.file, error);
+  const own = error === 'action-required' ? MCG_STATUS.EIPV : 0n;
   cpu.msrs.file.load(
     MSR.IA32_MCG_STATUS,
-    (status & ~MCG_STATUS.RIPV) | MCG_STATUS.MCIP | restartable,
+    (status & ~(MCG_STATUS.RIPV | MCG_STATUS.EIPV)) | MCG_STATUS.MCIP | restartable | own,
   );
   return (status & MCG_STATUS.MCIP) === 0n;
 }
