@@ -9,6 +9,7 @@ import { decodeExitReason, EXIT_REASON } from '../../abi/exit-reasons.js';
 import { INTR_TYPE, VECTOR } from '../../abi/interruption.js';
 import { VMCS_SLOT, type FieldName } from '../../abi/vmcs-fields.js';
 import type { RegisterFile } from '../cpu/registers.js';
+import { ApicAtExit } from './virtual-apic.js';
 import type { Severity } from '../vmx/root/machine-check.js';
 import type { Vmcs } from '../vmx/vmcs.js';
 
@@ -91,6 +92,8 @@ export class ExitRecord {
   hasStopped = false;
   /** Physical EOIs of the handler's that ended nothing. */
   strayEois = 0;
+  /** The virtual local APIC, before the payload changed it. */
+  readonly apic = new ApicAtExit();
   readonly registers = new Uint32Array(GENERAL_WORDS);
   readonly #fields = new Uint32Array(2 * SAVED.length);
 
@@ -154,6 +157,7 @@ export class ExitRecord {
     this.hasStopped = other.hasStopped;
     this.requestEnded = other.requestEnded;
     this.strayEois = other.strayEois;
+    this.apic.copyFrom(other.apic);
     this.registers.set(other.registers);
     this.#fields.set(other.#fields);
     return this;

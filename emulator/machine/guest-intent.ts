@@ -18,6 +18,8 @@ import { addressed, logicalIdOf, requestOf } from '../vmx/root/ipi-destination.j
 import type { Lane, LanePhase } from './lane.js';
 import type { Machine } from './machine.js';
 
+const LVT_MODE = 3 << 17;
+
 /** Notes what the exit that the guest is about to make asks for. */
 export function noteIntent(machine: Machine, lane: Lane, exit: VmExit): void {
   if (exit.basic !== EXIT_REASON.EXIT_REASON_MSR_WRITE) return;
@@ -29,6 +31,11 @@ export function noteIntent(machine: Machine, lane: Lane, exit: VmExit): void {
       lane.isTimerDisarmed = joinHalves(high, low) === 0n;
       if (!lane.isTimerDisarmed)
         lane.interrupts.assert(lane.vcpu.softState.number('lvt_timer') & 0xff, lane.pcpu.now());
+      return;
+    case X2APIC.LVT_TIMER:
+      // A change of mode disarms the timer, and with it goes what it owes.
+      if (((lane.vcpu.softState.number('lvt_timer') ^ low) & LVT_MODE) !== 0)
+        lane.isTimerDisarmed = true;
       return;
     case X2APIC.SELF_IPI:
       lane.interrupts.assert(low & 0xff, lane.pcpu.now());

@@ -290,6 +290,7 @@ export class GuestRunner {
     if (exitsToKvm(this.#machine, lane)) return;
     const { exit: record } = lane;
     record.begin(pcpu.registers, vmcs);
+    record.apic.take(lane.memory.words, lane.softState >>> 2);
     record.tsc = pcpu.now();
     record.instructions = pcpu.engine.counters.instructions;
     if (record.isMachineCheck) {

@@ -34,6 +34,18 @@ const at = (machine: Machine, tsc: number, vcpu: number, exit: GuestExit): void 
   });
 };
 
+/** One exit after the other, and nothing of the guest's own between them. */
+const inOrder = (machine: Machine, tsc: number, vcpu: number, list: readonly GuestExit[]): void => {
+  machine.events.schedule(tsc, () => {
+    const lane = machine.lane(vcpu);
+    const [last, ...before] = list
+      .map((exit) => ({ kind: 'exit', after: 0, exit }) as const)
+      .reverse();
+    lane.scripted.push(...before.reverse());
+    machine.guests.script(lane, last!);
+  });
+};
+
 const nmi = (machine: Machine, tsc: number, vcpu: number): void => {
   machine.events.schedule(tsc, () => {
     machine.lane(vcpu).pcpu.pendingNmi = true;
@@ -81,6 +93,30 @@ const nested = (machine: Machine, tsc: number): void => {
   at(machine, tsc + 40_000, 0, exits.wrmsr(X2APIC.EOI, 0n));
 };
 
+const IF_CLEAR = { GUEST_RFLAGS: 0x2n };
+const DEADLINE_MODE = 0x4_00ecn;
+
+/** Two requests while the guest takes none, the registers that tell of them, and the timer's mode. */
+const virtualApic = (machine: Machine, tsc: number): void => {
+  inOrder(machine, tsc, 0, [
+    { ...exits.wrmsr(X2APIC.TPR, 0xf0n), fields: IF_CLEAR },
+    { ...exits.wrmsr(X2APIC.SELF_IPI, 0x62n), fields: IF_CLEAR },
+    { ...exits.wrmsr(X2APIC.TPR, 0n), fields: IF_CLEAR },
+    { ...exits.wrmsr(X2APIC.SELF_IPI, 0x92n), fields: IF_CLEAR },
+    { ...exits.pause(), fields: { GUEST_RFLAGS: 0x202n } },
+    exits.rdmsr(X2APIC.ISR0 + 4),
+    exits.rdmsr(X2APIC.IRR0 + 3),
+    exits.rdmsr(X2APIC.PPR),
+    exits.rdmsr(X2APIC.LDR),
+    exits.wrmsr(X2APIC.EOI, 0n),
+    exits.wrmsr(X2APIC.EOI, 0n),
+    exits.wrmsr(MSR.IA32_TSC_DEADLINE, 0x7fff_0000_0000n),
+    exits.wrmsr(X2APIC.LVT_TIMER, DEADLINE_MODE),
+    exits.wrmsr(X2APIC.LVT_TIMER, 0xecn),
+    exits.wrmsr(X2APIC.LVT_TIMER, DEADLINE_MODE),
+  ]);
+};
+
 const whileDelivering = (exit: GuestExit): GuestExit => ({
   ...exit,
   idtVectoringInfo: PAGE_FAULT,
@@ -115,12 +151,14 @@ const liveUpdate = (cr3: string, hlt = 'ACTIVITY'): Trial => ({
       nested(machine, begin + 16 * APART);
       nmi(machine, begin + 17 * APART, 0);
       device(machine, begin + 18 * APART);
-      singleStepped(machine, begin + 19 * APART);
+      virtualApic(machine, begin + 19 * APART);
+      singleStepped(machine, begin + 20 * APART);
     }
     nmi(machine, WAITING, 1);
     const ept = exits.eptViolation(0x5000n, 0xffff_8880_0000_5000n);
     at(machine, ATTACHED + 15 * APART, 1, whileDelivering(ept));
-    at(machine, ATTACHED + 16 * APART, 1, exits.out(0x3f8));
+    const shadowed = { GUEST_INTERRUPTIBILITY_INFO: 2n };
+    at(machine, ATTACHED + 16 * APART, 1, { ...exits.out(0x3f8), fields: shadowed });
   },
 });
 

@@ -4,7 +4,7 @@
  *
  * Source: SDM, "Interrupt Handling with the Local APIC", "EOI Virtualization"; CONTRACT ("What the payload handles").
  * Invariant: assertions are counted where they arise: the guest's timer and IPIs, and its devices. The virtual ISR moves
- * only by the guest's EOI and by what VM entry delivers.
+ * only by the guest's EOI and by what VM entry delivers; injection.ts says what it may deliver, and wait for.
  */
 import { EXIT_REASON } from '../../../abi/exit-reasons.js';
 import { INTR_TYPE, VECTOR } from '../../../abi/interruption.js';
@@ -12,24 +12,22 @@ import { offsetsOf } from '../../../abi/layout.js';
 import { CARETAKER_SOFT_STATE } from '../../../abi/soft-state.js';
 import { hex } from '../../../abi/uint.js';
 import { VMCS_SLOT } from '../../../abi/vmcs-fields.js';
-import { PRIMARY } from '../../../abi/vmx-controls.js';
 import { X2APIC } from '../../../abi/x2apic.js';
 import { REG } from '../../cpu/registers.js';
 import { requestOf } from '../../vmx/root/ipi-destination.js';
 import { ipiTargets } from '../guest-intent.js';
 import type { Lane } from '../lane.js';
 import { rowOf, type Ledger } from '../ledger.js';
+import { SET_WORDS as ISR_WORDS } from '../virtual-apic.js';
+import { wrongVector, wrongWindow } from './injection.js';
 import type { Invariant } from './invariant.js';
 
 const ID = 'interrupts';
 const ROW = rowOf(ID);
 const FIRST_VECTOR = 32;
-const ISR_WORDS = 8;
-const { isr: ISR, irr: IRR, tpr: TPR } = offsetsOf<'isr' | 'irr' | 'tpr'>(CARETAKER_SOFT_STATE);
+const ISR = offsetsOf<'isr'>(CARETAKER_SOFT_STATE).isr;
 
 export function interrupts(): Invariant {
-  /** The virtual ISR of each vCPU at its exit. */
-  const inServiceAtExit = new Map<number, Uint32Array>();
   /** How many of its targets had the vector of a lowest-priority IPI waiting when each vCPU sent it. */
   const pendingAtExit = new Map<number, number | null>();
   const expected = new Uint32Array(ISR_WORDS);
@@ -39,13 +37,6 @@ export function interrupts(): Invariant {
       'at least one delivery follows the last assertion, at most one each, and physical and virtual EOIs match',
 
     atExit(lane: Lane): void {
-      let copy = inServiceAtExit.get(lane.id);
-      if (copy === undefined) {
-        copy = new Uint32Array(ISR_WORDS);
-        inServiceAtExit.set(lane.id, copy);
-      }
-      const from = (lane.softState + ISR) >>> 2;
-      for (let i = 0; i < ISR_WORDS; i++) copy[i] = lane.memory.words[from + i]!;
       if (isIcrWrite(lane)) pendingAtExit.set(lane.id, lowestPriorityPending(lane));
     },
 
@@ -60,9 +51,9 @@ export function interrupts(): Invariant {
       if (isIcrWrite(lane)) oneTakesIt(lane, ledger, pendingAtExit.get(lane.id) ?? null);
       if (isIcrWrite(lane) || lane.exit.basic === EXIT_REASON.EXIT_REASON_EXTERNAL_INTERRUPT)
         targetsAreKicked(lane, ledger);
-      waitsForItsWindow(lane, ledger);
-      const before = inServiceAtExit.get(lane.id)!;
-      for (let i = 0; i < ISR_WORDS; i++) expected[i] = before[i]!;
+      const wrongEntry = wrongVector(lane) ?? wrongWindow(lane);
+      if (wrongEntry !== null) fail(lane, ledger, `${wrongEntry} at VM entry`);
+      expected.set(lane.exit.apic.inService);
       expectedInService(lane, expected);
       const at = (lane.softState + ISR) >>> 2;
       for (let i = 0; i < ISR_WORDS; i++) {
@@ -88,13 +79,10 @@ export function interrupts(): Invariant {
     },
 
     state: (): InterruptsState => ({
-      inService: new Map([...inServiceAtExit].map(([id, words]) => [id, words.slice()])),
       pending: new Map(pendingAtExit),
     }),
     restore: (state) => {
-      const { inService, pending } = state as InterruptsState;
-      inServiceAtExit.clear();
-      for (const [id, words] of inService) inServiceAtExit.set(id, words.slice());
+      const { pending } = state as InterruptsState;
       pendingAtExit.clear();
       for (const [id, count] of pending) pendingAtExit.set(id, count);
     },
@@ -124,7 +112,6 @@ function nothingLost(lane: Lane, ledger: Ledger): void {
 }
 
 interface InterruptsState {
-  readonly inService: ReadonlyMap<number, Uint32Array>;
   readonly pending: ReadonlyMap<number, number | null>;
 }
 
@@ -167,31 +154,6 @@ function targetsAreKicked(lane: Lane, ledger: Ledger): void {
       () => `${lane.describeExit()}: vCPU ${peer.id} has an interrupt posted and was not kicked`,
     );
   }
-}
-
-/** What the guest cannot take now and could take later makes it exit then. */
-function waitsForItsWindow(lane: Lane, ledger: Ledger): void {
-  const vector = highest(lane, IRR);
-  if (vector < 0) return;
-  const tpr = lane.memory.words[(lane.softState + TPR) >>> 2]! & 0xff;
-  if (vector >>> 4 <= Math.max(tpr, highest(lane, ISR)) >>> 4) return;
-  ledger.expect(
-    ID,
-    (lane.vmcs.low(VMCS_SLOT.CPU_BASED_VM_EXEC_CONTROL) & PRIMARY.INTR_WINDOW_EXITING) !== 0,
-    lane.rip,
-    () =>
-      `${lane.describeExit()}: virtual vector ${hex(vector)} waits, and no interrupt window is asked for`,
-  );
-}
-
-/** The highest vector of a set in soft state, -1 when it is empty. */
-function highest(lane: Lane, set: number): number {
-  const at = (lane.softState + set) >>> 2;
-  for (let i = ISR_WORDS - 1; i >= 0; i--) {
-    const word = lane.memory.words[at + i]!;
-    if (word !== 0) return 32 * i + 31 - Math.clz32(word);
-  }
-  return -1;
 }
 
 /** The virtual ISR after this exit: a completed EOI takes its highest bit away, the interrupt that VM entry delivers adds one. */

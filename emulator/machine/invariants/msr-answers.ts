@@ -4,7 +4,8 @@
  *
  * Source: CONTRACT ("What the payload handles"); SDM, "x2APIC Register Address Space"; abi/config.ts, CARETAKER_MSR.
  * Invariant: judged by the shared configuration, which KVM alone writes, and by soft state and the VMCS at VM entry.
- * Not modelled: registers that VM entry itself moves (PPR, ISR, IRR) and those that the policy does not name.
+ * PPR, ISR and IRR, which VM entry itself moves, are judged by what they were at the exit.
+ * Not modelled: registers that the policy does not name.
  */
 import {
   CARETAKER_CONFIG,
@@ -18,16 +19,19 @@ import { MSR } from '../../../abi/msrs.js';
 import { CARETAKER_SOFT_STATE } from '../../../abi/soft-state.js';
 import { fieldAt, NO_SLOT, slotOf } from '../../../abi/vmcs-fields.js';
 import { X2APIC, X2APIC_FIRST, X2APIC_LAST } from '../../../abi/x2apic.js';
+import { hex } from '../../../abi/uint.js';
 import { REG } from '../../cpu/registers.js';
+import { logicalIdOf } from '../../vmx/root/ipi-destination.js';
 import type { Lane } from '../lane.js';
+import { highestOf, processorPriority, requestedNow } from '../virtual-apic.js';
 
 const CONFIG = offsetsOf<'msr_count' | 'msr'>(CARETAKER_CONFIG);
 const ROW = offsetsOf<'index' | 'read_action' | 'write_action' | 'vmcs_field' | 'writable'>(
   CARETAKER_MSR,
 );
-const SOFT = offsetsOf<'tsc_deadline' | 'tpr' | 'lvt_timer' | 'tmr' | 'apic_id' | 'msr_value'>(
-  CARETAKER_SOFT_STATE,
-);
+const SOFT = offsetsOf<
+  'tsc_deadline' | 'tpr' | 'lvt_timer' | 'isr' | 'tmr' | 'apic_id' | 'msr_value'
+>(CARETAKER_SOFT_STATE);
 const REGISTERS_A_SET = 8;
 const NONE = -1;
 
@@ -108,11 +112,35 @@ export function wrongMsrAnswer(lane: Lane): string | null {
   }
   if (index === MSR.IA32_TSC_DEADLINE && !isWrite) return wrongDeadline(lane, low, high);
   const home = homeOf(lane, row, index);
-  if (home === NONE) return null;
+  if (home === NONE) return isWrite ? null : wrongApicRead(lane, index, low, high);
   const isNarrow = index >= X2APIC_FIRST && index <= X2APIC_LAST && index !== X2APIC.ICR;
   const homeHigh = isNarrow ? 0 : words[home + 1]!;
   if (words[home] === low && homeHigh === high) return null;
   return isWrite ? 'was written and soft state has another value' : 'is not what soft state holds';
+}
+
+/** A register of the virtual APIC that follows from others, or that VM entry moves. */
+function wrongApicRead(lane: Lane, index: number, low: number, high: number): string | null {
+  const { inService, requested, tpr } = lane.exit.apic;
+  const is = (wanted: number): string | null =>
+    low === wanted && high === 0 ? null : `reads as ${hex(low)}, should be ${hex(wanted)}`;
+  if (index === X2APIC.LDR) return is(logicalIdOf(lane.vcpu.apicId));
+  if (index === X2APIC.PPR)
+    return is(
+      processorPriority(
+        tpr,
+        highestOf((i) => inService[i]!),
+      ),
+    );
+  if (index >= X2APIC.ISR0 && index < X2APIC.ISR0 + REGISTERS_A_SET)
+    return is(inService[index - X2APIC.ISR0]!);
+  if (index < X2APIC.IRR0 || index >= X2APIC.IRR0 + REGISTERS_A_SET) return null;
+  const set = index - X2APIC.IRR0;
+  // Others may have posted more, which waits or is in service by now; nothing else may be there.
+  const now = requestedNow(lane.memory.words, lane.softState >>> 2, set);
+  const entered = lane.memory.words[((lane.softState + SOFT.isr) >>> 2) + set]!;
+  const isAll = (requested[set]! & ~low) === 0 && (low & ~(requested[set]! | now | entered)) === 0;
+  return isAll && high === 0 ? null : `reads as ${hex(low)}, should be ${hex(requested[set]!)}`;
 }
 
 /** The deadline as it stands; one that has passed since is gone from soft state. */

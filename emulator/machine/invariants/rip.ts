@@ -38,6 +38,10 @@ const BTF = 1 << 1;
 const PENDING_BS = 1 << 14;
 const CS_LONG = 1 << 13;
 const RIP = 2 * VMCS_SLOT.GUEST_RIP;
+/** What an exit that nobody has answered leaves as it was, beside GUEST_RIP. */
+const UNCHANGED = (
+  ['GUEST_INTERRUPTIBILITY_INFO', 'GUEST_ACTIVITY_STATE', 'GUEST_PENDING_DBG_EXCEPTIONS'] as const
+).map((name) => [name, VMCS_SLOT[name]] as const);
 const VALID_AND_TYPE = 0x8000_0700n;
 const HARD_EXCEPTION = 0x8000_0300n;
 
@@ -133,6 +137,16 @@ function unmoved(lane: Lane, ledger: Ledger): void {
       'rip',
       lane.rip,
       `${lane.describeExit()}: GUEST_RIP moved to ${hex(joinHalves(words[RIP + 1]!, words[RIP]!))} ` +
+        'on an exit that is handed to KVM',
+    );
+  }
+  for (const [field, slot] of UNCHANGED) {
+    const before = lane.exit.low(AT_EXIT[field]);
+    if (words[2 * slot] === before) continue;
+    ledger.fail(
+      'rip',
+      lane.rip,
+      `${lane.describeExit()}: ${field} changed from ${hex(before)} to ${hex(words[2 * slot]!)} ` +
         'on an exit that is handed to KVM',
     );
   }

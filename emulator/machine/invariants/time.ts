@@ -22,6 +22,7 @@ const ID = 'time';
 const ROW = rowOf(ID);
 const SOFT = offsetsOf<'irr' | 'lvt_timer'>(CARETAKER_SOFT_STATE);
 const LVT_MASKED = 1 << 16;
+const LVT_MODE = 3 << 17;
 const FIRST_LEGAL_VECTOR = 16;
 
 export function time(): Invariant {
@@ -92,8 +93,8 @@ export function time(): Invariant {
   };
 }
 
-/** The deadline that the guest has after this exit: what it wrote now, or what it had; `undefined` when it may lose it. */
-function wantedDeadline(lane: Lane, before: number | null): number | null | undefined {
+/** The deadline that the guest has after this exit: what it wrote now, or what it had. */
+function wantedDeadline(lane: Lane, before: number | null): number | null {
   if (lane.exit.basic !== EXIT_REASON.EXIT_REASON_MSR_WRITE || lane.injectsFault()) return before;
   const { registers } = lane.exit;
   switch (registers[2 * REG.RCX]) {
@@ -102,9 +103,9 @@ function wantedDeadline(lane: Lane, before: number | null): number | null | unde
       const high = registers[2 * REG.RDX]!;
       return low === 0 && high === 0 ? null : low + high * 0x1_0000_0000 - lane.tscOffset;
     }
-    // A change of the timer's mode disarms it.
+    // A change of the timer's mode disarms it, and no other write does.
     case X2APIC.LVT_TIMER:
-      return undefined;
+      return ((registers[2 * REG.RAX]! ^ lane.exit.apic.lvtTimer) & LVT_MODE) === 0 ? before : null;
     default:
       return before;
   }
@@ -114,10 +115,9 @@ function wantedDeadline(lane: Lane, before: number | null): number | null | unde
 function deadlineMoved(
   lane: Lane,
   ledger: Ledger,
-  wanted: number | null | undefined,
+  wanted: number | null,
   actual: number | null,
 ): void {
-  if (wanted === undefined) return;
   const say = (what: string): void =>
     ledger.expect(ID, false, lane.rip, () => `${lane.describeExit()}: ${what}`);
   if (wanted === null || actual !== null) {
