@@ -8,7 +8,7 @@
  */
 import { HarnessBug, unreachable } from '../../abi/errors.js';
 import { EXIT_REASON } from '../../abi/exit-reasons.js';
-import { INTR_INFO, INTR_TYPE } from '../../abi/interruption.js';
+import { decodeInterruption, INTR_TYPE } from '../../abi/interruption.js';
 import type { GuestExit } from '../guest/guest.js';
 import { ScriptGuest } from '../guest/script.js';
 import { isolate, leaveVmx, requestStop } from '../host/kvm/vcpu-run.js';
@@ -174,8 +174,8 @@ export class Stage {
     if (lane.phase !== 'guest') return;
     const before = lane.exit.sequence;
     const vectoring = exit.idtVectoringInfo ?? 0;
-    // An interrupt in delivery was asserted before.
-    if (isExternal(vectoring)) lane.interrupts.assert(vectoring & 0xff, machine.now());
+    // An interrupt or an NMI in delivery was asserted before.
+    if (isAsserted(vectoring)) lane.interrupts.assert(vectoring & 0xff, machine.now());
     machine.guests.script(lane, { kind: 'exit', after: 0, exit });
     machine.runUntil(
       () => lane.exit.sequence > before && lane.phase !== 'payload',
@@ -233,5 +233,7 @@ export class Stage {
   }
 }
 
-const isExternal = (info: number): boolean =>
-  info >>> 31 === 1 && (info & INTR_INFO.TYPE_MASK) === INTR_TYPE.EXT_INTR << INTR_INFO.TYPE_SHIFT;
+const isAsserted = (info: number): boolean => {
+  const { type, valid } = decodeInterruption(info);
+  return valid && (type === INTR_TYPE.EXT_INTR || type === INTR_TYPE.NMI_INTR);
+};
