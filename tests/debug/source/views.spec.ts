@@ -214,9 +214,9 @@ describe('memory', () => {
       const x = (format: string, address = ccb): readonly string[] =>
         examine(core, disassembler, address, parseFormat(format)).lines;
       expect(x('2xg')[0]).toContain('0x3142434352414321');
-      expect(x('s')[0]).toMatch(/ccb\.header>: {2}"!CARCCB1\\x01"$/);
+      expect(x('s')[0]).toMatch(/ccb\.header>: {2}"!CARCCB1\\x02"$/);
       expect(x('4c')[0]).toMatch(/33 '!' +67 'C' +65 'A' +82 'R'/);
-      expect(x('2dw', ccb + 8n)[0]).toMatch(/<ccb\.header\+0x8>: +1 +8192$/);
+      expect(x('2dw', ccb + 8n)[0]).toMatch(/<ccb\.header\+0x8>: +2 +8192$/);
       expect(x('tb')[0]).toContain('00100001');
       expect(x('ob')[0]).toMatch(/041$/);
       expect(x('a', ccb + 24n)[0]).toMatch(/<caretaker_vmexit>$/);
