@@ -10,6 +10,7 @@ import { EXIT } from '../exit-status.js';
 import { jsonText } from '../output/json.js';
 import { columnsOf } from '../output/table.js';
 import type { Terminal } from '../output/terminal.js';
+import { wrapped } from '../output/wrapped.js';
 import { PAYLOAD_ARGUMENT, readPayloadFile, referencePayload } from '../payload-file.js';
 
 /** How many differences are printed in full. */
@@ -102,15 +103,16 @@ function textOf(report: ConformanceReport, terminal: Terminal): string {
     found.length === 0
       ? terminal.style('green', 'the two machines agree')
       : terminal.style('red', `${found.length} differences that nothing explains`);
+  const lines = (text: string): string => wrapped(text, terminal.columns, '  ', 2);
   return [
     `${report.machine}: ${verdict}`,
     table,
-    `  known differences: ${ids.join(', ')}`,
+    lines(`known differences: ${ids.join(', ')}`),
     ...(report.unusedKnown.length > 0
-      ? [`  known differences that did not occur: ${report.unusedKnown.join(', ')}`]
+      ? [lines(`known differences that did not occur: ${report.unusedKnown.join(', ')}`)]
       : []),
     ...found.slice(0, PRINTED).map(({ kind, title, what, model, second }) => {
-      return `  ${kind} "${title}": ${what}: here ${short(model)}, there ${short(second)}`;
+      return lines(`${kind} "${title}": ${what}: here ${short(model)}, there ${short(second)}`);
     }),
     ...payload.context.map((line) => `  ${line}`.trimEnd()),
     ...(found.length > PRINTED ? [`  and ${found.length - PRINTED} more: --json has all`] : []),
