@@ -1,8 +1,9 @@
 /**
  * Runs Bochs, an independent machine with real VMX, on a ROM image and returns what it printed.
  *
- * Source: Bochs' own documentation of its configuration file and of the port 0xe9 and 0x8900 devices.
- * Invariant: nothing is left behind; two runs of the same image print the same bytes.
+ * Source: Bochs' own documentation of its configuration file and of the port 0xe9 and 0x8900 devices; prctl(2),
+ * PR_SET_PDEATHSIG.
+ * Invariant: no process outlives this one, however it ends; two runs of the same image print the same bytes.
  * Not modelled: disks, firmware, a screen: the image is all that runs.
  */
 import { spawnSync } from 'node:child_process';
@@ -16,6 +17,8 @@ import { MEMORY_BYTES } from './layout.js';
 const PROGRAMS = ['bochs-bin', 'bochs'] as const;
 const TIMEOUT_MS = 600_000;
 const MODEL = 'tigerlake';
+/** util-linux's way to have the kernel kill a program when the one that started it is gone. */
+const WITH_PARENT = ['setpriv', '--pdeathsig', 'KILL'] as const;
 
 /** The program's name, undefined where it is not installed. */
 export function findBochs(): string | undefined {
@@ -26,6 +29,14 @@ export function findBochs(): string | undefined {
 }
 
 let found: string | undefined;
+let leash: readonly string[] | undefined;
+
+/** What goes before a program that must not outlive this one; nothing where there is no such thing. */
+function withParent(): readonly string[] {
+  const [program, ...options] = WITH_PARENT;
+  leash ??= spawnSync(program, [...options, 'true']).status === 0 ? WITH_PARENT : [];
+  return leash;
+}
 
 /** The program's name. @throws ConformError BOCHS_MISSING, which says what cannot be compared without it. */
 export function requireBochs(): string {
@@ -66,9 +77,10 @@ export function runBochs(
     writeFileSync(file('bochsrc'), configuration(file('rom'), file('log'), processors));
     writeFileSync(file('commands'), commands);
     const options = ['-q', '-unlock', '-f', file('bochsrc'), '-rc', file('commands')];
+    const words = [...withParent(), 'env', 'TERM=dumb', program, ...options];
     // It writes byte by byte: a file takes that for a tenth of what a pipe costs on both of its ends.
     const output = openSync(file('output'), 'w');
-    const run = spawnSync('env', ['TERM=dumb', program, ...options], {
+    const run = spawnSync(words[0]!, words.slice(1), {
       stdio: ['ignore', output, 'ignore'],
       timeout: timeoutMs,
       killSignal: 'SIGKILL',
