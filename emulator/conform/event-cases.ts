@@ -12,7 +12,7 @@ import { X2APIC } from '../../abi/x2apic.js';
 import * as exits from '../guest/exits.js';
 import type { VmExit } from '../vmx/vm-exit.js';
 import type { VmcsDescription } from '../vmx/description.js';
-import { secondary, type ExitCase } from './exit-case.js';
+import { primary, secondary, type ExitCase } from './exit-case.js';
 import { FLAT_32_BIT, GUEST, GUEST_SELECTOR } from './guest-area.js';
 
 const R = EXIT_REASON;
@@ -23,7 +23,7 @@ const PASS_MSRS: VmcsDescription = {
   MSR_BITMAP: 0x1_7000n,
   VMX_PREEMPTION_TIMER_VALUE: 100_000n,
 };
-const SOFTWARE_ENABLE = [[X2APIC.SIVR, 0x1ffn]] as const;
+export const SOFTWARE_ENABLE = [[X2APIC.SIVR, 0x1ffn]] as const;
 
 function exception(
   type: InterruptionType,
@@ -157,7 +157,7 @@ const DELIVERY: readonly ExitCase[] = [
 ];
 
 /** An event injected while the gate that it needs has no EPT translation. */
-function injected(
+export function injected(
   type: InterruptionType,
   vector: number,
   errorCode: number | null = null,
@@ -195,14 +195,17 @@ const INJECTIONS: readonly ExitCase[] = [
   { ...injected('NMI_INTR', VECTOR.NMI), isolated: true },
 ];
 
-const event = (name: keyof typeof EXIT_REASON): VmExit => ({ basic: R[name], qualification: 0n });
-const primary = (bit: number) => ({ CPU_BASED_VM_EXEC_CONTROL: bit });
-const INTERRUPTS_ON: VmcsDescription = { GUEST_RFLAGS: 0x202n };
+export const event = (name: keyof typeof EXIT_REASON): VmExit => ({
+  basic: R[name],
+  qualification: 0n,
+});
+export const INTERRUPTS_ON: VmcsDescription = { GUEST_RFLAGS: 0x202n };
 
 const WINDOWS: readonly ExitCase[] = [
   {
     title: 'the preemption timer expires while the guest spins',
     code: 'eb fe',
+    pending: { timerExpired: true },
     exit: event('EXIT_REASON_PREEMPTION_TIMER'),
     fields: { VMX_PREEMPTION_TIMER_VALUE: 100n },
     after: { VMX_PREEMPTION_TIMER_VALUE: 0n },
@@ -210,6 +213,7 @@ const WINDOWS: readonly ExitCase[] = [
   {
     title: 'a preemption timer of 0 expires before the first instruction',
     code: '90 90 90',
+    pending: { timerExpired: true },
     exit: event('EXIT_REASON_PREEMPTION_TIMER'),
     fields: { VMX_PREEMPTION_TIMER_VALUE: 0n },
     after: { VMX_PREEMPTION_TIMER_VALUE: 0n },
@@ -217,6 +221,7 @@ const WINDOWS: readonly ExitCase[] = [
   {
     title: 'the preemption timer expires in the HLT state',
     code: '90',
+    pending: { timerExpired: true },
     exit: event('EXIT_REASON_PREEMPTION_TIMER'),
     fields: { VMX_PREEMPTION_TIMER_VALUE: 100n, GUEST_ACTIVITY_STATE: 1n },
     after: { VMX_PREEMPTION_TIMER_VALUE: 0n },
@@ -224,6 +229,7 @@ const WINDOWS: readonly ExitCase[] = [
   {
     title: 'a preemption timer of 0 exits before a single step, and leaves none pending',
     code: '90 90',
+    pending: { timerExpired: true },
     exit: event('EXIT_REASON_PREEMPTION_TIMER'),
     fields: { VMX_PREEMPTION_TIMER_VALUE: 0n, GUEST_RFLAGS: 0x102n },
     after: { VMX_PREEMPTION_TIMER_VALUE: 0n },
@@ -243,6 +249,7 @@ const WINDOWS: readonly ExitCase[] = [
   {
     title: 'the monitor trap flag exits behind one instruction',
     code: 'eb fe',
+    pending: { monitorTrap: true },
     exit: event('EXIT_REASON_MONITOR_TRAP_FLAG'),
     controls: primary(PRIMARY.MONITOR_TRAP_FLAG),
     fields: { VMX_PREEMPTION_TIMER_VALUE: 100n },
@@ -250,6 +257,7 @@ const WINDOWS: readonly ExitCase[] = [
   {
     title: 'an injected monitor trap flag exits before the first instruction',
     code: 'eb fe',
+    pending: {},
     exit: event('EXIT_REASON_MONITOR_TRAP_FLAG'),
     fields: {
       VM_ENTRY_INTR_INFO_FIELD: BigInt(encodeInterruption('OTHER_EVENT', 0)),
@@ -259,6 +267,7 @@ const WINDOWS: readonly ExitCase[] = [
   {
     title: 'an open interrupt window exits at once',
     code: '90 90',
+    pending: {},
     exit: event('EXIT_REASON_INTERRUPT_WINDOW'),
     fields: INTERRUPTS_ON,
     controls: primary(PRIMARY.INTR_WINDOW_EXITING),
@@ -266,6 +275,7 @@ const WINDOWS: readonly ExitCase[] = [
   {
     title: 'STI opens the interrupt window one instruction later',
     code: 'fb 90 90',
+    pending: {},
     exit: event('EXIT_REASON_INTERRUPT_WINDOW'),
     controls: primary(PRIMARY.INTR_WINDOW_EXITING),
     rip: 2,
@@ -274,6 +284,7 @@ const WINDOWS: readonly ExitCase[] = [
   {
     title: 'blocking by MOV SS keeps the interrupt window shut for one instruction',
     code: '90 90',
+    pending: {},
     exit: event('EXIT_REASON_INTERRUPT_WINDOW'),
     fields: { ...INTERRUPTS_ON, GUEST_INTERRUPTIBILITY_INFO: 2n },
     controls: primary(PRIMARY.INTR_WINDOW_EXITING),
@@ -283,6 +294,7 @@ const WINDOWS: readonly ExitCase[] = [
   {
     title: 'POPF opens the interrupt window at once',
     code: '68 02 02 00 00 9d 90',
+    pending: {},
     exit: event('EXIT_REASON_INTERRUPT_WINDOW'),
     controls: primary(PRIMARY.INTR_WINDOW_EXITING),
     rip: 6,
@@ -291,6 +303,7 @@ const WINDOWS: readonly ExitCase[] = [
   {
     title: 'an open NMI window exits at once',
     code: '90 90',
+    pending: {},
     exit: event('EXIT_REASON_NMI_WINDOW'),
     controls: primary(PRIMARY.NMI_WINDOW_EXITING),
   },
@@ -298,6 +311,7 @@ const WINDOWS: readonly ExitCase[] = [
     title: 'the NMI window opens after IRET',
     // PUSH SS, RSP, RFLAGS, CS and a RIP behind IRETQ, which is where it goes on.
     code: '6a 18 54 68 02 00 00 00 6a 10 68 11 00 11 00 48 cf 90 90',
+    pending: {},
     exit: event('EXIT_REASON_NMI_WINDOW'),
     fields: { GUEST_INTERRUPTIBILITY_INFO: 8n },
     controls: primary(PRIMARY.NMI_WINDOW_EXITING),
@@ -319,6 +333,7 @@ const SENT: readonly ExitCase[] = [
   ).map(([when, fields]): ExitCase => ({
     title: `an interrupt that is pending ${when} exits at once`,
     code: '90 90',
+    pending: { externalInterrupt: 0x43 },
     exit: {
       ...event('EXIT_REASON_EXTERNAL_INTERRUPT'),
       interruptionInfo: encodeInterruption('EXT_INTR', 0x43),
@@ -330,6 +345,7 @@ const SENT: readonly ExitCase[] = [
   {
     title: 'an INIT to a guest',
     code: '0f 30 eb fe',
+    pending: { init: true },
     exit: event('EXIT_REASON_INIT_SIGNAL'),
     registers: { RCX: BigInt(X2APIC.ICR), RAX: 0x4500n, RDX: 0n },
     fields: PASS_MSRS,
@@ -339,6 +355,7 @@ const SENT: readonly ExitCase[] = [
   {
     title: 'a SIPI to a guest that waits for it',
     code: '90',
+    pending: { sipi: 0x42 },
     exit: { ...event('EXIT_REASON_SIPI_SIGNAL'), qualification: 0x42n },
     fields: { GUEST_ACTIVITY_STATE: WAIT_FOR_SIPI, VMX_PREEMPTION_TIMER_VALUE: 0xffff_ffffn },
     sent: SIPI_TO_FIRST,
@@ -347,6 +364,7 @@ const SENT: readonly ExitCase[] = [
   {
     title: 'an external interrupt exits with interrupts off, too',
     code: '0f 30 eb fe',
+    pending: { externalInterrupt: 0x40 },
     exit: {
       ...event('EXIT_REASON_EXTERNAL_INTERRUPT'),
       interruptionInfo: encodeInterruption('EXT_INTR', 0x40),
@@ -360,6 +378,7 @@ const SENT: readonly ExitCase[] = [
   {
     title: 'an external interrupt is acknowledged by the exit',
     code: '0f 30 eb fe',
+    pending: { externalInterrupt: 0x40 },
     exit: {
       ...event('EXIT_REASON_EXTERNAL_INTERRUPT'),
       interruptionInfo: encodeInterruption('EXT_INTR', 0x40),
@@ -373,6 +392,7 @@ const SENT: readonly ExitCase[] = [
   {
     title: 'an NMI exits and leaves NMIs blocked',
     code: '0f 30 eb fe',
+    pending: { nmi: true },
     exit: exception('NMI_INTR', VECTOR.NMI, null),
     registers: { RCX: BigInt(X2APIC.ICR), RAX: 0x4400n, RDX: 0n },
     msrs: SOFTWARE_ENABLE,
@@ -384,6 +404,7 @@ const SENT: readonly ExitCase[] = [
   {
     title: 'an external interrupt that the exit does not acknowledge stays pending',
     code: '0f 30 eb fe',
+    pending: { externalInterrupt: 0x41 },
     exit: event('EXIT_REASON_EXTERNAL_INTERRUPT'),
     registers: { RCX: BigInt(X2APIC.SELF_IPI), RAX: 0x41n, RDX: 0n },
     msrs: SOFTWARE_ENABLE,

@@ -6,9 +6,12 @@
  */
 import { EXIT_REASON } from '../../abi/exit-reasons.js';
 import type { FieldName } from '../../abi/vmcs-fields.js';
+import type { PendingEvents } from '../vmx/events.js';
 import type { GuestAccess } from '../vmx/ept/guest-access.js';
 import type { VmExit } from '../vmx/vm-exit.js';
 import type { VmcsDescription } from '../vmx/description.js';
+import type { VmxCapabilities } from '../vmx/capabilities.js';
+import { guestVmcs } from './guest-area.js';
 import type { GeneralRegisters } from './program.js';
 
 /** One exit to provoke. */
@@ -17,6 +20,10 @@ export interface ExitCase {
   /** The guest's code as hexadecimal bytes. */
   readonly code: string;
   readonly exit: VmExit;
+  /** The exit is that of an event, and this is what is pending when it comes: the model must find `exit` by itself. */
+  readonly pending?: PendingEvents;
+  /** What was pending at VM entry already; default nothing. */
+  readonly before?: PendingEvents;
   /** The access that exits: in the guest's own EPT the model finds `exit` for it. */
   readonly access?: GuestAccess;
   readonly registers?: GeneralRegisters;
@@ -66,3 +73,20 @@ export const primary = (...bits: number[]) => ({
 export const secondary = (...bits: number[]) => ({
   SECONDARY_VM_EXEC_CONTROL: bits.reduce((all, bit) => all | bit, 0),
 });
+
+/** The VMCS that a case enters its guest with. */
+export function descriptionOf(
+  capabilities: VmxCapabilities,
+  one: Pick<ExitCase, 'fields' | 'controls' | 'without'>,
+): VmcsDescription {
+  const description: Partial<Record<FieldName, bigint>> = {
+    ...guestVmcs(capabilities, one.fields),
+  };
+  for (const [name, bits] of Object.entries(one.controls ?? {}) as [FieldName, number][]) {
+    description[name] = description[name]! | BigInt(bits >>> 0);
+  }
+  for (const [name, bits] of Object.entries(one.without ?? {}) as [FieldName, number][]) {
+    description[name] = description[name]! & ~BigInt(bits >>> 0);
+  }
+  return description;
+}

@@ -1,76 +1,27 @@
 /**
  * VM exits that guest code makes for real, on the second machine, and what the model delivers for the same exit.
  *
- * Source: SDM, "VM Exits"; the model is deliverExit() of emulator/vmx.
+ * Source: SDM, "VM Exits"; the model's side is model-exit.ts.
  * Invariant: a field that the architecture leaves undefined (poison in the model) is not compared; every other one is,
  * with the guest state, the host state and the general registers.
  */
-import { HarnessBug } from '../../abi/errors.js';
-import { hex, u64 } from '../../abi/uint.js';
-import { VMCS_SLOT, type FieldName } from '../../abi/vmcs-fields.js';
+import { hex, toIndex, u64 } from '../../abi/uint.js';
+import type { FieldName } from '../../abi/vmcs-fields.js';
 import { GENERAL_REGISTERS } from '../cpu/registers.js';
-import { PhysicalMemory, type PhysicalBytes } from '../memory/physical-memory.js';
 import type { VmxCapabilities } from '../vmx/capabilities.js';
-import type { VmcsDescription } from '../vmx/description.js';
-import { vmEntry } from '../vmx/vm-entry.js';
-import { accessGuestMemory, type GuestAccess } from '../vmx/ept/guest-access.js';
-import { deliverExit, type VmExit } from '../vmx/vm-exit.js';
-import type { VmxPcpu } from '../vmx/ports.js';
-import type { Vmcs } from '../vmx/vmcs.js';
 import type { Answer, HostRegister } from './answers.js';
 import type { CaseDifference, CaseResult } from './case-result.js';
 import { EVENT_CASES } from './event-cases.js';
-import type { ExitCase } from './exit-case.js';
+import { descriptionOf, type ExitCase } from './exit-case.js';
 import { INSTRUCTION_CASES } from './exit-cases.js';
-import { GUEST, guestVmcs, layOutGuest, type ValueWriter } from './guest-area.js';
+import { GUEST, layOutGuest } from './guest-area.js';
 import { knownExitDifference } from './known-exit-differences.js';
-import { modelPcpu, withVmcs, type ModelPcpu } from './model.js';
+import { EXIT_FIELDS, exitInModel } from './model-exit.js';
+import { PRIORITY_CASES } from './priority-cases.js';
 import { ANSWERS, MonitorProgram } from './program.js';
 import type { SecondMachine } from './second-machine.js';
 
-const INFORMATION = [
-  'VM_EXIT_REASON',
-  'EXIT_QUALIFICATION',
-  'VM_EXIT_INTR_INFO',
-  'VM_EXIT_INTR_ERROR_CODE',
-  'IDT_VECTORING_INFO_FIELD',
-  'IDT_VECTORING_ERROR_CODE',
-  'VM_EXIT_INSTRUCTION_LEN',
-  'VMX_INSTRUCTION_INFO',
-  'GUEST_LINEAR_ADDRESS',
-  'GUEST_PHYSICAL_ADDRESS',
-] as const satisfies readonly FieldName[];
-
-const GUEST_STATE = [
-  'GUEST_RIP',
-  'GUEST_RSP',
-  'GUEST_RFLAGS',
-  'GUEST_CR0',
-  'GUEST_CR3',
-  'GUEST_CR4',
-  'GUEST_DR7',
-  'GUEST_CS_SELECTOR',
-  'GUEST_CS_AR_BYTES',
-  'GUEST_SS_SELECTOR',
-  'GUEST_SS_AR_BYTES',
-  'GUEST_TR_SELECTOR',
-  'GUEST_GDTR_LIMIT',
-  'GUEST_IDTR_LIMIT',
-  'GUEST_GS_BASE',
-  'GUEST_INTERRUPTIBILITY_INFO',
-  'GUEST_ACTIVITY_STATE',
-  'GUEST_PENDING_DBG_EXCEPTIONS',
-  'GUEST_IA32_EFER',
-  'GUEST_IA32_PAT',
-  'GUEST_SYSENTER_CS',
-  'GUEST_S_CET',
-  'GUEST_SSP',
-  'GUEST_INTR_SSP_TABLE',
-  'VM_ENTRY_CONTROLS',
-  'VM_ENTRY_INTR_INFO_FIELD',
-] as const satisfies readonly FieldName[];
-
-const FIELDS: readonly FieldName[] = [...INFORMATION, ...GUEST_STATE, 'VMX_PREEMPTION_TIMER_VALUE'];
+const FIELDS: readonly FieldName[] = [...EXIT_FIELDS, 'VMX_PREEMPTION_TIMER_VALUE'];
 
 /** Where the model keeps what the monitor answers of the host. */
 // prettier-ignore
@@ -95,8 +46,10 @@ export interface ExitResult extends CaseResult {
   readonly compared: number;
 }
 
-/** Every case, instructions before events. */
+/** Every case that a payload may be behind, instructions before events. */
 export const EXIT_CASES: readonly ExitCase[] = [...INSTRUCTION_CASES, ...EVENT_CASES];
+/** Every case that is compared. */
+export const COMPARED_CASES: readonly ExitCase[] = [...EXIT_CASES, ...PRIORITY_CASES];
 
 /** Pages of ones and of zeroes as MSR bitmaps. */
 const INTERCEPT_ALL = 0x1_0000n;
@@ -106,7 +59,7 @@ const INVEPT_ALL = 2n;
 const SENDER_PAUSES = 10_000;
 
 /** Lets the guests of all cases exit on both machines. */
-export function compareExits(machine: SecondMachine, cases = EXIT_CASES): ExitResult[] {
+export function compareExits(machine: SecondMachine, cases = COMPARED_CASES): ExitResult[] {
   const { capabilities } = machine;
   const together = cases.filter(({ isolated }) => isolated === undefined);
   const alone = cases.filter(({ isolated }) => isolated === true);
@@ -173,23 +126,6 @@ export function registersOf(
   };
 }
 
-/** The VMCS that a case enters its guest with. */
-export function descriptionOf(
-  capabilities: VmxCapabilities,
-  one: Pick<ExitCase, 'fields' | 'controls' | 'without'>,
-): VmcsDescription {
-  const description: Partial<Record<FieldName, bigint>> = {
-    ...guestVmcs(capabilities, one.fields),
-  };
-  for (const [name, bits] of Object.entries(one.controls ?? {}) as [FieldName, number][]) {
-    description[name] = description[name]! | BigInt(bits >>> 0);
-  }
-  for (const [name, bits] of Object.entries(one.without ?? {}) as [FieldName, number][]) {
-    description[name] = description[name]! & ~BigInt(bits >>> 0);
-  }
-  return description;
-}
-
 function compareCase(
   capabilities: VmxCapabilities,
   one: ExitCase,
@@ -198,13 +134,6 @@ function compareCase(
 ): ExitResult {
   const differences: CaseDifference[] = [];
   let compared = 0;
-  const compare = (what: string, model: bigint, second: bigint | undefined): void => {
-    compared++;
-    if (model === second) return;
-    const known = second === undefined ? null : knownExitDifference(what, model, second);
-    const text = second === undefined ? 'none' : hex(second);
-    differences.push({ what, model: hex(model), second: text, known });
-  };
   const entry = answers.find((answer) => answer.kind === 'entry')?.entry;
   if (stopped !== null || entry?.kind !== 'exit') {
     const second = stopped ?? `${entry?.kind ?? 'no answer'} ${entry?.error ?? ''}`;
@@ -214,7 +143,35 @@ function compareCase(
       differences: [{ what: 'exit', model: 'exit', second, known: null }],
     };
   }
-  const { pcpu, expected, dumped } = exitInModel(capabilities, one);
+  const exited = exitInModel(capabilities, one);
+  if (exited.kind === 'otherwise') {
+    const { what, model, wanted } = exited;
+    return {
+      title: one.title,
+      compared: 1,
+      differences: [{ what, model, second: wanted, known: null }],
+    };
+  }
+  const { pcpu, expected, dumped } = exited;
+  const reason = toIndex(expected.get('VM_EXIT_REASON') ?? 0n);
+  const interruptionInfo = toIndex(expected.get('VM_EXIT_INTR_INFO') ?? 0n);
+  const compare = (what: string, model: bigint, second: bigint | undefined): void => {
+    compared++;
+    if (model === second) return;
+    const known =
+      second === undefined
+        ? null
+        : knownExitDifference({
+            what,
+            model,
+            second,
+            title: one.title,
+            reason,
+            interruptionInfo,
+          });
+    const text = second === undefined ? 'none' : hex(second);
+    differences.push({ what, model: hex(model), second: text, known });
+  };
   for (const [name, value] of expected) {
     const mask = one.defined?.[name] ?? u64(-1n);
     compare(name, value & mask, (entry.fields.get(name) ?? 0n) & mask);
@@ -243,64 +200,4 @@ function compareCase(
     compare('NMIs after IRET', pcpu.blocking.nmi ? 1n : 0n, BigInt(probe.after));
   }
   return { title: one.title, compared, differences };
-}
-
-/** The tables end below this. */
-const TABLE_BYTES = 2 << 20;
-
-/** The guest's tables in memory of their own. */
-function tables(): PhysicalMemory {
-  const memory = new PhysicalMemory(new ArrayBuffer(TABLE_BYTES));
-  const writer: ValueWriter = {
-    values: (address, ...values) => {
-      values.forEach((value, index) => memory.writeU64(address + BigInt(8 * index), value));
-      return writer;
-    },
-  };
-  layOutGuest(writer);
-  return memory;
-}
-
-/** The exit that the guest's tables give the model for an access. */
-function walked(pcpu: VmxPcpu, vmcs: Vmcs, access: GuestAccess): VmExit {
-  const result = accessGuestMemory(pcpu, vmcs, access);
-  if (result.kind === 'done') throw new HarnessBug(`the model lets ${hex(access.gpa)} through`);
-  return result.exit;
-}
-
-/** Enters and exits in the model; `expected` holds every field that is defined. */
-function exitInModel(
-  capabilities: VmxCapabilities,
-  one: ExitCase,
-): {
-  pcpu: ModelPcpu;
-  expected: ReadonlyMap<FieldName, bigint>;
-  /** Where `dump` is read. */
-  dumped: PhysicalBytes;
-} {
-  const pcpu = modelPcpu(capabilities);
-  const description = descriptionOf(capabilities, one);
-  const vmcs = withVmcs(pcpu, description);
-  for (const [address, value] of one.memory ?? []) {
-    if (address < BigInt(pcpu.memory.sizeBytes)) pcpu.memory.writeU64(address, value);
-  }
-  vmEntry(pcpu, vmcs, 'launch');
-  const rip = description.GUEST_RIP! + BigInt(one.rip ?? 0);
-  const live: VmcsDescription = { GUEST_RIP: rip, ...one.after };
-  for (const [name, value] of Object.entries(live) as [FieldName, bigint][])
-    vmcs.write(name, value);
-  const inGuest = { ...pcpu, memory: tables() };
-  for (const access of one.accesses ?? []) {
-    const { kind } = accessGuestMemory(inGuest, vmcs, access);
-    if (kind === 'exit') throw new HarnessBug(`the model refuses ${hex(access.gpa)}`);
-  }
-  deliverExit(pcpu, vmcs, one.access === undefined ? one.exit : walked(inGuest, vmcs, one.access));
-  const names: FieldName[] = [...INFORMATION, ...GUEST_STATE];
-  if (one.after?.VMX_PREEMPTION_TIMER_VALUE !== undefined) names.push('VMX_PREEMPTION_TIMER_VALUE');
-  const defined = names.filter((name) => !vmcs.isPoison(VMCS_SLOT[name]));
-  return {
-    pcpu,
-    expected: new Map(defined.map((name) => [name, vmcs.read(name)])),
-    dumped: one.accesses === undefined ? pcpu.memory : inGuest.memory,
-  };
 }

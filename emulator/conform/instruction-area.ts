@@ -33,8 +33,8 @@ export const AREA = {
 const MAPPED = [0x10_0000n, 0x13_8000n] as const;
 const PAGE = 0x1000n;
 const NO_EXECUTE = 1n << 63n;
-/** Bytes of a handler. */
-const HANDLER_SIZE = 16n;
+/** Bytes between the handlers of two vectors. */
+export const HANDLER_SIZE = 16n;
 /** A software interrupt whose handler is an IRET. */
 export const RETURNING = 0x30;
 /** Interrupt stacks of gates; all are the first one in memory, and differ in their shadow stacks. */

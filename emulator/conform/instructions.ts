@@ -26,6 +26,7 @@ import { SHADOW, SHADOW_BYTES, layOutShadowStacks } from './enforcement-area.js'
 import { GUEST, guestVmcs, layOutGuest, type ValueWriter } from './guest-area.js';
 import {
   AREA,
+  HANDLER_SIZE,
   AREA_VMCS,
   handlerAddresses,
   layOutArea,
@@ -121,9 +122,12 @@ export function compareSequences(
   return sequences.map((sequence, index): SequenceResult => {
     const { answers, stopped } = cases[index]!;
     const second = stopped === null ? secondSnapshot(answers) : new Map([['end', stopped]]);
-    const differences = compare(model.run(sequence), second, sequence);
+    const first = model.run(sequence);
+    const differences = compare(first, second, sequence);
     const known =
-      differences.length === 0 ? null : knownInstructionDifference(sequence, differences);
+      differences.length === 0
+        ? null
+        : knownInstructionDifference(sequence, differences, vectorAt(first.get('RIP')));
     return { sequence, differences, known };
   });
 }
@@ -169,6 +173,12 @@ function prepare(to: Writer, { code, seed }: Sequence): void {
   to.values(GUEST.DATA, ...data);
   to.values(GUEST.STACK - 0x80n, ...Array.from({ length: 16 }, (_, i) => u64(0x5000 + i)));
   to.values(AREA.IST1 - 0x40n, ...Array.from({ length: 8 }, (_, i) => u64(0x6000 + i)));
+}
+
+/** The vector of the handler that an address lies in. */
+function vectorAt(rip: string | undefined): number | null {
+  const vector = rip === undefined ? -1n : (BigInt(rip) - AREA.HANDLERS) / HANDLER_SIZE;
+  return vector >= 0n && vector < 256n ? toIndex(vector) : null;
 }
 
 function secondSnapshot(answers: readonly Answer[]): Snapshot {

@@ -5,85 +5,167 @@
  * Invariant: a row explains one pattern of bits in one field and nothing else.
  */
 import { EXIT_REASON } from '../../abi/exit-reasons.js';
-import { INTR_INFO } from '../../abi/interruption.js';
+import { INTR_INFO, INTR_TYPE } from '../../abi/interruption.js';
 import { RFLAGS } from '../cpu/registers.js';
 import { GUEST } from './guest-area.js';
 
-const EXTERNAL_INTERRUPT = BigInt(EXIT_REASON.EXIT_REASON_EXTERNAL_INTERRUPT);
-const TIMER = BigInt(EXIT_REASON.EXIT_REASON_PREEMPTION_TIMER);
-const TRAP_FLAG = BigInt(EXIT_REASON.EXIT_REASON_MONITOR_TRAP_FLAG);
-const EPT_VIOLATION = BigInt(EXIT_REASON.EXIT_REASON_EPT_VIOLATION);
-const HLT = BigInt(EXIT_REASON.EXIT_REASON_HLT);
+const {
+  EXIT_REASON_EXCEPTION_NMI: EXCEPTION,
+  EXIT_REASON_EXTERNAL_INTERRUPT: EXTERNAL_INTERRUPT,
+  EXIT_REASON_INTERRUPT_WINDOW: INTERRUPT_WINDOW,
+  EXIT_REASON_NMI_WINDOW: NMI_WINDOW,
+  EXIT_REASON_HLT: HLT,
+  EXIT_REASON_MONITOR_TRAP_FLAG: TRAP_FLAG,
+  EXIT_REASON_APIC_ACCESS: APIC_ACCESS,
+  EXIT_REASON_EPT_VIOLATION: EPT_VIOLATION,
+  EXIT_REASON_EPT_MISCONFIG: EPT_MISCONFIG,
+  EXIT_REASON_PREEMPTION_TIMER: TIMER,
+} = EXIT_REASON;
 const HLT_STATE = 1n;
 const WAIT_FOR_SIPI = 3n;
 const BLOCKING_BY_SMI = 4n;
-const TYPE = BigInt(INTR_INFO.TYPE_MASK);
+/** Bits of the qualification of an EPT violation: what EPT allows. */
+const EPT_READABLE = 0x08;
+const EPT_EXECUTABLE = 0x20;
+
+/** A value that differs. */
+export interface ExitDifference {
+  readonly what: string;
+  readonly model: bigint;
+  readonly second: bigint;
+  /** Of the case. */
+  readonly title: string;
+  /** What the model's exit reports. */
+  readonly reason: number;
+  readonly interruptionInfo: number;
+}
 
 /** One known difference. */
 export interface KnownExitDifference {
   readonly id: string;
   readonly sdm: string;
   readonly bochs: string;
-  readonly explains: (what: string, model: bigint, second: bigint) => boolean;
+  readonly explains: (difference: ExitDifference) => boolean;
 }
+
+/** Explains values by name in the cases of these titles: what the model has there, and the second machine. */
+function inCases(
+  titles: readonly string[],
+  values: Readonly<
+    Partial<Record<string, readonly [model: number | bigint, second: number | bigint]>>
+  >,
+): KnownExitDifference['explains'] {
+  return ({ title, what, model, second }) => {
+    const pair = values[what];
+    return (
+      pair !== undefined &&
+      titles.includes(title) &&
+      BigInt(pair[0]) === model &&
+      BigInt(pair[1]) === second
+    );
+  };
+}
+
+/** An exit that is a fault of the guest's instruction. */
+function isFault({ reason, interruptionInfo }: ExitDifference): boolean {
+  if (reason === EXCEPTION) {
+    return (interruptionInfo & INTR_INFO.TYPE_MASK) >>> 8 === INTR_TYPE.HARD_EXCEPTION;
+  }
+  return reason === EPT_VIOLATION || reason === EPT_MISCONFIG || reason === APIC_ACCESS;
+}
+
+/** The walk of guest tables at `gpa` that EPT lets be read, and executed or not. */
+function accessedFlag(title: string, gpa: bigint, rights: number): KnownExitDifference['explains'] {
+  return inCases([title], {
+    VM_EXIT_REASON: [EPT_VIOLATION, HLT],
+    EXIT_QUALIFICATION: [0x82 | rights, 0],
+    GUEST_LINEAR_ADDRESS: [GUEST.CODE, 0],
+    GUEST_PHYSICAL_ADDRESS: [gpa, 0],
+  });
+}
+
+const ACCESSED_FLAGS = [
+  accessedFlag(
+    'a walk that sets an accessed flag in read-only guest tables',
+    GUEST.READ_ONLY,
+    EPT_READABLE,
+  ),
+  accessedFlag(
+    'a walk that sets an accessed flag in read-execute guest tables',
+    GUEST.READ_EXECUTE,
+    EPT_READABLE | EPT_EXECUTABLE,
+  ),
+];
 
 export const KNOWN_EXIT_DIFFERENCES: readonly KnownExitDifference[] = [
   {
     id: 'resume-flag-of-faults',
     sdm: 'a fault, an EPT violation and an APIC access that exit save RF = 1, as the flags pushed on the stack would have it',
     bochs: 'saves RF = 0 unless the fault occurs while another is delivered',
-    explains: (what, model, second) =>
-      what === 'GUEST_RFLAGS' && model === (second | RFLAGS.RF) && model !== second,
+    explains: (seen) =>
+      seen.what === 'GUEST_RFLAGS' &&
+      isFault(seen) &&
+      seen.model === (seen.second | RFLAGS.RF) &&
+      seen.model !== seen.second,
   },
   {
     id: 'external-interrupt-with-interrupts-off',
     sdm: 'with external-interrupt exiting, RFLAGS.IF does not block external interrupts',
     bochs: 'keeps them pending until IF changes, here until the preemption timer expires',
-    explains: (what, model, second) =>
-      (what === 'VM_EXIT_REASON' && model === EXTERNAL_INTERRUPT && second === TIMER) ||
-      (what === 'VM_EXIT_INTR_INFO' && (model & TYPE) === 0n && second === 0n),
+    explains: inCases(['an external interrupt exits with interrupts off, too'], {
+      VM_EXIT_REASON: [EXTERNAL_INTERRUPT, TIMER],
+      VM_EXIT_INTR_INFO: [0x8000_0040, 0],
+    }),
   },
   {
     id: 'monitor-trap-flag',
     sdm: 'with the monitor trap flag a VM exit is pending behind each instruction',
     bochs: 'offers the control and never exits for it, here until the preemption timer expires',
-    explains: (what, model, second) =>
-      what === 'VM_EXIT_REASON' && model === TRAP_FLAG && second === TIMER,
+    explains: inCases(['the monitor trap flag exits behind one instruction'], {
+      VM_EXIT_REASON: [TRAP_FLAG, TIMER],
+    }),
+  },
+  {
+    id: 'windows-in-the-hlt-state',
+    sdm: 'an open interrupt or NMI window exits from the HLT state that VM entry loaded',
+    bochs: 'waits until something else wakes the guest, here the preemption timer',
+    explains: (seen) =>
+      inCases(['an interrupt window is open in the HLT state'], {
+        VM_EXIT_REASON: [INTERRUPT_WINDOW, TIMER],
+      })(seen) ||
+      inCases(['an NMI window is open in the HLT state'], {
+        VM_EXIT_REASON: [NMI_WINDOW, TIMER],
+        GUEST_ACTIVITY_STATE: [HLT_STATE, 0],
+      })(seen),
   },
   {
     id: 'activity-state-of-a-pending-interrupt',
     sdm: 'an exit saves the activity state that VM entry loaded when nothing has woken the guest',
     bochs:
       'an interrupt that is pending at VM entry into the HLT state makes it active before it exits',
-    explains: (what, model, second) =>
-      what === 'GUEST_ACTIVITY_STATE' && model === HLT_STATE && second === 0n,
+    explains: inCases(
+      ['an interrupt that is pending at VM entry into the HLT state exits at once'],
+      { GUEST_ACTIVITY_STATE: [HLT_STATE, 0] },
+    ),
   },
   {
     id: 'accessed-flag-without-ept',
     sdm: 'the update of an accessed flag in the guest’s tables is a write, which EPT must allow',
     bochs: 'writes it whatever EPT says, and the guest goes on, here to a HLT',
-    explains: (what, model, second) =>
-      (what === 'VM_EXIT_REASON' && model === EPT_VIOLATION && second === HLT) ||
-      (what === 'EXIT_QUALIFICATION' && (model & ~0x28n) === 0x82n && second === 0n) ||
-      (what === 'GUEST_LINEAR_ADDRESS' && model === GUEST.CODE) ||
-      (what === 'GUEST_PHYSICAL_ADDRESS' &&
-        (model === GUEST.READ_ONLY || model === GUEST.READ_EXECUTE)),
+    explains: (seen) => ACCESSED_FLAGS.some((explains) => explains(seen)),
   },
   {
     id: 'state-after-a-sipi',
     sdm: 'an exit saves the activity state that it found, and blocking by SMI only in SMM',
     bochs: 'saves the active state, and blocking by SMI',
-    explains: (what, model, second) =>
-      (what === 'GUEST_ACTIVITY_STATE' && model === WAIT_FOR_SIPI && second === 0n) ||
-      (what === 'GUEST_INTERRUPTIBILITY_INFO' && model === 0n && second === BLOCKING_BY_SMI),
+    explains: inCases(['a SIPI to a guest that waits for it'], {
+      GUEST_ACTIVITY_STATE: [WAIT_FOR_SIPI, 0],
+      GUEST_INTERRUPTIBILITY_INFO: [0, BLOCKING_BY_SMI],
+    }),
   },
 ];
 
 /** The known difference that covers a value, or null. */
-export function knownExitDifference(
-  what: string,
-  model: bigint,
-  second: bigint,
-): KnownExitDifference | null {
-  return KNOWN_EXIT_DIFFERENCES.find(({ explains }) => explains(what, model, second)) ?? null;
+export function knownExitDifference(difference: ExitDifference): KnownExitDifference | null {
+  return KNOWN_EXIT_DIFFERENCES.find(({ explains }) => explains(difference)) ?? null;
 }

@@ -28,6 +28,8 @@ const MODEL_MEMORY_BYTES = 0x4_0000;
 /** A pCPU of the model. */
 export interface ModelPcpu extends VmxPcpu {
   readonly msrs: RootMsrs;
+  /** What RDTSC would answer. */
+  tsc: number;
 }
 
 /** A processor's MSRs, whose homes are its registers, a local APIC alone on its bus, and a file of values. */
@@ -56,7 +58,7 @@ function tableOf(capabilities: VmxCapabilities): ReturnType<typeof msrTable> {
 export function modelPcpu(capabilities: VmxCapabilities): ModelPcpu {
   const memory = new PhysicalMemory(new ArrayBuffer(MODEL_MEMORY_BYTES));
   const registers = new RegisterFile();
-  const now = (): number => 0;
+  const now = (): number => pcpu.tsc;
   registers.set('CR0', 0x8005_0033n);
   registers.set('CR4', 0x0005_2660n);
   registers.set('EFER', EFER.LMA | EFER.LME | EFER.SCE | EFER.NXE);
@@ -65,7 +67,7 @@ export function modelPcpu(capabilities: VmxCapabilities): ModelPcpu {
   for (const region of [LAYOUT.VMXON_REGION, LAYOUT.VMCS_REGION]) {
     memory.writeU32(region, capabilities.revision);
   }
-  return {
+  const pcpu: ModelPcpu = {
     id: 0,
     apicId: 0,
     memory,
@@ -76,8 +78,10 @@ export function modelPcpu(capabilities: VmxCapabilities): ModelPcpu {
     capabilities,
     vmcsStore: new VmcsStore(memory),
     eptTlb: new EptTlb(),
+    tsc: 0,
     now,
   };
+  return pcpu;
 }
 
 /** In VMX root operation with a fresh current VMCS as described. */

@@ -6,10 +6,14 @@
  * Not compared: where two processors share a clock, the TSC at the end of a passage, because a tick is then not one
  * instruction; what RDTSC answers is the second machine's there, and everything made of it is compared. Registers at the run entry, which KVM chooses; what the architecture leaves undefined.
  */
-import { hex } from '../../../abi/uint.js';
+import { hex, toIndex } from '../../../abi/uint.js';
 import { VMCS_FIELDS } from '../../../abi/vmcs-fields.js';
 import { GENERAL_REGISTERS, type RegisterName } from '../../cpu/registers.js';
-import { knownExitDifference, type KnownExitDifference } from '../known-exit-differences.js';
+import {
+  knownExitDifference,
+  type ExitDifference,
+  type KnownExitDifference,
+} from '../known-exit-differences.js';
 import { RECORDED_REGISTERS } from './on-model.js';
 import type { Effect, Passage, Recording, Stop } from './recording.js';
 
@@ -79,13 +83,13 @@ export class Comparer {
       const there = second.registers.get(name);
       const mask = NARROW.has(name) ? 0xffff_ffffn : -1n;
       const here = model.registers.get(name)! & mask;
-      this.#hold(index, `${name} ${where}`, here, there ?? 'none', name);
+      this.#hold(index, `${name} ${where}`, here, there ?? 'none');
     }
     for (const { name } of VMCS_FIELDS) {
       const here = model.vmcs.get(name);
       const there = second.vmcs.get(name);
       if (here === undefined || there === undefined) continue;
-      this.#hold(index, `${name} ${where}`, here, there, name);
+      this.#hold(index, `${name} ${where}`, here, there, { what: name, ...exitOf(model) });
     }
   }
 
@@ -129,13 +133,13 @@ export class Comparer {
     what: string,
     model: bigint | number,
     second: bigint | number | string,
-    name = what,
+    exit: Omit<ExitDifference, 'model' | 'second'> | null = null,
   ): void {
     this.values++;
     if (model === second) return;
     const known =
-      typeof model === 'bigint' && typeof second === 'bigint'
-        ? knownExitDifference(name, model, second)
+      exit !== null && typeof model === 'bigint' && typeof second === 'bigint'
+        ? knownExitDifference({ ...exit, model, second })
         : null;
     this.#differ(index, what, textOf(model), textOf(second), known);
   }
@@ -149,6 +153,15 @@ export class Comparer {
   ): void {
     this.differences.push({ passage, what, model, second, known });
   }
+}
+
+/** The exit that a stop is behind. */
+function exitOf({ vmcs }: Stop): Pick<ExitDifference, 'title' | 'reason' | 'interruptionInfo'> {
+  return {
+    title: '',
+    reason: toIndex(vmcs.get('VM_EXIT_REASON') ?? 0n),
+    interruptionInfo: toIndex(vmcs.get('VM_EXIT_INTR_INFO') ?? 0n),
+  };
 }
 
 function textOf(value: bigint | number | string | undefined): string {
