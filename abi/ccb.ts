@@ -56,6 +56,8 @@ export const CARETAKER_FEATURE = {
   /** Said by KVM where it gives shadow stacks. */
   SHADOW_STACK: 1n << 5n,
   INVARIANT_TSC: 1n << 6n,
+  /** The payload can leave virtual interrupts to the processor; used where KVM says so in config. */
+  POSTED_INTERRUPTS: 1n << 7n,
 } as const;
 
 // prettier-ignore

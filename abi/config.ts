@@ -7,7 +7,7 @@
 import { CARETAKER_HEADER, struct } from './layout.js';
 
 export const CARETAKER_CONFIG_MAGIC = 0x31474643_52414321n;
-export const CARETAKER_CONFIG_VERSION = 1;
+export const CARETAKER_CONFIG_VERSION = 2;
 export const CARETAKER_CPUID_MAX = 64;
 export const CARETAKER_MSR_MAX = 64;
 export const CARETAKER_VCPU_MAX = 64;
@@ -41,6 +41,12 @@ export const CARETAKER_EXIT_POLICY = {
 export const CARETAKER_HLT_POLICY = {
   ACTIVITY: 0,
   ROOT: 1,
+} as const;
+
+/** Who delivers virtual interrupts. C: enum caretaker_interrupt_delivery. */
+export const CARETAKER_INTERRUPT_DELIVERY = {
+  PAYLOAD: 0,
+  PROCESSOR: 1,
 } as const;
 
 // prettier-ignore
@@ -97,7 +103,10 @@ export const CARETAKER_CONFIG = struct('caretaker_config', 8192, [
   ['tsc_multiplier', 'u64', 64, 'kvm', '16.48 fixed point'],
   ['notification_vector', 'u32', 72, 'kvm', 'a kick: look at posted[]'],
   ['xsave_size', 'u32', 76, 'kvm', 'CPUID leaf 0xd EBX for the XCR0 in force'],
-  ['reserved', 'u64*6', 80, 'reserved', 'must be 0'],
+  ['interrupt_delivery', 'u32', 80, 'kvm', 'enum caretaker_interrupt_delivery'],
+  ['reserved_delivery', 'u32', 84, 'reserved', 'must be 0'],
+  ['virtual_apic_address', 'u64', 88, 'kvm', 'page of the processor-held virtual APIC'],
+  ['reserved', 'u64*4', 96, 'reserved', 'must be 0'],
   ['exit_policy', `u8*${CARETAKER_EXIT_POLICY_MAX}`, 128, 'kvm', 'enum caretaker_exit_policy by basic reason'],
   ['cpuid', [CARETAKER_CPUID, CARETAKER_CPUID_MAX], 256, 'kvm', 'pre-computed leaves'],
   ['msr', [CARETAKER_MSR, CARETAKER_MSR_MAX], 2304, 'kvm', 'policy by MSR'],

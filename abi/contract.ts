@@ -27,6 +27,7 @@ import {
   CARETAKER_VCPU,
 } from './config.js';
 import { CARETAKER_HEADER, type StructLayout } from './layout.js';
+import { PI_DESC } from './posted-interrupt.js';
 import {
   CARETAKER_SOFT_STATE,
   CARETAKER_SOFT_STATE_MAGIC,
@@ -74,7 +75,7 @@ export const CONTRACT: readonly VersionedStruct[] = [
     magic: CARETAKER_SOFT_STATE_MAGIC,
     version: CARETAKER_SOFT_STATE_VERSION,
     header: 'caretaker/soft-state.h',
-    parts: [],
+    parts: [PI_DESC],
   },
   {
     layout: CARETAKER_TELEMETRY,

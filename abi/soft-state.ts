@@ -2,14 +2,15 @@
  * Soft state: what the guest sees of its vCPU and no VMCS field holds, one page per vCPU.
  *
  * Source: CONTRACT ("Soft state"); include/caretaker/soft-state.h says the same in C.
- * Invariant: only posted and posted_nmi are written by others than who runs the vCPU. What is `of the host` KVM takes, and
+ * Invariant: only posted, posted_nmi and pi_desc are written by others than who runs the vCPU. What is `of the host` KVM takes, and
  * clears, at every routed exit, with its own IDT in place.
  */
 import { CARETAKER_HEADER, struct } from './layout.js';
 import { CARETAKER_MSR_MAX } from './config.js';
+import { PI_DESC } from './posted-interrupt.js';
 
 export const CARETAKER_SOFT_STATE_MAGIC = 0x31544653_52414321n;
-export const CARETAKER_SOFT_STATE_VERSION = 2;
+export const CARETAKER_SOFT_STATE_VERSION = 3;
 export const CARETAKER_SOFT_STATE_SIZE = 4096;
 
 // prettier-ignore
@@ -35,5 +36,6 @@ export const CARETAKER_SOFT_STATE = struct('caretaker_soft_state', 4096, [
   ['posted_nmi', 'u32', 224, 'others', 'an NMI by others'],
   ['reserved_posted', 'u32*7', 228, 'reserved', 'must be 0'],
   ['msr_value', `u64*${CARETAKER_MSR_MAX}`, 256, 'owner', 'values kept by MSR policy, by entry'],
-  ['reserved_tail', 'u8*3328', 768, 'reserved', 'must be 0'],
+  ['pi_desc', PI_DESC, 768, 'others', 'requests by devices and processors'],
+  ['reserved_tail', 'u8*3264', 832, 'reserved', 'must be 0'],
 ]);

@@ -129,7 +129,8 @@ static void publish(struct caretaker_ccb *ccb)
 			CARETAKER_FEATURE_ACK_ON_EXIT |
 			CARETAKER_FEATURE_X2APIC |
 			CARETAKER_FEATURE_HLT_ACTIVITY |
-			CARETAKER_FEATURE_INVARIANT_TSC;
+			CARETAKER_FEATURE_INVARIANT_TSC |
+			CARETAKER_FEATURE_POSTED_INTERRUPTS;
 }
 
 static bool is_config_ours(const struct caretaker_ccb *ccb)

@@ -10,7 +10,19 @@
 #define EVENT_MASK                                          \
 	(INTR_INFO_VECTOR_MASK | INTR_INFO_INTR_TYPE_MASK | \
 	 INTR_INFO_DELIVER_CODE_MASK | INTR_INFO_VALID_MASK)
+#define RVI_MASK 0xffull
 #define SHADOW (GUEST_INTR_STATE_STI | GUEST_INTR_STATE_MOV_SS)
+
+/* VM-entry injection of interrupts is not the payload's where this is set. */
+static bool is_processors(const struct caretaker_config *config)
+{
+	return config->interrupt_delivery == CARETAKER_DELIVERY_PROCESSOR;
+}
+
+static bool has_request(const struct caretaker_soft_state *soft)
+{
+	return soft->irr[0] | soft->irr[1] | soft->irr[2] | soft->irr[3];
+}
 
 static bool is_software_event(u32 info)
 {
@@ -70,6 +82,23 @@ enum caretaker_answer caretaker_inject_gp(struct caretaker_ccb *ccb)
 	return CARETAKER_RESUME;
 }
 
+/*
+ * Clear ON first: who posts after that sends a notification again, and the
+ * processor takes what it tells of.
+ */
+static noinline void merge_descriptor(struct caretaker_soft_state *soft)
+{
+	u64 *pir = soft->pi_desc.pir;
+	u32 i;
+
+	__atomic_fetch_and(&soft->pi_desc.control, ~CARETAKER_PI_ON,
+			   __ATOMIC_SEQ_CST);
+	for (i = 0; i < VECTOR_WORDS; i++)
+		if (READ_ONCE(pir[i]))
+			soft->irr[i] |= __atomic_exchange_n(&pir[i], 0,
+							    __ATOMIC_SEQ_CST);
+}
+
 /* Others set a bit and kick; the exchange takes over exactly what it clears. */
 void caretaker_merge_posted(struct caretaker_soft_state *soft)
 {
@@ -83,6 +112,29 @@ void caretaker_merge_posted(struct caretaker_soft_state *soft)
 		__atomic_exchange_n(&soft->posted_nmi, 0, __ATOMIC_SEQ_CST);
 		soft->virtual_nmi_pending = 1;
 	}
+	if (READ_ONCE(soft->pi_desc.control) & CARETAKER_PI_ON)
+		merge_descriptor(soft);
+}
+
+/*
+ * The processor delivers: what waits is the virtual-APIC page's. It holds 32
+ * vectors in the first four of each 16 bytes.
+ */
+static noinline void request_of_processor(const struct caretaker_config *config,
+					  struct caretaker_soft_state *soft)
+{
+	u32 *virr = (u32 *)(config->virtual_apic_address + APIC_IRR);
+	u64 status = vmread(GUEST_INTR_STATUS);
+	u32 highest = highest_vector(soft->irr);
+	u32 i;
+
+	for (i = 0; i < VECTOR_WORDS; i++) {
+		virr[8 * i] |= (u32)soft->irr[i];
+		virr[8 * i + 4] |= (u32)(soft->irr[i] >> 32);
+		soft->irr[i] = 0;
+	}
+	if (highest > (status & RVI_MASK))
+		vmwrite(GUEST_INTR_STATUS, (status & ~RVI_MASK) | highest);
 }
 
 /* The vector that only RFLAGS.IF and a shadow may still hold back, or 0. */
@@ -92,6 +144,24 @@ static u32 deliverable_vector(const struct caretaker_soft_state *soft)
 	u32 priority = caretaker_processor_priority(soft);
 
 	return PRIORITY_CLASS(vector) > PRIORITY_CLASS(priority) ? vector : 0;
+}
+
+/* The same of the processor's, which goes by RVI and SVI. */
+static bool has_deliverable(struct caretaker_ccb *ccb)
+{
+	const struct caretaker_config *config = config_of(ccb);
+	struct caretaker_soft_state *soft = soft_state_of(ccb);
+	u64 status;
+	u32 priority;
+
+	if (!is_processors(config))
+		return deliverable_vector(soft);
+	request_of_processor(config, soft);
+	status = vmread(GUEST_INTR_STATUS);
+	priority = *(u32 *)(config->virtual_apic_address + APIC_TASKPRI) & 0xff;
+	if (priority < status >> 8)
+		priority = (u32)(status >> 8);
+	return PRIORITY_CLASS(status & RVI_MASK) > PRIORITY_CLASS(priority);
 }
 
 static bool is_interruptible(void)
@@ -111,7 +181,7 @@ bool caretaker_has_injectable(struct caretaker_ccb *ccb)
 	if (soft->virtual_nmi_pending &&
 	    !(vmread(GUEST_INTERRUPTIBILITY_INFO) & GUEST_INTR_STATE_NMI))
 		return true;
-	return deliverable_vector(soft) && is_interruptible();
+	return has_deliverable(ccb) && is_interruptible();
 }
 
 /*
@@ -196,8 +266,9 @@ void caretaker_inject(struct caretaker_ccb *ccb)
 {
 	struct caretaker_soft_state *soft = soft_state_of(ccb);
 
-	if (soft->irr[0] | soft->irr[1] | soft->irr[2] | soft->irr[3] |
-	    soft->virtual_nmi_pending | soft->event_info)
+	if (has_request(soft) && is_processors(config_of(ccb)))
+		request_of_processor(config_of(ccb), soft);
+	if (has_request(soft) | soft->virtual_nmi_pending | soft->event_info)
 		inject_waiting(soft);
 	else
 		set_window_controls(0);

@@ -47,6 +47,16 @@ static bool is_in_service(u32 vector)
 	return word >> (vector % 32) & 1;
 }
 
+/* In root operation it is an interrupt like any other, and the bits stay. */
+static bool is_posted_notification(struct caretaker_ccb *ccb, u32 vector)
+{
+	const struct caretaker_pi_desc *desc = &soft_state_of(ccb)->pi_desc;
+
+	return config_of(ccb)->interrupt_delivery ==
+		       CARETAKER_DELIVERY_PROCESSOR &&
+	       (READ_ONCE(desc->control) >> 16 & 0xff) == vector;
+}
+
 /*
  * The vector has been acknowledged, on exit or by the payload's own IDT. A
  * spurious one is not in service: an EOI would end somebody else's. A device
@@ -59,7 +69,8 @@ void caretaker_answer_interrupt(struct caretaker_ccb *ccb, u32 vector)
 		return;
 	}
 	wrmsr(X2APIC_MSR(APIC_EOI), 0);
-	if (vector == config_of(ccb)->notification_vector)
+	if (vector == config_of(ccb)->notification_vector ||
+	    is_posted_notification(ccb, vector))
 		return; /* the last look finds what it is about */
 	if (!forward(ccb, vector))
 		telemetry_of(ccb)->stray_interrupts++;

@@ -12,7 +12,7 @@
 import { HarnessBug } from '../../abi/errors.js';
 import { toIndex } from '../../abi/uint.js';
 import type { VfioDevice } from '../host/handlers/vfio.js';
-import type { RemappingEntry } from '../vmx/interrupt-remapping.js';
+import { remap, type RemappingEntry } from '../vmx/interrupt-remapping.js';
 import type { Lane } from './lane.js';
 import type { Machine } from './machine.js';
 
@@ -136,10 +136,11 @@ export class Completions {
     });
   }
 
-  #send({ vcpuId, guestVector }: CompletionQueue, { apicId, vector }: RemappingEntry): void {
+  #send({ vcpuId, guestVector }: CompletionQueue, entry: RemappingEntry): void {
     const machine = this.#machine;
     machine.lane(vcpuId).interrupts.assert(guestVector, machine.now());
-    machine.messageArrives(apicId, vector);
+    const message = remap(machine.memory, entry);
+    if (message !== null) machine.messageArrives(message.apicId, message.vector);
   }
 
   #queue(index: number): CompletionQueue {

@@ -124,11 +124,11 @@ export class Conductor {
 
   /** The guest's driver has set its queues up: from now on they complete I/O. */
   #startDevice(): void {
-    const queues = this.scenario.device?.queues ?? [];
-    if (queues.length === 0) return;
+    const { device } = this.scenario;
+    if (device === undefined) return;
     const [vmm] = this.vmms;
-    vmm!.setInterrupts(queues);
-    const ofGuest = queues.map(({ vcpu, every }, index) => ({
+    vmm!.setInterrupts(device);
+    const ofGuest = device.queues.map(({ vcpu, every }, index) => ({
       vcpuId: vcpu,
       guestVector: QUEUE_VECTORS.guest + index,
       everyTicks: this.ticks(every),

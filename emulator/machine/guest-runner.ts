@@ -9,6 +9,7 @@ import { ACTIVITY, VECTOR } from '../../abi/interruption.js';
 import { VMCS_SLOT, type FieldName } from '../../abi/vmcs-fields.js';
 import { REG, type RegisterName } from '../cpu/registers.js';
 import { Random, type RandomState } from '../clock/random.js';
+import { eoiInduced } from '../guest/exits.js';
 import type { GuestAccesses, GuestAction, GuestExit, GuestView } from '../guest/guest.js';
 import {
   endDebugTraps,
@@ -19,10 +20,12 @@ import {
   type NextEvent,
 } from '../vmx/events.js';
 import { accessGuestMemory } from '../vmx/ept/guest-access.js';
+import { VirtualApic } from '../vmx/virtual-apic.js';
 import { signalMachineCheck } from '../vmx/root/pending-events.js';
 import { deliverExit, type VmExit } from '../vmx/vm-exit.js';
 import { CARETAKER_ATTACH_STATE, CARETAKER_CCB } from '../../abi/ccb.js';
 import { offsetsOf } from '../../abi/layout.js';
+import { accessApic } from './guest-apic.js';
 import { machineCheckSeverity, noteMachineCheckExit } from './interposed-events.js';
 import { noteIntent } from './guest-intent.js';
 import { exitsToKvm } from './kvm-exits.js';
@@ -119,10 +122,26 @@ export class GuestRunner {
   /** Whether an event ends the guest's stay. */
   #take(lane: Lane, event: Exclude<NextEvent, { kind: 'none' }>): boolean {
     const { pcpu } = lane;
-    if (event.kind === 'delivered') {
-      this.#deliverToGuest(lane, event);
-      return false;
+    switch (event.kind) {
+      case 'delivered':
+        this.#deliverToGuest(lane, event);
+        return false;
+      case 'virtual':
+        this.#deliverVirtual(lane);
+        return false;
+      case 'notification':
+        pcpu.apic.acknowledge();
+        pcpu.apic.eoi();
+        new VirtualApic(pcpu.memory, lane.vmcs).processPosted();
+        this.#machine.count('notificationsProcessed');
+        return this.#takeEvent(lane);
+      case 'exit':
+        return this.#takeExit(lane, event);
     }
+  }
+
+  #takeExit(lane: Lane, event: Extract<NextEvent, { kind: 'exit' }>): boolean {
+    const { pcpu } = lane;
     if (event.acknowledged !== null) pcpu.apic.acknowledge();
     if (event.exit.basic === EXIT_REASON.EXIT_REASON_INIT_SIGNAL) pcpu.pendingInit = false;
     if (event.exit.basic === EXIT_REASON.EXIT_REASON_EXCEPTION_NMI) {
@@ -137,6 +156,33 @@ export class GuestRunner {
       }
     }
     this.#exit(lane, event.exit);
+    return true;
+  }
+
+  /** Through the guest's IDT, with no VM exit, and out of a halt. */
+  #deliverVirtual(lane: Lane): void {
+    const machine = this.#machine;
+    const vector = new VirtualApic(lane.pcpu.memory, lane.vmcs).deliver();
+    lane.vmcs.setLow(VMCS_SLOT.GUEST_ACTIVITY_STATE, ACTIVITY.ACTIVE);
+    machine.count('virtualInterruptsDelivered');
+    machine.interruptDelivered(lane, vector);
+    const handler = lane.guest.handle?.(vector) ?? null;
+    if (handler !== null) this.#preempt(lane, handler);
+    else if (!hasOwnPlan(lane)) this.plan(lane);
+  }
+
+  /** An access to the local APIC that the processor virtualizes: false where it is a VM exit like any other. */
+  #virtualized(lane: Lane, exit: GuestExit): boolean {
+    const access = accessApic(lane, exit);
+    if (access.kind === 'no') return false;
+    if (access.kind === 'eoi-exit') {
+      this.#guestExit(lane, eoiInduced(access.vector));
+      return true;
+    }
+    this.#machine.count('apicAccessesVirtualized');
+    lane.action = null;
+    lane.actionTsc = Infinity;
+    if (!this.#takeEvent(lane) && lane.action === null) this.plan(lane);
     return true;
   }
 
@@ -177,11 +223,13 @@ export class GuestRunner {
           const event = nextEvent(lane.vmcs, pendingEvents(lane));
           if (event.kind !== 'none') {
             const { GUEST_RIP } = fields;
-            lane.action = { ...action, exit: { ...action.exit, fields: { GUEST_RIP } } };
-            if (this.#take(lane, event)) return;
+            const left = { ...action, exit: { ...action.exit, fields: { GUEST_RIP } } };
+            lane.action = left;
+            // An interrupt's handler comes before it, too.
+            if (this.#take(lane, event) || lane.action !== left) return;
           }
         }
-        this.#guestExit(lane, action.exit);
+        if (!this.#virtualized(lane, action.exit)) this.#guestExit(lane, action.exit);
         return;
       }
       case 'access':
@@ -193,7 +241,7 @@ export class GuestRunner {
         this.#machine.count('deviceInterrupts');
         lane.action = null;
         lane.actionTsc = Infinity;
-        if (!this.#takeEvent(lane)) this.plan(lane);
+        if (!this.#takeEvent(lane) && lane.action === null) this.plan(lane);
         return;
       case 'wake':
         vmcs.setLow(VMCS_SLOT.GUEST_ACTIVITY_STATE, ACTIVITY.ACTIVE);
@@ -204,7 +252,7 @@ export class GuestRunner {
         endNmiBlocking(vmcs);
         lane.action = null;
         lane.actionTsc = Infinity;
-        if (!this.#takeEvent(lane)) this.plan(lane);
+        if (!this.#takeEvent(lane) && lane.action === null) this.plan(lane);
         return;
       case 'wait':
       case 'done':
@@ -218,8 +266,9 @@ export class GuestRunner {
     const { fields, access } = action;
     if (fields !== undefined) {
       this.#setFields(lane, fields);
-      lane.action = { ...action, fields: undefined };
-      if (this.#takeEvent(lane)) return;
+      const left = { ...action, fields: undefined };
+      lane.action = left;
+      if (this.#takeEvent(lane) || lane.action !== left) return;
     }
     const result = accessGuestMemory(lane.pcpu, lane.vmcs, access);
     this.#machine.count('guestAccesses');

@@ -12,11 +12,13 @@ import { VECTOR } from '../../abi/interruption.js';
 import { PIN } from '../../abi/vmx-controls.js';
 import { hex, joinHalves } from '../../abi/uint.js';
 import { VMCS_SLOT } from '../../abi/vmcs-fields.js';
+import { apicPageOffset, X2APIC } from '../../abi/x2apic.js';
 import type { Engine } from '../cpu/engine.js';
 import type { LoggedAccess } from '../cpu/port.js';
 import { REG, type RegisterName } from '../cpu/registers.js';
 import type { Guest, GuestAction } from '../guest/guest.js';
 import type { Pcpu } from '../vmx/pcpu.js';
+import { PostedDescriptor } from '../vmx/posted-descriptor.js';
 import type { Vmcs } from '../vmx/vmcs.js';
 import { ticksPerCount, timerExpiresAt } from '../vmx/preemption-timer.js';
 import type { KvmVcpu } from '../host/kvm/vcpu.js';
@@ -294,9 +296,22 @@ export class Lane {
     const bit = 1n << BigInt(vector & 63);
     if ((soft.get(`irr[${vector >> 6}]`) & bit) !== 0n) return true;
     if ((soft.get(`posted[${vector >> 6}]`) & bit) !== 0n) return true;
+    if (this.isPosted(vector) || this.isRequestedOfProcessor(vector)) return true;
     if (vector === this.timerVector) return soft.get('tsc_deadline') !== 0n || this.isTimerDisarmed;
     const injected = this.pcpu.vmx.current?.low(VMCS_SLOT.VM_ENTRY_INTR_INFO_FIELD) ?? 0;
     return injected >>> 31 === 1 && (injected & 0xff) === vector;
+  }
+
+  /** Whether a request is in the posted-interrupt descriptor, where nobody but a notification finds it. */
+  isPosted(vector: number): boolean {
+    return new PostedDescriptor(this.memory.bytes, this.vcpu.descriptorAddress).isRequested(vector);
+  }
+
+  /** In VIRR of the virtual-APIC page, which is 0 where the payload delivers interrupts. */
+  isRequestedOfProcessor(vector: number): boolean {
+    const virr = this.vcpu.memory.at('virtualApic') + BigInt(apicPageOffset(X2APIC.IRR0));
+    const word = this.memory.bytes.readU32(virr + BigInt((vector >>> 5) * 16));
+    return ((word >>> (vector & 31)) & 1) !== 0;
   }
 
   /** Whether another vCPU or a device has posted something that this one has not taken over yet. */

@@ -242,6 +242,15 @@ export class Machine {
     for (const peer of peers) peer.peers = () => peers;
   }
 
+  /** The guest takes an interrupt: by VM entry, or virtual-interrupt delivery. */
+  interruptDelivered(lane: Lane, vector: number): void {
+    lane.interrupts.deliver(vector);
+    this.count('interruptsDelivered');
+    this.hooks.atDelivery(lane, this.ledger, vector);
+    this.completions?.taken(lane, vector);
+    lane.guest.onEvent(vector);
+  }
+
   /** A device's message is at a core; where no vCPU has the core, its interrupts are the kernel's, if there is one. */
   messageArrives(apicId: number, vector: number): void {
     const { apic } = this.core(apicId).pcpu;

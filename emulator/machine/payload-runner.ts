@@ -201,10 +201,8 @@ export class PayloadRunner {
 
   #delivered(lane: Lane, type: number, vector: number): void {
     if (type === INTR_TYPE.EXT_INTR) {
-      lane.interrupts.deliver(vector);
-      this.#machine.count('interruptsDelivered');
-      this.#machine.hooks.atDelivery(lane, this.#machine.ledger, vector);
-      this.#machine.completions?.taken(lane, vector);
+      this.#machine.interruptDelivered(lane, vector);
+      return;
     } else if (type === INTR_TYPE.NMI_INTR) {
       lane.interrupts.deliver(vector);
       this.#machine.count('nmisInjected');

@@ -9,6 +9,7 @@ import { offsetsOf } from '../../abi/layout.js';
 import { REG } from '../cpu/registers.js';
 import { isShadowed, nextEvent, pendingDebugTraps, type PendingEvents } from '../vmx/events.js';
 import type { Pcpu } from '../vmx/pcpu.js';
+import { deliversVirtualInterrupts, VirtualApic } from '../vmx/virtual-apic.js';
 import type { Lane } from './lane.js';
 
 /** RFLAGS.IF in the low half of its slot. */
@@ -40,7 +41,7 @@ export function nextPollTsc(lane: Lane, hostTsc: number): number {
 
 function guestTsc(lane: Lane): number {
   if (pendingDebugTraps(lane.vmcs) !== 0) return lane.pcpu.now();
-  if (isPending(lane.pcpu)) {
+  if (isPending(lane.pcpu) || deliversVirtualInterrupts(lane.vmcs)) {
     if (nextEvent(lane.vmcs, pendingEvents(lane)).kind !== 'none') return lane.pcpu.now();
     // The guest's next instruction ends a shadow of STI or MOV SS.
     if (isShadowed(lane.vmcs)) return Math.max(lane.pcpu.now(), lane.vmcs.entryTsc + 1);
@@ -49,9 +50,11 @@ function guestTsc(lane: Lane): number {
 }
 
 /** What waits for the core of a lane that is in the guest. */
-export function pendingEvents({ pcpu, timerTsc }: Lane): PendingEvents {
+export function pendingEvents({ pcpu, timerTsc, vmcs }: Lane): PendingEvents {
   const vector = pcpu.apic.deliverable;
   return {
+    virtualInterrupt:
+      deliversVirtualInterrupts(vmcs) && new VirtualApic(pcpu.memory, vmcs).isPending,
     machineCheck: pcpu.pendingMachineCheck,
     init: pcpu.pendingInit,
     nmi: pcpu.pendingNmi,

@@ -3,9 +3,9 @@
  * interrupts, and what wakes each activity state.
  *
  * Source: SDM, "Priority Among Concurrent Events", "Other Causes of VM Exits", "Interrupt-Window Exiting and Virtual-Interrupt Delivery", "NMI-Window
- * Exiting", "Delivery of Pending Debug Exceptions after VM Entry", "VMX-Preemption Timer", "Activity State", "Acknowledge interrupt on exit".
+ * Exiting", "Posted-Interrupt Processing", "Delivery of Pending Debug Exceptions after VM Entry", "VMX-Preemption Timer", "Activity State", "Acknowledge interrupt on exit".
  * Invariant: a pure function of the guest-state area and of what is pending; taking an event changes nothing here.
- * Not modelled: SMI, virtual-interrupt delivery, the TPR threshold. This processor blocks NMIs and
+ * Not modelled: SMI, the TPR threshold. This processor blocks NMIs and
  * NMI-window exits by MOV SS only, and external interrupts by STI and MOV SS.
  */
 import { EXIT_REASON } from '../../abi/exit-reasons.js';
@@ -18,6 +18,7 @@ import {
 } from '../../abi/interruption.js';
 import { VMCS_SLOT } from '../../abi/vmcs-fields.js';
 import { EXIT_CONTROL, PIN, PRIMARY } from '../../abi/vmx-controls.js';
+import { isNotification } from './virtual-apic.js';
 import type { VmExit } from './vm-exit.js';
 import type { Vmcs } from './vmcs.js';
 
@@ -46,6 +47,8 @@ export interface PendingEvents {
   /** The VMX-preemption timer has reached 0. */
   readonly timerExpired?: boolean;
   readonly nmi?: boolean;
+  /** A pending virtual interrupt is recognized. */
+  readonly virtualInterrupt?: boolean;
   /** The highest-priority vector that the local APIC has ready. */
   readonly externalInterrupt?: number | undefined;
 }
@@ -59,6 +62,10 @@ export type NextEvent =
       readonly vector: number;
       readonly source: 'machine-check' | 'debug' | 'nmi' | 'external';
     }
+  /** Virtual-interrupt delivery, of RVI. */
+  | { readonly kind: 'virtual' }
+  /** The notification vector, which begins posted-interrupt processing. */
+  | { readonly kind: 'notification' }
   | { readonly kind: 'none' };
 
 const NONE: NextEvent = { kind: 'none' };
@@ -119,6 +126,7 @@ export function nextEvent(vmcs: Vmcs, pending: PendingEvents): NextEvent {
   if ((primary & PRIMARY.INTR_WINDOW_EXITING) !== 0 && interruptWindowIsOpen(vmcs)) {
     return exitOf(EXIT_REASON.EXIT_REASON_INTERRUPT_WINDOW);
   }
+  if (pending.virtualInterrupt === true && interruptWindowIsOpen(vmcs)) return { kind: 'virtual' };
   return pending.externalInterrupt === undefined
     ? NONE
     : externalInterrupt(vmcs, pending.externalInterrupt);
@@ -201,6 +209,7 @@ function externalInterrupt(vmcs: Vmcs, vector: number): NextEvent {
     if ((vmcs.low(GUEST_RFLAGS) & IF) === 0) return NONE;
     return { kind: 'delivered', vector, source: 'external' };
   }
+  if (isNotification(vmcs, vector)) return { kind: 'notification' };
   const basic = EXIT_REASON.EXIT_REASON_EXTERNAL_INTERRUPT;
   if ((vmcs.low(VM_EXIT_CONTROLS) & EXIT_CONTROL.ACK_INTR_ON_EXIT) === 0) return exitOf(basic);
   return interruptionExit(basic, encodeInterruption('EXT_INTR', vector), vector);

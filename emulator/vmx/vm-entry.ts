@@ -23,6 +23,7 @@ import { checkChanged } from './entry-checks/evaluate.js';
 import { loadMsrArea } from './msr-area.js';
 import type { VmxPcpu } from './ports.js';
 import { timerExpiresAt, type ArmedTimer } from './preemption-timer.js';
+import { deliversVirtualInterrupts, VirtualApic } from './virtual-apic.js';
 import type { Vmcs } from './vmcs.js';
 import { loadHostState } from './vm-exit.js';
 
@@ -133,6 +134,7 @@ function enter(pcpu: VmxPcpu, vmcs: Vmcs): VmEntry {
     (vmcs.low(GUEST_INTERRUPTIBILITY_INFO) & INTERRUPTIBILITY.NMI) !== 0;
   pcpu.blocking.sti = false;
   pcpu.blocking.movSs = false;
+  if (deliversVirtualInterrupts(vmcs)) new VirtualApic(pcpu.memory, vmcs).entered();
   return {
     kind: 'entered',
     event,

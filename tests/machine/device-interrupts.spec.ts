@@ -1,10 +1,15 @@
 /** A passed-through device's interrupts: who takes them, and whom they reach, attached and in the gap. */
 import { describe, expect, it } from 'vitest';
+import { EXIT_REASON } from '../../abi/exit-reasons.js';
+import { PostedDescriptor } from '../../emulator/vmx/posted-descriptor.js';
 import { Conductor } from '../../emulator/machine/conductor.js';
 import { parseScenario } from '../../emulator/machine/scenario/load.js';
 import { referencePayload } from '../support/reference-payload.js';
 
-function run(steps: string, settings = ''): Conductor {
+/** What is done to the VM once the gap has begun. */
+type Prepare = (conductor: Conductor) => void;
+
+function run(steps: string, settings = '', prepare?: Prepare): Conductor {
   const text = `
 name: device
 description: Interrupts of a device.
@@ -16,6 +21,14 @@ ${settings}
 steps:
 ${steps}`;
   const conductor = new Conductor(parseScenario(text, 'device.yaml'), referencePayload(), false);
+  if (prepare !== undefined) {
+    const { machine } = conductor;
+    const begins = machine.gapBegins.bind(machine);
+    machine.gapBegins = () => {
+      prepare(conductor);
+      begins();
+    };
+  }
   conductor.run();
   return conductor;
 }
@@ -36,7 +49,11 @@ describe('while attached', () => {
 });
 
 /** A device with the queues, and a gap in which it works on; what `script` says happens in it. */
-function inTheGap(queues: string, script = '', more: { seconds?: number; settings?: string } = {}) {
+function inTheGap(
+  queues: string,
+  script = '',
+  more: { seconds?: number; settings?: string; delivery?: string; prepare?: Prepare } = {},
+) {
   return run(
     `
   - run: { seconds: 0.01 }
@@ -47,7 +64,8 @@ function inTheGap(queues: string, script = '', more: { seconds?: number; setting
   - retrieve: true
   - finish: true
   - run: { seconds: 0.01 }`,
-    `device: { queues: [${queues}] }\n${more.settings ?? ''}`,
+    `device: { delivery: ${more.delivery ?? 'remapped'}, queues: [${queues}] }\n${more.settings ?? ''}`,
+    more.prepare,
   );
 }
 
@@ -151,6 +169,100 @@ describe('where no vCPU has the core', () => {
   - run: { seconds: 0.02 }`,
       'device: { queues: [{ vcpu: 0, every: 0.0007, core-of: 1 }] }',
     );
+    expect([findings(conductor), areSeen(conductor)]).toEqual([[], [true]]);
+  });
+});
+
+describe('posted, every completion is seen without an exit for it', () => {
+  const WAITS = '{ vcpu: 1, at: 0.005, exit: { kind: vmcall } }';
+  const HALTS = '{ vcpu: 1, at: 0.005, exit: { kind: hlt }, repeat: { times: 20, every: 0.002 } }';
+  const QUEUE = '{ vcpu: 1, every: 0.0007 }';
+
+  it.each([
+    ['while the guest runs', '', 'interpose'],
+    ['while it is halted', HALTS, 'interpose'],
+    ['and once KVM is back, when it waited', WAITS, 'interpose'],
+    ['in the attach life cycle', HALTS, 'attach'],
+  ])('%s', (_when, script, lifecycle) => {
+    for (const hlt of ['ACTIVITY', 'ROOT']) {
+      const settings = `hlt: ${hlt}\nlifecycle: ${lifecycle}`;
+      const conductor = inTheGap(QUEUE, script, { settings, delivery: 'posted' });
+      expect([hlt, findings(conductor), areSeen(conductor)]).toEqual([hlt, [], [true]]);
+      const { truth } = conductor.machine.lane(1);
+      const { completions } = conductor.machine.evidence;
+      const exits = truth.count(EXIT_REASON.EXIT_REASON_EXTERNAL_INTERRUPT, 'fastpath');
+      expect(exits).toBeLessThan(completions! / 10);
+    }
+  });
+
+  it('in a storm, where they coalesce in the descriptor', () => {
+    const more = { seconds: 0.004, delivery: 'posted' };
+    const conductor = inTheGap('{ vcpu: 0, every: 0.000001 }', '', more);
+    expect([findings(conductor), areSeen(conductor)]).toEqual([[], [true]]);
+    const { completions, notificationsProcessed } = conductor.machine.evidence;
+    expect(notificationsProcessed).toBeLessThanOrEqual(completions!);
+  });
+
+  it('and cancelling the update changes nothing', () => {
+    const conductor = run(
+      `
+  - run: { seconds: 0.01 }
+  - pause-devices: true
+  - preserve: {}
+  - gap: { seconds: 0.02 }
+  - close-session: true
+  - run: { seconds: 0.01 }`,
+      'device: { delivery: posted, queues: [{ vcpu: 0, every: 0.0007 }] }',
+    );
+    expect([findings(conductor), areSeen(conductor)]).toEqual([[], [true]]);
+  });
+});
+
+describe('a host that has got the descriptor wrong is told', () => {
+  const descriptorOf = ({ machine }: Conductor): PostedDescriptor =>
+    new PostedDescriptor(machine.memory, machine.lane(0).vcpu.descriptorAddress);
+  const lost = /^completions: vCPU 0 .* vector 0x52 has not come/;
+  const play = (prepare: Prepare): readonly string[] =>
+    findings(inTheGap('{ vcpu: 0, every: 0.003 }', '', { delivery: 'posted', prepare }));
+
+  it('NDST is the core of another vCPU: that one finds nothing in its own', () => {
+    const aim = { apicId: 2, vector: 0xf1 };
+    const found = play((conductor) => {
+      descriptorOf(conductor).aim(aim, false);
+    });
+    expect(found[0]).toMatch(lost);
+  });
+
+  it('SN is left set, as for a vCPU that is preempted: nobody is notified', () => {
+    const aim = { apicId: 1, vector: 0xf1 };
+    const found = play((conductor) => {
+      descriptorOf(conductor).aim(aim, true);
+    });
+    expect(found[0]).toMatch(lost);
+  });
+
+  it('it lies in memory that is not preserved', () => {
+    const found = play(({ machine, kernels }) => {
+      const page = kernels.kvm.services.allocate({ pages: 1, label: 'struct vcpu_vmx' });
+      if (page.ok) machine.lane(0).vmcs.write('POSTED_INTR_DESC_ADDR', page.value);
+    });
+    expect(found[0]).toMatch(
+      /^reachable-preserved: vCPU 0: POSTED_INTR_DESC_ADDR at .* is not preserved/,
+    );
+  });
+});
+
+describe('where the next kernel has no posted interrupts', () => {
+  it('the VM is refused and ends, because its guest would lose them', () => {
+    const settings = "next-kernel: { lacks: ['POSTED_INTERRUPTS'] }";
+    expect(() =>
+      inTheGap('{ vcpu: 0, every: 0.003 }', '', { settings, delivery: 'posted' }),
+    ).toThrow(/POSTED_INTERRUPTS/);
+  });
+
+  it('one whose interrupts are remapped is adopted all the same', () => {
+    const settings = "next-kernel: { lacks: ['POSTED_INTERRUPTS'] }";
+    const conductor = inTheGap('{ vcpu: 0, every: 0.003 }', '', { settings });
     expect([findings(conductor), areSeen(conductor)]).toEqual([[], [true]]);
   });
 });

@@ -65,6 +65,7 @@ const ABOUT: Readonly<Record<string, { readonly checked: readonly InvariantId[];
   'compromised':        { checked: GAP, evidence: ['attacks', 'attacksStopped', 'attacksNotStopped', 'parked'] },
   'overcommit':         { checked: GAP, evidence: ['ipisToWaiting', 'nmisToGuests', 'nmisInjected', 'interruptsDelivered'] },
   'smt-siblings':       { checked: GAP, evidence: ['migrations'] },
+  'posted-interrupts':  { checked: [...GAP, 'completions'], evidence: ['completionsSeen', 'notificationsProcessed', 'virtualInterruptsDelivered', 'apicAccessesVirtualized'] },
   'stop-and-serialize': { checked: ALWAYS, evidence: ['serialized'] },
 };
 

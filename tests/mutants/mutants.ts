@@ -124,6 +124,10 @@ const ROWS: readonly Row[] = [
   ['device-dropped-while-halted', 'completions', /queue . .*has not come/, 'irq-fallback-halted'],
   ['spin-with-interrupts-off', 'completions', /vCPU 0 .*queue 4 .* vector 0x56 has not come/, 'irq-fallback'],
   ['window-not-asked-for', 'interrupts', /interrupt-window exiting is 0 and vector \d+ waits/, 'irq-fallback'],
+  ['descriptor-not-merged', 'completions', /vCPU 3 .* vector 0x56 has not come/, 'posted-interrupts'],
+  ['notification-left-outstanding', 'completions', /vector 0x5[0-9a-f] has not come/, 'posted-interrupts-halted'],
+  ['rvi-not-raised', 'interrupts', /RVI is .* the highest vector in VIRR/, 'posted-interrupts'],
+  ['request-left-in-soft-state', 'interrupts', /waits in soft state, where the processor does not look/, 'posted-interrupts'],
   ['interrupt-injected-twice', 'interrupts', /delivered \d+ times, asserted/],
 
   ['lowest-vector-first', 'interrupts', /vector 98 is injected before vector 146/],

@@ -237,6 +237,8 @@ export const TRIALS = {
   'stray-events': builtin('stray-events'),
   ipi: builtin('ipi'),
   'irq-fallback': builtin('irq-fallback'),
+  'posted-interrupts': builtin('posted-interrupts'),
+  'posted-interrupts-halted': builtin('posted-interrupts', 'hlt: ROOT'),
   'irq-fallback-halted': builtin('irq-fallback', 'hlt: ROOT'),
   'machine-check': builtin('machine-check'),
   'payload-fault': builtin('payload-fault'),

@@ -66,6 +66,8 @@ enum caretaker_register {
 /* Said by KVM where it gives shadow stacks. */
 #define CARETAKER_FEATURE_SHADOW_STACK (1ull << 5)
 #define CARETAKER_FEATURE_INVARIANT_TSC (1ull << 6)
+/* Can leave virtual interrupts to the processor; config says whether. */
+#define CARETAKER_FEATURE_POSTED_INTERRUPTS (1ull << 7)
 
 struct caretaker_ccb {
 	/* Image: set at link time, relocated by the loader. */

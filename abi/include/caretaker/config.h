@@ -11,7 +11,7 @@
 #include <caretaker/types.h>
 
 #define CARETAKER_CONFIG_MAGIC 0x3147464352414321ull /* "!CARCFG1" */
-#define CARETAKER_CONFIG_VERSION 1
+#define CARETAKER_CONFIG_VERSION 2
 #define CARETAKER_CPUID_MAX 64
 #define CARETAKER_MSR_MAX 64
 #define CARETAKER_VCPU_MAX 64
@@ -107,6 +107,17 @@ enum caretaker_hlt_policy {
 	CARETAKER_HLT_ROOT = 1,	    /* STI; HLT in root operation */
 };
 
+/*
+ * PROCESSOR: virtual-interrupt delivery and posted interrupts are on. VIRR,
+ * VISR, VTPR and RVI are the guest's APIC in place of irr, isr and tpr in soft
+ * state, which a payload may still collect requests in; others may post in
+ * pi_desc as well, and its notification is no VM exit.
+ */
+enum caretaker_interrupt_delivery {
+	CARETAKER_DELIVERY_PAYLOAD = 0,	  /* by VM-entry injection */
+	CARETAKER_DELIVERY_PROCESSOR = 1,
+};
+
 struct caretaker_config {
 	/*    0 */ struct caretaker_header header;
 	/*   16 */ u32 cpuid_count;
@@ -122,7 +133,10 @@ struct caretaker_config {
 	/*   64 */ u64 tsc_multiplier; /* 16.48 fixed point; 1 << 48 is 1.0 */
 	/*   72 */ u32 notification_vector; /* a kick: look at posted[] */
 	/*   76 */ u32 xsave_size;
-	/*   80 */ u64 reserved[6];
+	/*   80 */ u32 interrupt_delivery; /* enum caretaker_interrupt_delivery */
+	/*   84 */ u32 reserved_delivery;
+	/*   88 */ u64 virtual_apic_address; /* for CARETAKER_DELIVERY_PROCESSOR */
+	/*   96 */ u64 reserved[4];
 	/*  128 */ u8 exit_policy[CARETAKER_EXIT_POLICY_MAX];
 	/*  256 */ struct caretaker_cpuid cpuid[CARETAKER_CPUID_MAX];
 	/* 2304 */ struct caretaker_msr msr[CARETAKER_MSR_MAX];
@@ -144,7 +158,10 @@ CARETAKER_ABI_FIELD(struct caretaker_config, tsc_offset, 56);
 CARETAKER_ABI_FIELD(struct caretaker_config, tsc_multiplier, 64);
 CARETAKER_ABI_FIELD(struct caretaker_config, notification_vector, 72);
 CARETAKER_ABI_FIELD(struct caretaker_config, xsave_size, 76);
-CARETAKER_ABI_FIELD(struct caretaker_config, reserved, 80);
+CARETAKER_ABI_FIELD(struct caretaker_config, interrupt_delivery, 80);
+CARETAKER_ABI_FIELD(struct caretaker_config, reserved_delivery, 84);
+CARETAKER_ABI_FIELD(struct caretaker_config, virtual_apic_address, 88);
+CARETAKER_ABI_FIELD(struct caretaker_config, reserved, 96);
 CARETAKER_ABI_FIELD(struct caretaker_config, exit_policy, 128);
 CARETAKER_ABI_FIELD(struct caretaker_config, cpuid, 256);
 CARETAKER_ABI_FIELD(struct caretaker_config, msr, 2304);

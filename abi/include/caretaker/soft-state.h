@@ -4,8 +4,8 @@
  * VMCS field holds. Whoever runs the vCPU owns it; KVM reads it at every
  * routed exit and at adoption.
  *
- * This interface is a contract. Only posted[] and posted_nmi are written by
- * others, atomically, and before the kick that tells of them.
+ * This interface is a contract. Only posted[], posted_nmi and pi_desc are
+ * written by others, atomically, and before the kick that tells of them.
  */
 #ifndef CARETAKER_SOFT_STATE_H
 #define CARETAKER_SOFT_STATE_H
@@ -14,8 +14,24 @@
 #include <caretaker/config.h>
 
 #define CARETAKER_SOFT_STATE_MAGIC 0x3154465352414321ull /* "!CARSFT1" */
-#define CARETAKER_SOFT_STATE_VERSION 2
+#define CARETAKER_SOFT_STATE_VERSION 3
 #define CARETAKER_SOFT_STATE_SIZE 4096
+
+/*
+ * The posted-interrupt descriptor as the SDM and VT-d have it. Who posts sets a
+ * bit of pir, then ON, and where ON was clear sends NV to NDST.
+ */
+struct caretaker_pi_desc {
+	/*  0 */ u64 pir[4];
+	/* 32 */ u64 control; /* ON 0, SN 1, NV 23:16, NDST 63:32 */
+	/* 40 */ u64 reserved[3];
+};
+CARETAKER_ABI_FIELD(struct caretaker_pi_desc, pir, 0);
+CARETAKER_ABI_FIELD(struct caretaker_pi_desc, control, 32);
+CARETAKER_ABI_FIELD(struct caretaker_pi_desc, reserved, 40);
+CARETAKER_ABI_SIZE(struct caretaker_pi_desc, 64);
+
+#define CARETAKER_PI_ON 1ull
 
 struct caretaker_soft_state {
 	/*    0 */ struct caretaker_header header;
@@ -49,7 +65,8 @@ struct caretaker_soft_state {
 	/*  228 */ u32 reserved_posted[7];
 
 	/*  256 */ u64 msr_value[CARETAKER_MSR_MAX]; /* as caretaker_config.msr[] */
-	/*  768 */ u8 reserved_tail[3328];
+	/*  768 */ struct caretaker_pi_desc pi_desc; /* see config.interrupt_delivery */
+	/*  832 */ u8 reserved_tail[3264];
 };
 CARETAKER_ABI_FIELD(struct caretaker_soft_state, header, 0);
 CARETAKER_ABI_FIELD(struct caretaker_soft_state, tsc_deadline, 16);
@@ -72,7 +89,8 @@ CARETAKER_ABI_FIELD(struct caretaker_soft_state, posted, 192);
 CARETAKER_ABI_FIELD(struct caretaker_soft_state, posted_nmi, 224);
 CARETAKER_ABI_FIELD(struct caretaker_soft_state, reserved_posted, 228);
 CARETAKER_ABI_FIELD(struct caretaker_soft_state, msr_value, 256);
-CARETAKER_ABI_FIELD(struct caretaker_soft_state, reserved_tail, 768);
+CARETAKER_ABI_FIELD(struct caretaker_soft_state, pi_desc, 768);
+CARETAKER_ABI_FIELD(struct caretaker_soft_state, reserved_tail, 832);
 CARETAKER_ABI_SIZE(struct caretaker_soft_state, 4096);
 
 #endif

@@ -32,6 +32,7 @@
 #define GUEST_LINEAR_ADDRESS		0x640a
 
 /* VMCS fields: guest state. */
+#define GUEST_INTR_STATUS		0x0810
 #define GUEST_IA32_DEBUGCTL		0x2802
 #define GUEST_IA32_PAT			0x2804
 #define GUEST_IA32_EFER			0x2806

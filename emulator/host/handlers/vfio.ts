@@ -3,7 +3,8 @@
  *
  * Source: the VFIO live update series named in the facts; Linux drivers/vfio/pci for what closing a device does,
  * drivers/vfio/pci/vfio_pci_intrs.c for its interrupts.
- * ABI: record {u64 device, u32 interrupts, u32 keeps_running}, then {u32 apic_id, u32 vector} each.
+ * ABI: record {u64 device, u32 interrupts, u32 keeps_running}, then {u32 posted, u32 vector,
+ * u64 APIC id or descriptor} each.
  * Invariant: the device is hardware and outlives every kernel; it is reset when its last file is released, and so not
  * while LUO holds one. It is preserved while it is paused, or with interrupts that find their way without a kernel.
  * Not modelled: DMA remapping, BARs, migration states.
@@ -21,7 +22,7 @@ import { DONE, ok, refuse, type Result } from '../result.js';
 export const VFIO_COMPATIBLE = 'vfio-pci-v1';
 const KIND = 'vfio';
 const HEADER_BYTES = 16;
-const INTERRUPT_BYTES = 8;
+const INTERRUPT_BYTES = 16;
 /** More would not fit the record's page. */
 export const MAX_INTERRUPTS = 32;
 
@@ -229,8 +230,9 @@ function recordOf({ id, interrupts, keepsRunning }: VfioDevice): Uint8Array {
   view.setUint32(12, keepsRunning ? 1 : 0, true);
   interrupts.forEach((entry, index) => {
     const at = HEADER_BYTES + index * INTERRUPT_BYTES;
-    view.setUint32(at, entry.apicId, true);
+    view.setUint32(at, entry.kind === 'posted' ? 1 : 0, true);
     view.setUint32(at + 4, entry.vector, true);
+    view.setBigUint64(at + 8, entry.kind === 'posted' ? entry.descriptor : u64(entry.apicId), true);
   });
   return bytes;
 }

@@ -28,6 +28,7 @@ import {
   KVM_VM_SER,
   KVM_VM_SER_MAGIC,
 } from '../../../abi/kho-records.js';
+import { CARETAKER_FEATURE } from '../../../abi/ccb.js';
 import { CARETAKER_HLT_POLICY } from '../../../abi/config.js';
 import { StructView } from '../../../abi/layout.js';
 import { leafMappings } from '../../memory/page-tables.js';
@@ -39,7 +40,7 @@ import { DONE, ok, refuse, type Result } from '../result.js';
 import type { Kvm } from './kvm.js';
 import { EPT_POOL_PAGES, KvmMmu } from './mmu.js';
 import { withVcpusStopped } from './mmu-notifier.js';
-import { mismatchOf, writeNeeds } from './negotiation.js';
+import { featuresOf, mismatchOf, writeNeeds } from './negotiation.js';
 import { judgeParked, whyParked } from './parked.js';
 import type { KvmKernel } from './ports.js';
 import { disposeOf, stopUnadopted } from './terminate.js';
@@ -151,6 +152,7 @@ export class VmFileHandler implements LiveupdateFileHandler {
         tscOffset: view.get('tsc_offset'),
         irqRoutes: this.#kvm.irqRoutes,
         shadowStacks: view.number('shadow_stacks') !== 0,
+        postedInterrupts: (view.get('features') & CARETAKER_FEATURE.POSTED_INTERRUPTS) !== 0n,
       },
       mmu,
     );
@@ -399,7 +401,7 @@ export class VcpuFileHandler implements LiveupdateFileHandler {
     view.set('entry_vmexit', vcpu.ccbView.get('entry_vmexit'));
     view.set('entry_run', vcpu.ccbView.get('entry_run'));
     view.set('cr3', vcpu.isolatedCr3);
-    view.set('features', vcpu.ccbView.get('features'));
+    view.set('features', featuresOf(vcpu));
     view.set('epoch', vcpu.ccbView.get('epoch'));
     view.set('payload_version', vcpu.ccbView.number('header.version'));
     view.set('vm_record', vmRecord);

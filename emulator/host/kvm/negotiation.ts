@@ -15,6 +15,7 @@ import { CARETAKER_SOFT_STATE, CARETAKER_SOFT_STATE_VERSION } from '../../../abi
 import { CARETAKER_TELEMETRY, CARETAKER_TELEMETRY_VERSION } from '../../../abi/telemetry.js';
 import type { ErrnoName } from '../../../abi/luo.js';
 import { hex } from '../../../abi/uint.js';
+import type { KvmVcpu } from './vcpu.js';
 import type { KvmVm } from './vm.js';
 
 /** Structures that both sides of the contract read. */
@@ -68,12 +69,19 @@ export function bitsOf(names: readonly FeatureName[]): bigint {
   return names.reduce((all, name) => all | CARETAKER_FEATURE[name], 0n);
 }
 
-/** What payloads say that they use, and what KVM has given them. */
-function featuresInUse({ vcpus, settings }: KvmVm): bigint {
-  const own = settings.shadowStacks ? CARETAKER_FEATURE.SHADOW_STACK : 0n;
+/** What payloads say that they use, and what KVM has given them: interrupts are posted where both sides know of it. */
+function featuresInUse({ vcpus, settings, postsInterrupts }: KvmVm): bigint {
+  const { SHADOW_STACK, POSTED_INTERRUPTS } = CARETAKER_FEATURE;
+  const own =
+    (settings.shadowStacks ? SHADOW_STACK : 0n) | (postsInterrupts ? POSTED_INTERRUPTS : 0n);
   return vcpus
     .filter((vcpu) => vcpu.hasCaretaker)
-    .reduce((all, { ccbView }) => all | ccbView.get('features'), own);
+    .reduce((all, vcpu) => all | featuresOf(vcpu), own);
+}
+
+/** What a vCPU's payload says that it uses; what it can do and KVM has not given it is none of that. */
+export function featuresOf({ ccbView }: KvmVcpu): bigint {
+  return ccbView.get('features') & ~CARETAKER_FEATURE.POSTED_INTERRUPTS;
 }
 
 /** Writes what a VM needs into its record; the versions are those of its payloads, which share them. */

@@ -2,7 +2,7 @@
  * The two sets of page tables around a Caretaker: its own, isolated ones, and the kernel's, in which it is mapped too.
  *
  * Source: the RFC, "Hardware Interposition"; CONTRACT ("CR3 policies", "CCB").
- * Invariant: the payload's tables map its instance, its stack, its configuration, telemetry and soft state and the
+ * Invariant: the payload's tables map its instance, its stack, its configuration, telemetry, soft state and virtual-APIC page and the
  * soft state of the other vCPUs, nothing else; KVM's page of the CCB is read-only in them.
  */
 import { CARETAKER_KVM_PAGE } from '../../../abi/ccb.js';
@@ -55,6 +55,7 @@ function vcpuRanges(memory: VcpuMemory): readonly IdentityRange[] {
     data(memory.at('config'), 2 * PAGE_SIZE, false),
     data(memory.at('telemetry'), 2 * PAGE_SIZE),
     data(memory.at('softState'), PAGE_SIZE),
+    data(memory.at('virtualApic'), PAGE_SIZE),
     ...(memory.has('shadowStack') ? shadowStackRanges(memory.at('shadowStack')) : []),
   ];
 }

@@ -13,6 +13,7 @@ import {
   CARETAKER_CPUID_FLAGS,
   CARETAKER_EXIT_POLICY,
   CARETAKER_HLT_POLICY,
+  CARETAKER_INTERRUPT_DELIVERY,
   CARETAKER_MSR_ACTION,
 } from '../../../abi/config.js';
 import { EXIT_REASON, type ExitReasonName } from '../../../abi/exit-reasons.js';
@@ -165,6 +166,8 @@ export interface SharedConfigSettings {
   readonly preemptionTimerShift: number;
   readonly notificationVector: number;
   readonly hltPolicy: keyof typeof CARETAKER_HLT_POLICY;
+  /** The virtual-APIC page where the processor delivers virtual interrupts, null where the payload does. */
+  readonly virtualApic: bigint | null;
   readonly irqRoutes: readonly { hostVector: number; guestVector: number; vcpuId: number }[];
 }
 
@@ -199,6 +202,10 @@ export function writeSharedConfig(
   view.set('tsc_multiplier', 1n << 48n);
   view.set('notification_vector', settings.notificationVector);
   view.set('xsave_size', 0xa88);
+  if (settings.virtualApic !== null) {
+    view.set('interrupt_delivery', CARETAKER_INTERRUPT_DELIVERY.PROCESSOR);
+    view.set('virtual_apic_address', settings.virtualApic);
+  }
   for (const [reason, bits] of Object.entries(EXIT_POLICY)) {
     view.set(`exit_policy[${EXIT_REASON[reason as ExitReasonName]}]`, bits);
   }

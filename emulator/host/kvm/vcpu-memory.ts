@@ -29,7 +29,7 @@ const WISHES = {
   vmcs:      { pages: 1, owner: 'vmx' },
   vmxon:     { pages: 1, owner: 'vmx' },
   msrBitmap: { pages: 1, owner: 'vmx' },
-  virtualApic: { pages: 1, owner: 'vmx' },
+  virtualApic: { pages: 1, owner: 'shared-metadata' },
   config:    { pages: 2, owner: 'shared-metadata' },
   telemetry: { pages: 2, owner: 'shared-metadata' },
   softState: { pages: 1, owner: 'shared-metadata' },

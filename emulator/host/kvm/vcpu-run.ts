@@ -32,6 +32,7 @@ import {
 } from '../../../abi/pv-clock.js';
 import { VMCS_FIELDS } from '../../../abi/vmcs-fields.js';
 import { applyDescription, type VmcsDescription } from '../../vmx/description.js';
+import { PostedDescriptor } from '../../vmx/posted-descriptor.js';
 import type { Vmcs } from '../../vmx/vmcs.js';
 import { postInterrupt, type ApicPeer } from './lapic.js';
 import {
@@ -44,7 +45,7 @@ import {
 import type { KvmCpu, KvmMachine } from './ports.js';
 import { addSteal, clockAt, writeTimeInfo, writeWallClock } from './pv-clock.js';
 import type { KvmVcpu } from './vcpu.js';
-import type { KvmVm } from './vm.js';
+import { POSTED_INTR_VECTOR, type KvmVm } from './vm.js';
 import { caretakerHostState } from './vmcs-setup.js';
 import { vmclear, vmptrld, vmxoff, vmxon, writeRevision } from './vmx-ops.js';
 
@@ -68,6 +69,14 @@ export function enterThroughRun(vm: KvmVm, vcpu: KvmVcpu): void {
   cpu.msrs.write(MSR.IA32_S_CET, 0n);
 }
 
+/** vmx_vcpu_pi_load(): what is posted for the vCPU tells the core that it is about to run on. */
+function loadDescriptor(vm: KvmVm, vcpu: KvmVcpu): void {
+  if (!vm.postsInterrupts) return;
+  const { apicId } = vm.machine.cpu(vcpu.pcpu);
+  const descriptor = new PostedDescriptor(vm.kernel.memory, vcpu.descriptorAddress);
+  descriptor.aim({ apicId, vector: POSTED_INTR_VECTOR }, false);
+}
+
 /** KVM_RUN for the first time, or after the vCPU was stopped in KVM. */
 export function startVcpu(vm: KvmVm, vcpu: KvmVcpu): void {
   const cpu = vm.enableCore(vcpu.pcpu);
@@ -79,6 +88,7 @@ export function startVcpu(vm: KvmVm, vcpu: KvmVcpu): void {
   vcpu.ccbView.set('request', CARETAKER_REQUEST.NONE);
   vcpu.state = 'running';
   loadClocks(vm, vcpu);
+  loadDescriptor(vm, vcpu);
   enterThroughRun(vm, vcpu);
   vm.machine.vcpuStarted(vcpu.id);
 }

@@ -14,7 +14,7 @@ import {
   CARETAKER_REQUEST,
   CARETAKER_RUN_STATE,
 } from '../../../abi/ccb.js';
-import { StructView } from '../../../abi/layout.js';
+import { offsetsOf, StructView } from '../../../abi/layout.js';
 import {
   CARETAKER_SOFT_STATE,
   CARETAKER_SOFT_STATE_MAGIC,
@@ -54,6 +54,8 @@ export interface Routing {
   readonly gsBase: bigint;
   readonly argument: bigint;
 }
+
+const PI_DESC_OFFSET = offsetsOf<'pi_desc'>(CARETAKER_SOFT_STATE).pi_desc;
 
 export class KvmVcpu {
   readonly id: number;
@@ -97,6 +99,11 @@ export class KvmVcpu {
 
   get softState(): StructView {
     return new StructView(CARETAKER_SOFT_STATE, this.#bytes, this.memory.at('softState'));
+  }
+
+  /** Its posted-interrupt descriptor, which lies in soft state: preserved, and mapped for the other vCPUs. */
+  get descriptorAddress(): bigint {
+    return this.memory.at('softState') + BigInt(PI_DESC_OFFSET);
   }
 
   get hasCaretaker(): boolean {

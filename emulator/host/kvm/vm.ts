@@ -5,6 +5,7 @@
  * Invariant: a Caretaker is set on the VM for all its vCPUs, or on each vCPU, never both.
  */
 import { HarnessBug } from '../../../abi/errors.js';
+import { CARETAKER_FEATURE } from '../../../abi/ccb.js';
 import type { ErrnoName } from '../../../abi/luo.js';
 import { s64, u64 } from '../../../abi/uint.js';
 import { LoaderError } from '../../../loader/errors.js';
@@ -55,6 +56,8 @@ export interface VmSettings {
   readonly irqRoutes: SharedConfigSettings['irqRoutes'];
   /** Whether payloads get shadow stacks. */
   readonly shadowStacks: boolean;
+  /** Whether the processor delivers virtual interrupts, and others post them, if the payloads know of it. */
+  readonly postedInterrupts: boolean;
 }
 
 /** A payload that was refused: the errno of the ioctl, and the loader's reason. */
@@ -66,6 +69,8 @@ export interface Refusal {
 
 /** The vector of a host kick: look at posted[] and at request. */
 export const NOTIFICATION_VECTOR = 0xf2;
+/** The vector that tells a processor of posted interrupts: another one, because a kick must be a VM exit. */
+export const POSTED_INTR_VECTOR = 0xf1;
 
 export class KvmVm {
   readonly #vmxonRegions = new Map<number, bigint>();
@@ -84,6 +89,7 @@ export class KvmVm {
   #scope: 'none' | 'vm' | 'vcpu' = 'none';
   #vmImage: CaretakerImage | null = null;
   #isPublished = false;
+  #postsInterrupts = false;
   /** Why KVM_SET_CARETAKER was last refused. */
   lastRefusal: Refusal | null = null;
 
@@ -205,6 +211,7 @@ export class KvmVm {
     if (!built.ok) return built;
     const toppedUp = this.mmu.topUp();
     if (!toppedUp.ok) return toppedUp;
+    this.#postsInterrupts = this.settings.postedInterrupts && this.#allTakePosted();
     for (const vcpu of this.vcpus) {
       if (!vcpu.hasCaretaker) continue;
       this.#writeConfig(vcpu);
@@ -214,6 +221,18 @@ export class KvmVm {
     this.#isPublished = true;
     this.machine.tablesChanged();
     return DONE;
+  }
+
+  /** Whether others post interrupts for its vCPUs; where a payload cannot have that, IRQ routing is what is left. */
+  get postsInterrupts(): boolean {
+    return this.#postsInterrupts;
+  }
+
+  #allTakePosted(): boolean {
+    const { POSTED_INTERRUPTS } = CARETAKER_FEATURE;
+    return this.vcpus.every(
+      (vcpu) => vcpu.hasCaretaker && (vcpu.ccbView.get('features') & POSTED_INTERRUPTS) !== 0n,
+    );
   }
 
   /** The payload's own page tables, built anew over those it had: the vCPU is not running. */
@@ -234,6 +253,7 @@ export class KvmVm {
   /** Configuration and tables came from another kernel and stay as they are. */
   markPublished(): void {
     this.#isPublished = true;
+    this.#postsInterrupts = this.settings.postedInterrupts;
   }
 
   /** A vCPU that came from another kernel joins this VM. Errnos: EEXIST, ENOMEM. */
@@ -298,6 +318,9 @@ export class KvmVm {
     return guestVmcs(this.machine.capabilities, vcpu.memory, {
       vpid: vcpu.id + 1,
       eptp: this.mmu.eptp,
+      posted: this.#postsInterrupts
+        ? { descriptor: vcpu.descriptorAddress, vector: POSTED_INTR_VECTOR }
+        : null,
       tscOffset: this.settings.tscOffset,
       hostCr3: this.kernelCr3,
       hostRip: this.kernel.routingHandler,
@@ -403,6 +426,7 @@ export class KvmVm {
       notificationVector: NOTIFICATION_VECTOR,
       hltPolicy: this.settings.hltPolicy,
       irqRoutes: this.settings.irqRoutes,
+      virtualApic: this.#postsInterrupts ? vcpu.memory.at('virtualApic') : null,
     });
   }
 

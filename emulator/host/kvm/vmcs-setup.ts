@@ -35,6 +35,13 @@ const NO_SHADOW_STACK: VmcsDescription = {
   GUEST_INTR_SSP_TABLE: 0n,
 };
 
+/** enable_apicv of a guest in x2APIC mode. */
+const APICV = [
+  SECONDARY.VIRTUALIZE_X2APIC_MODE,
+  SECONDARY.APIC_REGISTER_VIRT,
+  SECONDARY.VIRTUAL_INTR_DELIVERY,
+] as const;
+
 /** Controls and a 64-bit guest; the host area is vmx_set_constant_host_state()'s until a Caretaker takes it. */
 export function guestVmcs(
   capabilities: VmxCapabilities,
@@ -42,6 +49,8 @@ export function guestVmcs(
   settings: {
     readonly vpid: number;
     readonly eptp: bigint;
+    /** Where others post virtual interrupts, and the vector that tells of them; null without. */
+    readonly posted: { readonly descriptor: bigint; readonly vector: number } | null;
     readonly tscOffset: bigint;
     readonly hostCr3: bigint;
     readonly hostRip: bigint;
@@ -49,6 +58,7 @@ export function guestVmcs(
   },
 ): VmcsDescription {
   const cet = memory.has('shadowStack');
+  const { posted } = settings;
   return validVmcs(
     {
       PIN_BASED_VM_EXEC_CONTROL: or(
@@ -56,6 +66,7 @@ export function guestVmcs(
         PIN.EXT_INTR_EXITING,
         PIN.NMI_EXITING,
         PIN.VIRTUAL_NMIS,
+        posted === null ? 0 : PIN.POSTED_INTR,
       ),
       CPU_BASED_VM_EXEC_CONTROL: or(
         capabilities.primary.allowed0,
@@ -64,12 +75,14 @@ export function guestVmcs(
         PRIMARY.UNCOND_IO_EXITING,
         PRIMARY.USE_MSR_BITMAPS,
         PRIMARY.ACTIVATE_SECONDARY,
+        posted === null ? 0 : PRIMARY.TPR_SHADOW,
       ),
       SECONDARY_VM_EXEC_CONTROL: or(
         SECONDARY.ENABLE_EPT,
         SECONDARY.ENABLE_RDTSCP,
         SECONDARY.ENABLE_VPID,
         SECONDARY.ENABLE_INVPCID,
+        ...(posted === null ? [] : APICV),
       ),
       VM_EXIT_CONTROLS: or(
         capabilities.exit.allowed0,
@@ -94,7 +107,9 @@ export function guestVmcs(
       EXCEPTION_BITMAP: INTERCEPTED_EXCEPTIONS,
       VIRTUAL_PROCESSOR_ID: BigInt(settings.vpid),
       MSR_BITMAP: memory.at('msrBitmap'),
-      VIRTUAL_APIC_PAGE_ADDR: 0n,
+      VIRTUAL_APIC_PAGE_ADDR: posted === null ? 0n : memory.at('virtualApic'),
+      POSTED_INTR_DESC_ADDR: posted?.descriptor ?? 0n,
+      POSTED_INTR_NV: BigInt(posted?.vector ?? 0),
       EPT_POINTER: settings.eptp,
       TSC_OFFSET: settings.tscOffset,
       HOST_CR3: settings.hostCr3,

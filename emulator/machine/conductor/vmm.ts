@@ -10,7 +10,8 @@ import { hpaOf } from '../../host/frames.js';
 import type { Refusal } from '../../host/kvm/vm.js';
 import type { OpenFile } from '../../host/files.js';
 import type { Process } from '../../host/process.js';
-import type { DeviceQueue, Scenario } from '../scenario/schema.js';
+import type { RemappingEntry } from '../../vmx/interrupt-remapping.js';
+import type { Device, DeviceQueue, Scenario } from '../scenario/schema.js';
 import type { VmPlan } from '../scenario/vms.js';
 import type { Kernels } from './kernels.js';
 import { ConductorError, must } from './refusal.js';
@@ -70,6 +71,7 @@ export class Vmm {
         hltPolicy: scenario.hlt,
         tscOffset: TSC_OFFSET,
         shadowStacks: plan.shadowStacks,
+        postedInterrupts: scenario.device?.delivery === 'posted',
       }),
       'KVM_CREATE_VM',
     );
@@ -89,14 +91,21 @@ export class Vmm {
     }
   }
 
-  /** VFIO_DEVICE_SET_IRQS: each queue's interrupt goes to the core of the vCPU that the host has steered it to. */
-  setInterrupts(queues: readonly DeviceQueue[]): void {
+  /** VFIO_DEVICE_SET_IRQS: each queue's interrupt is posted, or goes to the core that the host has steered it to. */
+  setInterrupts({ queues }: Device): void {
     const vm = this.#kernels.kvm.vmOf(this.process.file(this.fds.vm)!)!;
-    const entries = queues.map((queue, index) => ({
-      kind: 'remapped' as const,
+    const remapped = (queue: DeviceQueue, index: number): RemappingEntry => ({
+      kind: 'remapped',
       apicId: vm.vcpus[queue['core-of'] ?? queue.vcpu]!.pcpu,
       vector: QUEUE_VECTORS.host + index,
-    }));
+    });
+    const posted = (queue: DeviceQueue, index: number): RemappingEntry => ({
+      kind: 'posted',
+      descriptor: vm.vcpus[queue.vcpu]!.descriptorAddress,
+      vector: QUEUE_VECTORS.guest + index,
+      isUrgent: false,
+    });
+    const entries = queues.map(vm.postsInterrupts ? posted : remapped);
     const { vfio } = this.#kernels.modules;
     must(vfio.setInterrupts(this.#device(), entries), 'VFIO_DEVICE_SET_IRQS');
   }

@@ -32,7 +32,9 @@ export const completions: Invariant = {
 
   atHandOverDue(lane, ledger, queue, completed): void {
     if (!isRunning(lane)) return;
-    const isThere = queue.seen >= completed || lane.hasPending(queue.guestVector);
+    const { guestVector, seen } = queue;
+    const isThere =
+      seen >= completed || (lane.hasPending(guestVector) && !lane.isPosted(guestVector));
     ledger.expect(
       ID,
       isThere,

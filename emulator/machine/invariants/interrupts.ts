@@ -12,8 +12,10 @@ import { offsetsOf } from '../../../abi/layout.js';
 import { CARETAKER_SOFT_STATE } from '../../../abi/soft-state.js';
 import { hex } from '../../../abi/uint.js';
 import { VMCS_SLOT } from '../../../abi/vmcs-fields.js';
+import { PRIMARY } from '../../../abi/vmx-controls.js';
 import { X2APIC } from '../../../abi/x2apic.js';
 import { REG } from '../../cpu/registers.js';
+import { deliversVirtualInterrupts, VirtualApic } from '../../vmx/virtual-apic.js';
 import { requestOf } from '../../vmx/root/ipi-destination.js';
 import { ipiTargets } from '../guest-intent.js';
 import type { Lane } from '../lane.js';
@@ -25,7 +27,7 @@ import type { Invariant } from './invariant.js';
 const ID = 'interrupts';
 const ROW = rowOf(ID);
 const FIRST_VECTOR = 32;
-const ISR = offsetsOf<'isr'>(CARETAKER_SOFT_STATE).isr;
+const { isr: ISR, irr: IRR } = offsetsOf<'isr' | 'irr'>(CARETAKER_SOFT_STATE);
 
 export function interrupts(): Invariant {
   /** How many of its targets had the vector of a lowest-priority IPI waiting when each vCPU sent it. */
@@ -51,7 +53,9 @@ export function interrupts(): Invariant {
       if (isIcrWrite(lane)) oneTakesIt(lane, ledger, pendingAtExit.get(lane.id) ?? null);
       if (isIcrWrite(lane) || lane.exit.basic === EXIT_REASON.EXIT_REASON_EXTERNAL_INTERRUPT)
         targetsAreKicked(lane, ledger);
-      const wrongEntry = wrongVector(lane) ?? wrongWindow(lane);
+      const isProcessors = deliversVirtualInterrupts(lane.vmcs);
+      if (isProcessors) isForProcessor(lane, ledger);
+      const wrongEntry = isProcessors ? null : (wrongVector(lane) ?? wrongWindow(lane));
       if (wrongEntry !== null) fail(lane, ledger, `${wrongEntry} at VM entry`);
       expected.set(lane.exit.apic.inService);
       expectedInService(lane, expected);
@@ -154,6 +158,35 @@ function targetsAreKicked(lane: Lane, ledger: Ledger): void {
       () => `${lane.describeExit()}: vCPU ${peer.id} has an interrupt posted and was not kicked`,
     );
   }
+}
+
+/** Where the processor delivers, every request is in VIRR, RVI is the highest of them, and nothing keeps it from that. */
+function isForProcessor(lane: Lane, ledger: Ledger): void {
+  const apic = new VirtualApic(lane.memory.bytes, lane.vmcs);
+  const left = highestRequest(lane);
+  ledger.expect(ID, left < 0 && apic.rvi === apic.highestRequest, lane.rip, () =>
+    left < 0
+      ? `${lane.describeExit()}: RVI is ${hex(apic.rvi)}, the highest vector in VIRR ${hex(apic.highestRequest)}`
+      : `${lane.describeExit()}: virtual vector ${hex(left)} waits in soft state, where the processor does not look`,
+  );
+  const windows = lane.vmcs.low(VMCS_SLOT.CPU_BASED_VM_EXEC_CONTROL) & PRIMARY.INTR_WINDOW_EXITING;
+  ledger.expect(
+    ID,
+    windows === 0,
+    lane.rip,
+    () =>
+      `${lane.describeExit()}: an interrupt window is asked for, and no virtual interrupt is recognized`,
+  );
+}
+
+/** The highest request in soft state, -1 without one. */
+function highestRequest(lane: Lane): number {
+  const at = (lane.softState + IRR) >>> 2;
+  for (let i = ISR_WORDS - 1; i >= 0; i--) {
+    const word = lane.memory.words[at + i]!;
+    if (word !== 0) return 32 * i + 31 - Math.clz32(word);
+  }
+  return -1;
 }
 
 /** The virtual ISR after this exit: a completed EOI takes its highest bit away, the interrupt that VM entry delivers adds one. */

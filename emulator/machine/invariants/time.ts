@@ -138,7 +138,8 @@ function deadlineMoved(
   const irr = words[((lane.softState + SOFT.irr) >>> 2) + (vector >>> 5)]!;
   const event = lane.vmcs.words[2 * VMCS_SLOT.VM_ENTRY_INTR_INFO_FIELD]!;
   const isInjected = event >>> 31 === 1 && (event & 0xff) === vector;
-  if (!isInjected && ((irr >>> (vector & 31)) & 1) === 0) {
+  const isRequested = ((irr >>> (vector & 31)) & 1) !== 0 || lane.isRequestedOfProcessor(vector);
+  if (!isInjected && !isRequested) {
     say(`the guest's deadline at TSC ${wanted} passed without its interrupt, vector ${vector}`);
   }
 }

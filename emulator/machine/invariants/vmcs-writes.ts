@@ -35,6 +35,7 @@ const ALLOWED: readonly FieldName[] = [
   'GUEST_ACTIVITY_STATE',
   'GUEST_PENDING_DBG_EXCEPTIONS',
   'VMX_PREEMPTION_TIMER_VALUE',
+  'GUEST_INTR_STATUS',
 ];
 const allowed = new Uint8Array(512);
 for (const name of ALLOWED) allowed[VMCS_SLOT[name]] = 1;

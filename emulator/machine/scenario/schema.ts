@@ -278,6 +278,8 @@ const scenario = z.strictObject({
   /** A passed-through device that completes I/O by itself, whatever kernel there is. */
   device: z
     .strictObject({
+      /** By remapping an interrupt comes to a core, which takes it; by posting the vCPU has it without a VM exit. */
+      delivery: z.enum(['remapped', 'posted']).default('remapped'),
       queues: z
         .array(
           z.strictObject({
@@ -332,8 +334,9 @@ const checked = scenario.superRefine(({ vcpus, vms, device }, context) => {
 /** A scenario, ready to run. */
 export type Scenario = z.infer<typeof scenario>;
 
-/** A queue of the scenario's device. */
-export type DeviceQueue = NonNullable<Scenario['device']>['queues'][number];
+/** The scenario's device, and a queue of it. */
+export type Device = NonNullable<Scenario['device']>;
+export type DeviceQueue = Device['queues'][number];
 
 /** Checks a parsed document. @throws ScenarioError SCENARIO_SCHEMA with the path of the first bad field. */
 export function toScenario(document: unknown, file: string): Scenario {

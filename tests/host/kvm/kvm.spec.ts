@@ -20,6 +20,7 @@ const settings = {
   hltPolicy: 'ACTIVITY',
   tscOffset: 0n,
   shadowStacks: false,
+  postedInterrupts: false,
 } as const;
 
 let conductor: Conductor;
