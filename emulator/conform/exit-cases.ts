@@ -9,7 +9,7 @@
 import type { EXIT_REASON } from '../../abi/exit-reasons.js';
 import { MSR } from '../../abi/msrs.js';
 import { u64 } from '../../abi/uint.js';
-import { PRIMARY, SECONDARY } from '../../abi/vmx-controls.js';
+import { ENTRY_CONTROL, EXIT_CONTROL, PRIMARY, SECONDARY } from '../../abi/vmx-controls.js';
 import * as exits from '../guest/exits.js';
 import { VALID_VMCS_PAGES, type VmcsDescription } from '../vmx/description.js';
 import { VIRTUAL_APIC_CASES } from './apic-exit-cases.js';
@@ -223,6 +223,31 @@ export const INSTRUCTION_CASES: readonly ExitCase[] = [
     code: 'f4',
     exit: exits.hlt(),
     fields: { GUEST_IA32_EFER: 0x500n },
+  },
+  {
+    title: 'an exit that does not load IA32_EFER sets LMA and LME and keeps the guest’s other bits',
+    code: 'f4',
+    exit: exits.hlt(),
+    fields: { GUEST_IA32_EFER: 0x501n },
+    without: { VM_EXIT_CONTROLS: EXIT_CONTROL.LOAD_IA32_EFER },
+  },
+  {
+    title: 'an exit of a guest outside IA-32e mode that does not load IA32_EFER sets LMA and LME',
+    code: 'f4',
+    exit: exits.hlt(),
+    fields: { ...FLAT_32_BIT, GUEST_IA32_EFER: 0x1n },
+    controls: secondary(SECONDARY.UNRESTRICTED_GUEST),
+    without: {
+      VM_ENTRY_CONTROLS: ENTRY_CONTROL.IA32E_MODE,
+      VM_EXIT_CONTROLS: EXIT_CONTROL.LOAD_IA32_EFER,
+    },
+  },
+  {
+    title: 'an exit that does not load IA32_PAT keeps the guest’s',
+    code: 'f4',
+    exit: exits.hlt(),
+    fields: { GUEST_IA32_PAT: 0x0606_0606_0606_0606n },
+    without: { VM_EXIT_CONTROLS: EXIT_CONTROL.LOAD_IA32_PAT },
   },
   {
     title: 'MSRs are loaded by the entry, stored and loaded by the exit',

@@ -148,6 +148,17 @@ export const KNOWN_APIC_DIFFERENCES: readonly KnownApicDifference[] = [
       second === DISARMED[title],
   },
   {
+    id: 'apic-xapic-broadcast',
+    sdm: 'in x2APIC mode the destination of a broadcast is 0xffffffff, and 0xff is an id like any other',
+    bochs: 'both are broadcasts',
+    explains: (step, model, second, title) =>
+      title === 'ICR to id 0xff, which is no broadcast in x2APIC mode' &&
+      step.kind === 'read' &&
+      step.index === X2APIC.IRR0 + 4 &&
+      model === '0x0' &&
+      second === '0x4000000',
+  },
+  {
     id: 'msr-upper-half',
     sdm: 'bits 63:32 of IA32_FMASK and IA32_TSC_AUX are reserved: WRMSR of one is #GP(0)',
     bochs: 'it is ignored',

@@ -206,6 +206,11 @@ const COMMANDS: readonly ApicCase[] = [
     ...SETS,
   ),
   one(
+    'ICR to id 0xff, which is no broadcast in x2APIC mode',
+    write(X2APIC.ICR, 0xff_0000_0000n | BigInt(icr(FIXED, 0, 0x9a))),
+    ...SETS,
+  ),
+  one(
     'ICR to its own logical id',
     write(X2APIC.ICR, (1n << 32n) | BigInt(icr(FIXED, 0, 0x96, ICR.LOGICAL))),
     ...SETS,
@@ -285,6 +290,19 @@ const LOCAL: readonly ApicCase[] = [
 const DEADLINE = LVT.TIMER_TSC_DEADLINE | 0xe2;
 const NEVER = 0x7fff_ffff_0000_0000n;
 const TIMERS: readonly ApicCase[] = [
+  one(
+    'a periodic timer expires again and again',
+    write(X2APIC.TIMER_DIVIDE, 0xb),
+    write(X2APIC.LVT_TIMER, LVT.TIMER_PERIODIC | 0xe0),
+    write(X2APIC.TIMER_INITIAL, 50),
+    WAIT,
+    TAKE,
+    EOI,
+    WAIT,
+    write(X2APIC.LVT_TIMER, LVT.MASKED | 0xe0),
+    write(X2APIC.TIMER_INITIAL, 0),
+    ...SETS,
+  ),
   one(
     'a one-shot timer expires once',
     write(X2APIC.TIMER_DIVIDE, 0xb),

@@ -5,8 +5,9 @@
  * but the VMX models decides an outcome.
  */
 import { HarnessBug } from '../../abi/errors.js';
-import { EFER } from '../../abi/msrs.js';
-import { RegisterFile } from '../cpu/registers.js';
+import { EFER, MSR } from '../../abi/msrs.js';
+import { u64 } from '../../abi/uint.js';
+import { REG, RegisterFile, type RegisterName } from '../cpu/registers.js';
 import { PhysicalMemory } from '../memory/physical-memory.js';
 import type { VmxCapabilities } from '../vmx/capabilities.js';
 import { EptTlb } from '../vmx/ept/tlb.js';
@@ -54,16 +55,34 @@ function tableOf(capabilities: VmxCapabilities): ReturnType<typeof msrTable> {
   return table;
 }
 
-/** A pCPU outside VMX operation, as the monitor's is before VMXON. */
+/** Registers that hold what no host has until a VM exit loads them, so that one that it leaves out shows. */
+// prettier-ignore
+const LOADED_BY_EXIT = [
+  'RIP', 'RSP', 'CR3', 'DR7', 'CS', 'SS', 'DS', 'ES', 'FS', 'GS', 'TR', 'LDTR', 'FS_BASE', 'GS_BASE', 'TR_BASE', 'TR_LIMIT',
+  'GDTR_BASE', 'GDTR_LIMIT', 'IDTR_BASE', 'IDTR_LIMIT',
+] as const satisfies readonly RegisterName[];
+/** MSRs that every VM exit loads. */
+const MSRS_LOADED_BY_EXIT = [
+  MSR.IA32_SYSENTER_CS,
+  MSR.IA32_SYSENTER_ESP,
+  MSR.IA32_SYSENTER_EIP,
+  MSR.IA32_DEBUGCTL,
+] as const;
+/** PE, ET, NE and PG, which VMX operation demands or nothing changes; the others are not as the host has them. */
+const CR0_BEFORE = 0x8000_003dn;
+
+/** A pCPU outside VMX operation, as the monitor's is before VMXON, with registers and MSRs of no host. */
 export function modelPcpu(capabilities: VmxCapabilities): ModelPcpu {
   const memory = new PhysicalMemory(new ArrayBuffer(MODEL_MEMORY_BYTES));
   const registers = new RegisterFile();
   const now = (): number => pcpu.tsc;
-  registers.set('CR0', 0x8005_0033n);
+  for (const name of LOADED_BY_EXIT) registers.set(name, u64(0x5000 + 8 * REG[name]));
+  registers.set('CR0', CR0_BEFORE);
   registers.set('CR4', 0x0005_2660n);
   registers.set('EFER', EFER.LMA | EFER.LME | EFER.SCE | EFER.NXE);
-  registers.set('CS', 0x10n);
   registers.set('RFLAGS', 2n);
+  const { msrs } = modelMsrs(capabilities, registers, now);
+  for (const index of MSRS_LOADED_BY_EXIT) msrs.load(index, 0x5000n);
   for (const region of [LAYOUT.VMXON_REGION, LAYOUT.VMCS_REGION]) {
     memory.writeU32(region, capabilities.revision);
   }
@@ -72,7 +91,7 @@ export function modelPcpu(capabilities: VmxCapabilities): ModelPcpu {
     apicId: 0,
     memory,
     registers,
-    msrs: modelMsrs(capabilities, registers, now).msrs,
+    msrs,
     blocking: { sti: false, movSs: false, nmi: false },
     vmx: { vmxonPointer: null, current: null, mode: 'off' },
     capabilities,

@@ -7,6 +7,7 @@ import { hex } from '../../abi/uint.js';
 import type { Random } from '../clock/random.js';
 import { SHADOW } from './enforcement-area.js';
 import { ENFORCED } from './enforcement-fragments.js';
+import { SYSTEM_SEQUENCES } from './system-fragments.js';
 import { COMPARE_RAX_RBX, FAULTS, FRAGMENTS, PROBES } from './fragments.js';
 
 /** General registers at the start; RDI, RSI and RSP are given. */
@@ -60,15 +61,16 @@ export function enforcedSequences(random: Random): Sequence[] {
 
 /** Each fragment, fault and probe on its own, `times` times with different registers. */
 export function systematicSequences(times: number, random: Random): Sequence[] {
-  return [...FRAGMENTS, ...FAULTS, ...PROBES].flatMap(({ name, code, undefinedFlags }) =>
-    Array.from({ length: times }, () => ({
-      title: name,
-      code: Uint8Array.from([...bytesOf(code), HLT]),
-      undefinedFlags: undefinedFlags ?? 0n,
-      start: startValues(random),
-      seed: random.nextU32(),
-      ...UNENFORCED,
-    })),
+  return [...FRAGMENTS, ...FAULTS, ...PROBES, ...SYSTEM_SEQUENCES].flatMap(
+    ({ name, code, undefinedFlags }) =>
+      Array.from({ length: times }, () => ({
+        title: name,
+        code: Uint8Array.from([...bytesOf(code), HLT]),
+        undefinedFlags: undefinedFlags ?? 0n,
+        start: startValues(random),
+        seed: random.nextU32(),
+        ...UNENFORCED,
+      })),
   );
 }
 
