@@ -3,24 +3,35 @@
  *
  * Source: SDM, "VMX Instruction Reference": each title is a condition of an instruction's operation.
  * Invariant: a case ends in VMX operation.
- * Not here: VMCALL in root operation, at which Bochs stops itself; VM entries that succeed, which are entry-rows.ts'.
+ * Not here: VMCALL in root operation, at which Bochs stops itself; what VM entries check, which is entry-rows.ts'.
  */
 import { u64 } from '../../abi/uint.js';
+import { VECTOR, encodeInterruption } from '../../abi/interruption.js';
 import { VMCS_ENCODING, type FieldName } from '../../abi/vmcs-fields.js';
 import { VALID_VMCS_PAGES } from '../vmx/description.js';
 import type { VmxInstruction } from '../vmx/vmx-instructions.js';
 import { LAYOUT } from './layout.js';
 
-/** Instructions in their order; what each answers is compared. */
+/** An entry that comes back with an exit: the guest's first fetch has no translation, or the entry fails after its checks. */
+export interface Enter {
+  readonly name: 'ENTER';
+  readonly how: 'launch' | 'resume';
+}
+
+/** One step: an instruction that goes on behind itself, or an entry. */
+export type VmxStep = VmxInstruction | Enter;
+
+/** Steps in their order; what each answers is compared. */
 export interface VmxInstructionCase {
   readonly title: string;
-  readonly steps: readonly VmxInstruction[];
+  readonly steps: readonly VmxStep[];
 }
 
 const { VMXON_REGION, VMCS_REGION } = LAYOUT;
 const OTHER_REGION = VALID_VMCS_PAGES.otherSpare;
 const BEYOND = 1n << 51n;
 const NO_FIELD = 0x6c40n;
+const UD = encodeInterruption('HARD_EXCEPTION', VECTOR.UD);
 
 const vmxon = (pointer: bigint = VMXON_REGION): VmxInstruction => ({ name: 'VMXON', pointer });
 const vmclear = (pointer: bigint): VmxInstruction => ({ name: 'VMCLEAR', pointer });
@@ -47,7 +58,10 @@ const VMPTRST: VmxInstruction = { name: 'VMPTRST' };
 const VMLAUNCH: VmxInstruction = { name: 'VMLAUNCH' };
 const VMRESUME: VmxInstruction = { name: 'VMRESUME' };
 
-const one = (title: string, ...steps: readonly VmxInstruction[]): VmxInstructionCase => ({
+const LAUNCH: Enter = { name: 'ENTER', how: 'launch' };
+const RESUME: Enter = { name: 'ENTER', how: 'resume' };
+
+const one = (title: string, ...steps: readonly VmxStep[]): VmxInstructionCase => ({
   title,
   steps,
 });
@@ -119,6 +133,35 @@ const ENTRIES: readonly VmxInstructionCase[] = [
   one('VMLAUNCH without a current VMCS', vmclear(VMCS_REGION), VMLAUNCH),
   one('VMRESUME without a current VMCS', vmclear(VMCS_REGION), VMRESUME),
   one('VMRESUME of a VMCS that is not launched', VMRESUME),
+  one('VMLAUNCH of a VMCS that is launched', LAUNCH, VMLAUNCH),
+  one('VMRESUME of a VMCS that is launched', LAUNCH, RESUME, VMLAUNCH),
+  one(
+    'VMCLEAR makes a launched VMCS clear',
+    LAUNCH,
+    vmclear(VMCS_REGION),
+    vmptrld(VMCS_REGION),
+    VMRESUME,
+    LAUNCH,
+  ),
+  one(
+    'an entry that fails on guest state leaves the VMCS clear',
+    vmwrite(field('GUEST_RFLAGS'), 0n),
+    LAUNCH,
+    VMRESUME,
+  ),
+  one(
+    'an entry that fails on guest state leaves the event to inject valid',
+    vmwrite(field('VM_ENTRY_INTR_INFO_FIELD'), BigInt(UD)),
+    vmwrite(field('GUEST_RFLAGS'), 0n),
+    LAUNCH,
+    vmread(field('VM_ENTRY_INTR_INFO_FIELD')),
+  ),
+  one(
+    'an exit takes the valid bit from the event that was injected',
+    vmwrite(field('VM_ENTRY_INTR_INFO_FIELD'), BigInt(UD)),
+    LAUNCH,
+    vmread(field('VM_ENTRY_INTR_INFO_FIELD')),
+  ),
   one(
     'a VMCS that is current again keeps its state',
     vmwrite(field('HOST_RIP'), 0x77n),

@@ -5,16 +5,23 @@
  * Invariant: a value that the architecture leaves undefined is not compared.
  */
 import { HarnessBug, unreachable } from '../../abi/errors.js';
+import { EXIT_REASON } from '../../abi/exit-reasons.js';
 import { hex } from '../../abi/uint.js';
 import type { VmxCapabilities } from '../vmx/capabilities.js';
-import { execute, type VmxInstruction, type VmxResult } from '../vmx/vmx-instructions.js';
+import { vmEntry } from '../vmx/vm-entry.js';
+import { deliverExit } from '../vmx/vm-exit.js';
+import { execute, type VmxResult } from '../vmx/vmx-instructions.js';
 import type { Answer } from './answers.js';
 import { baseVmcs } from './base-vmcs.js';
-import { modelPcpu, withVmcs } from './model.js';
+import { modelPcpu, withVmcs, type ModelPcpu } from './model.js';
 import type { CaseResult } from './case-result.js';
 import type { MonitorProgram } from './program.js';
 import type { SecondMachine } from './second-machine.js';
-import { VMX_INSTRUCTION_CASES, type VmxInstructionCase } from './vmx-instruction-cases.js';
+import {
+  VMX_INSTRUCTION_CASES,
+  type VmxInstructionCase,
+  type VmxStep,
+} from './vmx-instruction-cases.js';
 
 /** Executes every case on both machines. */
 export function compareVmxInstructions(
@@ -24,7 +31,7 @@ export function compareVmxInstructions(
   const { capabilities } = machine;
   const second = machine.runCases(
     cases.length,
-    [],
+    ['VM_EXIT_REASON'],
     (program, index) => {
       program.region();
       for (const step of cases[index]!.steps) add(program, step);
@@ -33,7 +40,7 @@ export function compareVmxInstructions(
   );
   return cases.map(({ title, steps }, index) => {
     const { answers, stopped } = second[index]!;
-    const texts = answers.flatMap((one) => (one.kind === 'vmx' ? [answerText(one)] : []));
+    const texts = answers.flatMap(answerText);
     const model = inModel(capabilities, steps);
     // What is undefined in the model is taken as the second machine has it.
     const here = model.map((text, i) => text ?? texts[i] ?? 'no answer').join('; ');
@@ -43,8 +50,11 @@ export function compareVmxInstructions(
   });
 }
 
-function add(program: MonitorProgram, step: VmxInstruction): void {
+function add(program: MonitorProgram, step: VmxStep): void {
   switch (step.name) {
+    case 'ENTER':
+      program.enter(step.how);
+      break;
     case 'VMXON':
     case 'VMCLEAR':
     case 'VMPTRLD':
@@ -73,19 +83,38 @@ function add(program: MonitorProgram, step: VmxInstruction): void {
   }
 }
 
-function answerText({ result, error, value }: Answer & { kind: 'vmx' }): string {
-  if (result === 'VMfailValid') return `VMfail ${error}`;
-  return result === 'VMsucceed' && value !== 0n ? `VMsucceed ${hex(value)}` : result;
+/** The text of an answer to a step; none for what answers no step. */
+function answerText(answer: Answer): string[] {
+  if (answer.kind === 'entry') {
+    const { kind, error, fields } = answer.entry;
+    return [kind === 'exit' ? exitText(fields.get('VM_EXIT_REASON')!) : `${kind} ${error}`];
+  }
+  if (answer.kind !== 'vmx') return [];
+  const { result, error, value } = answer;
+  if (result === 'VMfailValid') return [`VMfail ${error}`];
+  return [result === 'VMsucceed' && value !== 0n ? `VMsucceed ${hex(value)}` : result];
 }
 
+const exitText = (reason: bigint): string => `exit ${hex(reason)}`;
+
 /** A text a step; null for a value that is undefined. */
-function inModel(
-  capabilities: VmxCapabilities,
-  steps: readonly VmxInstruction[],
-): (string | null)[] {
+function inModel(capabilities: VmxCapabilities, steps: readonly VmxStep[]): (string | null)[] {
   const pcpu = modelPcpu(capabilities);
   withVmcs(pcpu, baseVmcs(capabilities));
-  return steps.map((step) => resultText(execute(pcpu, step)));
+  return steps.map((step) =>
+    step.name === 'ENTER' ? entered(pcpu, step.how) : resultText(execute(pcpu, step)),
+  );
+}
+
+/** Enters; a guest that is entered exits at its first fetch. */
+function entered(pcpu: ModelPcpu, how: 'launch' | 'resume'): string {
+  const vmcs = pcpu.vmx.current!;
+  const entry = vmEntry(pcpu, vmcs, how);
+  if (entry.kind === 'vmfail') return `vmfail-valid ${entry.error}`;
+  if (entry.kind === 'entered') {
+    deliverExit(pcpu, vmcs, { basic: EXIT_REASON.EXIT_REASON_EPT_VIOLATION, qualification: 0n });
+  }
+  return exitText(vmcs.read('VM_EXIT_REASON'));
 }
 
 function resultText(result: VmxResult): string | null {
