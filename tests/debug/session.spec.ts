@@ -192,7 +192,8 @@ describe('a controller that looks at another vCPU than the one that stopped', ()
     ]);
     expect(seen[1]).toMatch(/ vCPU 1 caretaker_block\+0$/);
     expect(seen[2]).toMatch(/ vCPU 0 /);
-    expect(seen[3]).toMatch(/^done .* vCPU 1 caretaker_(wait|block|spin)/);
+    // Where it polls, an interrupt may come: then it is in the handler, inside the same exit.
+    expect(seen[3]).toMatch(/^done 87:\d+ vCPU 1 /);
   });
 });
 
