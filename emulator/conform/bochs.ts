@@ -19,6 +19,9 @@ const TIMEOUT_MS = 600_000;
 const MODEL = 'tigerlake';
 /** util-linux's way to have the kernel kill a program when the one that started it is gone. */
 const WITH_PARENT = ['setpriv', '--pdeathsig', 'KILL'] as const;
+/** More than a traced payload prints, and less than a string may hold. */
+const MOST_OUTPUT = 400_000_000;
+const LIMITED = ['prlimit', `--fsize=${MOST_OUTPUT}`] as const;
 
 /** The program's name, undefined where it is not installed. */
 export function findBochs(): string | undefined {
@@ -29,13 +32,13 @@ export function findBochs(): string | undefined {
 }
 
 let found: string | undefined;
+/** What goes before a program that must not outlive this one nor print without end: as much of it as there is here. */
 let leash: readonly string[] | undefined;
 
-/** What goes before a program that must not outlive this one; nothing where there is no such thing. */
-function withParent(): readonly string[] {
-  const [program, ...options] = WITH_PARENT;
-  leash ??= spawnSync(program, [...options, 'true']).status === 0 ? WITH_PARENT : [];
-  return leash;
+function leashed(): readonly string[] {
+  return (leash ??= [WITH_PARENT, LIMITED].flatMap(([program, ...options]) =>
+    spawnSync(program, [...options, 'true']).status === 0 ? [program, ...options] : [],
+  ));
 }
 
 /** The program's name. @throws ConformError BOCHS_MISSING, which says what cannot be compared without it. */
@@ -44,7 +47,8 @@ export function requireBochs(): string {
   if (found !== undefined) return found;
   const message =
     'bochs is not installed, so nothing was compared: not the checks of VM entry, not the VM exits, not the payload as ' +
-    'the exit handler, not the instructions. `apt install bochs bochs-term` installs it on Debian and Ubuntu';
+    'the exit handler, not the instructions, not the local APIC. `apt install bochs bochs-term` installs it on Debian and ' +
+    'Ubuntu';
   throw new ConformError('BOCHS_MISSING', message);
 }
 
@@ -52,7 +56,7 @@ export function requireBochs(): string {
 export interface BochsRun {
   readonly output: string;
   readonly log: string;
-  /** It was ended by force; the output is what came until then. */
+  /** It was ended by force, for it took too long or printed too much; the output is what came until then. */
   readonly timedOut: boolean;
 }
 
@@ -77,7 +81,7 @@ export function runBochs(
     writeFileSync(file('bochsrc'), configuration(file('rom'), file('log'), processors));
     writeFileSync(file('commands'), commands);
     const options = ['-q', '-unlock', '-f', file('bochsrc'), '-rc', file('commands')];
-    const words = [...withParent(), 'env', 'TERM=dumb', program, ...options];
+    const words = [...leashed(), 'env', 'TERM=dumb', program, ...options];
     // It writes byte by byte: a file takes that for a tenth of what a pipe costs on both of its ends.
     const output = openSync(file('output'), 'w');
     const run = spawnSync(words[0]!, words.slice(1), {
@@ -86,8 +90,9 @@ export function runBochs(
       killSignal: 'SIGKILL',
     });
     closeSync(output);
-    const timedOut = (run.error as { code?: string } | undefined)?.code === 'ETIMEDOUT';
-    if (run.error !== undefined && !timedOut) throw run.error;
+    const isLate = (run.error as { code?: string } | undefined)?.code === 'ETIMEDOUT';
+    if (run.error !== undefined && !isLate) throw run.error;
+    const timedOut = isLate || run.signal === 'SIGXFSZ';
     const text = (name: string): string => readFileSync(file(name), 'latin1');
     return { output: text('output'), log: text('log'), timedOut };
   } finally {

@@ -45,8 +45,8 @@ export interface StopOrders {
 }
 
 /** Commands of the first boot: stop at VM exits and at the addresses, say nothing more. */
-export function findingCommands(addresses: readonly bigint[]): string {
-  return [...beginning(addresses), ...Array.from({ length: MOST_STOPS }, () => 'c')].join('\n');
+export function findingCommands(addresses: readonly bigint[], mostStops: number): string {
+  return [...beginning(addresses), ...Array.from({ length: mostStops }, () => 'c')].join('\n');
 }
 
 /** Commands of the second boot, one order a stop. */
@@ -69,9 +69,6 @@ export function tracingCommands(
   }
   return [...lines, 'trace off', 'trace-mem off', 'c', 'c', ''].join('\n');
 }
-
-/** More stops than any program makes. */
-const MOST_STOPS = 20_000;
 
 function beginning(addresses: readonly bigint[]): string[] {
   return ['vmexitbp', ...addresses.map((one) => `pb ${hex(one)}`), 'c'];

@@ -6,7 +6,7 @@
  * SIPI, in which no timer runs, unless something is injected, which VM entry refuses.
  */
 import { INTR_TYPE } from '../../abi/interruption.js';
-import { u64 } from '../../abi/uint.js';
+import { hex, u64 } from '../../abi/uint.js';
 import type { FieldName } from '../../abi/vmcs-fields.js';
 import { ENTRY_CONTROL, PIN, PRIMARY, SECONDARY } from '../../abi/vmx-controls.js';
 import type { VmxCapabilities } from '../vmx/capabilities.js';
@@ -22,7 +22,6 @@ const range = (from: number, to: number): number[] =>
 /** Every choice of one of each. */
 const each = <A, B>(as: readonly A[], bs: readonly B[]): (readonly [A, B])[] =>
   as.flatMap((a) => bs.map((b) => [a, b] as const));
-const hexOf = (value: number): string => `0x${value.toString(16)}`;
 
 const SEGMENTS = ['CS', 'SS', 'DS', 'ES', 'FS', 'GS', 'TR', 'LDTR'] as const;
 type Segment = (typeof SEGMENTS)[number];
@@ -57,15 +56,15 @@ const limitOf = (segment: Segment, value: number): VmcsDescription => ({
 const accessRights = (segment: Segment): Named[] => [
   ...each(range(0, 31), range(0, 3)).map(([type, dpl]): Named => {
     const value = restOf(segment) | type | (dpl << 5);
-    return [`${segment} with access rights ${hexOf(value)}`, rights(segment, value)];
+    return [`${segment} with access rights ${hex(value)}`, rights(segment, value)];
   }),
   ...range(0, 31).map((bit): Named => {
     const value = (LEGAL[segment] ^ (1 << bit)) >>> 0;
-    return [`${segment} with access rights ${hexOf(value)}`, rights(segment, value)];
+    return [`${segment} with access rights ${hex(value)}`, rights(segment, value)];
   }),
   ...each([0, 0xfff, 0xf_fffe, 0xf_ffff, 0x10_0000, 0x10_0fff, 0xffff_ffff], [0, 0x8000]).map(
     ([limit, granularity]): Named => [
-      `${segment} with limit ${hexOf(limit)} and G ${granularity >>> 15}`,
+      `${segment} with limit ${hex(limit)} and G ${granularity >>> 15}`,
       {
         ...rights(segment, (LEGAL[segment] & ~0x8000) | granularity),
         ...limitOf(segment, limit),
@@ -123,7 +122,7 @@ const EVENTS: readonly Named[] = [
 const INTERRUPTIBILITY: readonly Named[] = [
   ...each(range(0, 31), each(FLAGS.slice(0, 2), EVENTS)).map(
     ([state, [[flags, rflags], [event, injected]]]): Named => [
-      `interruptibility ${hexOf(state)}${flags}${event}`,
+      `interruptibility ${hex(state)}${flags}${event}`,
       { ...rflags, ...injected, GUEST_INTERRUPTIBILITY_INFO: u64(state) },
     ],
   ),
@@ -153,7 +152,7 @@ const PENDING: readonly Named[] = [
   ]),
   ...each([0n, 0x4000n], each(FLAGS, [0, 1, 2])).map(
     ([pending, [[flags, rflags], blocking]]): Named => [
-      `pending debug exceptions ${hexOf(Number(pending))} under blocking ${blocking}${flags}`,
+      `pending debug exceptions ${hex(pending)} under blocking ${blocking}${flags}`,
       {
         ...rflags,
         GUEST_PENDING_DBG_EXCEPTIONS: pending,
@@ -213,7 +212,7 @@ const controls = (base: VmcsDescription): Named[] => {
     ]),
     ...each([0, PIN.NMI_EXITING], [0, PIN.VIRTUAL_NMIS]).flatMap(([exiting, virtual]) =>
       [0, PRIMARY.NMI_WINDOW_EXITING].map((window): Named => [
-        `NMI exiting ${hexOf(exiting)}, virtual NMIs ${hexOf(virtual)}, NMI window ${hexOf(window)}`,
+        `NMI exiting ${hex(exiting)}, virtual NMIs ${hex(virtual)}, NMI window ${hex(window)}`,
         {
           PIN_BASED_VM_EXEC_CONTROL: noNmis | u64(exiting | virtual),
           CPU_BASED_VM_EXEC_CONTROL: base.CPU_BASED_VM_EXEC_CONTROL! | u64(window),

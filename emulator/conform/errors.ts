@@ -10,6 +10,7 @@ export type ConformErrorCode =
   | 'BOCHS_MISSING'
   | 'BOCHS_TIMEOUT'
   | 'BOCHS_BROKEN'
+  | 'PAYLOAD_ENDLESS'
   | 'ROM_BUILD_FAILED'
   | 'ANSWER_MALFORMED'
   | 'PEER_CASE';

@@ -27,6 +27,7 @@ import { AT_EXIT, ExitRecord, GENERAL_WORDS } from './exit-record.js';
 import { GroundTruth, type GroundTruthState } from './ground-truth.js';
 import { HostStateMark, type HostStateMarkState } from './host-state-mark.js';
 import { InterruptAccount, type InterruptAccountState } from './interrupt-account.js';
+import type { Loot } from './loot.js';
 import type { MachineMemory } from './memory.js';
 import type { Remains } from './remains.js';
 import type { PlannedEvent } from './stray-events.js';
@@ -64,6 +65,7 @@ export interface LaneState extends Pick<
   | 'inExit'
   | 'handlerEnd'
   | 'isTimerDisarmed'
+  | 'loot'
 > {
   readonly guest: unknown;
   readonly truth: GroundTruthState;
@@ -360,6 +362,8 @@ export class Lane {
   tscOffset = 0;
   /** True frequency of the TSC. */
   tscFrequencyHz = 0;
+  /** What its payload is after, from the beginning of an attack until it is through. */
+  loot: Loot | null = null;
   /** The guest wrote 0 to its TSC deadline last. */
   isTimerDisarmed = false;
   /** All vCPUs of its VM. */
@@ -400,6 +404,7 @@ export class Lane {
       inExit: this.inExit,
       handlerEnd: this.handlerEnd,
       isTimerDisarmed: this.isTimerDisarmed,
+      loot: this.loot,
       accesses: this.#accesses.slice(),
     };
   }
@@ -430,6 +435,7 @@ export class Lane {
     this.inExit = state.inExit;
     this.handlerEnd = state.handlerEnd;
     this.isTimerDisarmed = state.isTimerDisarmed;
+    this.loot = state.loot;
     this.#accesses.splice(0, Infinity, ...state.accesses);
   }
 }

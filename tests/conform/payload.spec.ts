@@ -14,6 +14,7 @@ import { MSR } from '../../abi/msrs.js';
 import { MsrFile } from '../../emulator/vmx/root/msr-file.js';
 import { RegisterFile } from '../../emulator/cpu/registers.js';
 import { packageRoot } from '../../emulator/machine/package-root.js';
+import { MutantTree } from '../mutants/mutant-tree.js';
 import { BOCHS, HAS_BOCHS } from './bochs-here.js';
 
 /** Offset of the address in the payload's second instruction, which saves RAX. */
@@ -28,6 +29,7 @@ const unexplained = ({ differences }: PayloadResult): string[] =>
     .map(({ title, what, model, second }) => `${title}: ${what}: ${model} | ${second}`);
 
 const cpuid = ATTACHED.filter(({ title }) => title === 'CPUID');
+const pause = ATTACHED.filter(({ title }) => title === 'PAUSE');
 
 afterEach(() => {
   vi.restoreAllMocks();
@@ -47,6 +49,20 @@ describe.skipIf(!HAS_BOCHS)(`the payload as exit handler ${BOCHS}`, () => {
     const [first, ...rest] = unexplained(compare(cpuid));
     expect(first).toMatch(/CPUID: write 1 of the payload: 8 bytes at 0x\w+c0 .* 0x\w+c8 /);
     expect(rest.length).toBeGreaterThan(0);
+  });
+
+  it('says of a payload that never comes back how far it came', () => {
+    const tree = new MutantTree();
+    try {
+      const endless = tree.build('rip-not-advanced');
+      expect(() =>
+        comparePayload(machine!, endless, [{ host: {}, attached: pause, gap: [] }]),
+      ).toThrow(
+        /^the payload does not come back on the second machine: it has taken \d+ exits of guests that make 2$/,
+      );
+    } finally {
+      tree.remove();
+    }
   });
 
   it('differs when the model loads a wrong RFLAGS', () => {

@@ -3,15 +3,19 @@
  *
  * Source: CLI ("conform"). A difference that no row of the known ones explains is a finding.
  */
+import { HarnessError } from '../../../abi/errors.js';
+import { parseElf } from '../../../loader/elf.js';
 import { conformance, totalOf, type ConformanceReport } from '../../conform/conformance.js';
 import { SecondMachine } from '../../conform/second-machine.js';
+import { CCB_RULE } from '../../host/kvm/ccb-rule.js';
 import { defineCommand } from '../command.js';
+import { RefusedFileError } from '../errors.js';
 import { EXIT } from '../exit-status.js';
 import { jsonText } from '../output/json.js';
 import { columnsOf } from '../output/table.js';
 import type { Terminal } from '../output/terminal.js';
 import { wrapped } from '../output/wrapped.js';
-import { PAYLOAD_ARGUMENT, readPayloadFile, referencePayload } from '../payload-file.js';
+import { naming, PAYLOAD_ARGUMENT, readPayloadFile, referencePayload } from '../payload-file.js';
 
 /** How many differences are printed in full. */
 const PRINTED = 10;
@@ -37,18 +41,33 @@ export const command = defineCommand({
   ],
   run: ({ payload = referencePayload(), json, seed, long = 0 }, terminal) => {
     const file = readPayloadFile(payload);
+    naming(payload, () => parseElf(file, CCB_RULE));
     // The time begins when the first of the longer part is asked for, however slow the machine was until then.
     let end: number | undefined;
-    const report = conformance(new SecondMachine(), file, {
-      seed: seed ?? 1,
-      onProgress: (text) => terminal.progress(`${text} ...`),
-      goesOn: () => Date.now() < (end ??= Date.now() + long * 1000),
-    });
+    const report = ofPayload(payload, () =>
+      conformance(new SecondMachine(), file, {
+        seed: seed ?? 1,
+        onProgress: (text) => terminal.progress(`${text} ...`),
+        goesOn: () => Date.now() < (end ??= Date.now() + long * 1000),
+      }),
+    );
     terminal.progress('');
     terminal.print(json ? jsonText(report) : textOf(report, terminal));
     return report.result === 'pass' ? EXIT.OK : EXIT.FINDING;
   },
 });
+
+/** What speaks against the payload, and not against the second machine or its installation. */
+const OF_PAYLOAD: ReadonlySet<string> = new Set(['PAYLOAD_ENDLESS', 'PAYLOAD_REFUSED']);
+
+function ofPayload<T>(file: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    const isItsOwn = error instanceof HarnessError && OF_PAYLOAD.has(String(error.code));
+    throw isItsOwn ? RefusedFileError.of(file, error as HarnessError) : error;
+  }
+}
 
 function textOf(report: ConformanceReport, terminal: Terminal): string {
   const { payload, exits, rows, variants, instructions, vmxInstructions, localApic } = report;

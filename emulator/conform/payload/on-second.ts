@@ -16,6 +16,7 @@ import {
   type DebuggerStop,
   type TracedStep,
 } from '../debugger.js';
+import { ConformError } from '../errors.js';
 import { layOutGuest } from '../guest-area.js';
 import { MonitorProgram } from '../program.js';
 import type { SecondMachine } from '../second-machine.js';
@@ -28,6 +29,8 @@ import type { Stage } from './stage.js';
 const INTERCEPT_ALL = 0x1_0000n;
 const INTERCEPT_NONE = 0x1_7000n;
 const PAGE = 4096;
+/** An exit, a VM entry, what is between and the payload's handlers; one that loops makes more. */
+const STOPS_OF_AN_EXIT = 8;
 /** How long the next kernel lets the payload wait. */
 const GAP_PAUSES = 100;
 
@@ -60,15 +63,24 @@ export function recordOnSecond(
     return places.handlers.includes(stop.rip) ? 'handler' : 'other';
   };
   const processors = isGap(cases) ? 2 : 1;
-  const found = readStops(machine.watch(program, findingCommands(breakpoints), processors));
-  const kinds = found.slice(1).map(kindOf);
+  const mostStops = STOPS_OF_AN_EXIT * exitsOf(cases) + breakpoints.length;
+  const finding = machine.watch(program, findingCommands(breakpoints, mostStops), processors);
+  const kinds = readStops(finding.output)
+    .slice(1, 1 + mostStops)
+    .map(kindOf);
+  if (!finding.hasEnded || kinds.length === mostStops) throw endless(cases, kinds);
   const traced = tracedAfter(kinds);
   const orders = kinds.map((kind, i) => ({
     dump: kind === 'other' ? null : { address: stage.vmcsRegion, words: layout.words },
     isTraced: traced[i]!,
   }));
-  const output = machine.watch(program, tracingCommands(breakpoints, orders), processors);
-  const stops = readStops(output).slice(1);
+  const { output, hasEnded } = machine.watch(
+    program,
+    tracingCommands(breakpoints, orders),
+    processors,
+  );
+  if (!hasEnded) throw endless(cases, kinds);
+  const stops = readStops(output).slice(1, 1 + orders.length);
   const region = toIndex(stage.vmcsRegion);
   const toStop = (stop: DebuggerStop): Stop => ({
     kind: kindOf(stop),
@@ -91,6 +103,29 @@ export function recordOnSecond(
       bytes: dumps[i]?.bytes ?? new Uint8Array(0),
     })),
   };
+}
+
+/** Exits of all cases, the VMCALL that ends each among them. */
+function exitsOf(cases: readonly PayloadCase[]): number {
+  return cases.reduce((sum, one) => sum + exitsOfCase(one), 0);
+}
+
+function exitsOfCase({ steps, handlerSteps = [] }: PayloadCase): number {
+  return steps.length + handlerSteps.length + 1;
+}
+
+/** A payload that does not come back: how far it came, by the exits that it has taken. */
+function endless(cases: readonly PayloadCase[], kinds: readonly StopKind[]): ConformError {
+  const taken = kinds.filter((kind) => kind === 'exit').length;
+  const all = exitsOf(cases);
+  let before = 0;
+  const at = cases.find((one) => (before += exitsOfCase(one)) >= taken);
+  const where =
+    at === undefined
+      ? `it has taken ${taken} exits of guests that make ${all}`
+      : `exit ${taken} of ${all}, in "${at.title}", is the last that it has taken`;
+  const message = `the payload does not come back on the second machine: ${where}`;
+  return new ConformError('PAYLOAD_ENDLESS', message);
 }
 
 function programFor(

@@ -11,6 +11,7 @@ import { CARETAKER_KVM_PAGE, CARETAKER_REGISTER_ORDER } from '../../../abi/ccb.j
 import { hex } from '../../../abi/uint.js';
 import * as exits from '../../guest/exits.js';
 import type { Lane } from '../lane.js';
+import type { Loot } from '../loot.js';
 import type { Machine } from '../machine.js';
 import { packageRoot } from '../package-root.js';
 import type { ScriptedAttack } from '../scenario/schema.js';
@@ -25,13 +26,6 @@ const HOW = {
 } as const satisfies Record<ScriptedAttack['how'], bigint>;
 const RBX = CARETAKER_REGISTER_ORDER.indexOf('RBX');
 
-/** What an attack is after. */
-interface Loot {
-  readonly how: ScriptedAttack['how'];
-  readonly address: bigint;
-  readonly secret: bigint;
-}
-
 /** The file of the payload that turns on its host. @throws ConductorError PAYLOAD_MISSING. */
 export function compromisedPayload(): Uint8Array {
   const file = join(packageRoot(), 'caretaker-payload', 'build', 'compromised.elf');
@@ -45,15 +39,14 @@ export function compromisedPayload(): Uint8Array {
 
 export class Attacks {
   readonly #machine: Machine;
-  readonly #begun = new Map<number, Loot>();
 
   constructor(machine: Machine) {
     this.#machine = machine;
     machine.hooks.observers.push({
       onOutcome: (lane) => {
-        const loot = this.#begun.get(lane.id);
-        if (loot === undefined || lane.exit.basic !== EXIT_REASON.EXIT_REASON_VMCALL) return;
-        this.#begun.delete(lane.id);
+        const { loot } = lane;
+        if (loot === null || lane.exit.basic !== EXIT_REASON.EXIT_REASON_VMCALL) return;
+        lane.loot = null;
         this.#through(lane, loot);
       },
     });
@@ -63,7 +56,7 @@ export class Attacks {
   begin(lane: Lane, { how, at }: ScriptedAttack): void {
     const machine = this.#machine;
     const address = this.#address(lane, at);
-    this.#begun.set(lane.id, { how, address, secret: machine.memory.readU64(address) });
+    lane.loot = { how, address, secret: machine.memory.readU64(address) };
     machine.count('attacks');
     const exit = exits.vmcall();
     const registers = { RAX: MAGIC, RBX: address, RCX: HOW[how] };
@@ -78,9 +71,8 @@ export class Attacks {
 
   /** The run is over: a payload that parked its core has got nothing. */
   end(): void {
-    for (const id of this.#begun.keys())
-      if (this.#machine.lane(id).vcpu.payloadState === 'PARKED')
-        this.#machine.count('attacksStopped');
+    for (const { loot, vcpu } of this.#machine.lanes)
+      if (loot !== null && vcpu.payloadState === 'PARKED') this.#machine.count('attacksStopped');
   }
 
   #address(lane: Lane, at: ScriptedAttack['at']): bigint {
@@ -92,7 +84,8 @@ export class Attacks {
       case 'kvm-page':
         return lane.vcpu.ccb + BigInt(CARETAKER_KVM_PAGE);
       case 'tables':
-        return lane.vmcs.read('HOST_CR3') & ~0xfffn;
+        // A payload that has parked its core has left VMX operation.
+        return (lane.hasVmcs ? lane.vmcs.read('HOST_CR3') : lane.vcpu.isolatedCr3) & ~0xfffn;
     }
   }
 
