@@ -6,7 +6,7 @@
  * Not modelled: call gates, compatibility mode, 16-bit offsets: they stop.
  */
 import { VECTOR } from '../../../../abi/interruption.js';
-import { isCanonical, low32, u64 } from '../../../../abi/uint.js';
+import { isCanonical, u64 } from '../../../../abi/uint.js';
 import type { Instruction } from '../../../cpu/decode.js';
 import { REG } from '../../../cpu/registers.js';
 import { isShadowStackOn, trackFarTransfer } from '../control-flow.js';
@@ -29,7 +29,7 @@ import {
 } from '../outcome.js';
 import type { ModelTable, RootCpu } from '../root-cpu.js';
 import { pushFrame } from '../shadow-stack.js';
-import { openOperand, operandOf, readMemory, writeMemory } from './operands.js';
+import { readFarPointer, writeMemory } from './operands.js';
 
 /** Bytes of the offset, and of each slot of the stack. */
 type OffsetBytes = 4 | 8;
@@ -49,16 +49,9 @@ function transfer(
   offsetBytes: OffsetBytes,
   isCall: boolean,
 ): Outcome {
-  const pointer = openOperand(
-    cpu,
-    instruction,
-    operandOf(instruction, 'memory'),
-    offsetBytes + 2,
-    'read',
-  );
-  if (typeof pointer !== 'bigint') return pointer;
-  const rip = readMemory(cpu, pointer, offsetBytes);
-  const selector = low32(readMemory(cpu, pointer + u64(offsetBytes), 2));
+  const pointer = readFarPointer(cpu, instruction, offsetBytes);
+  if ('kind' in pointer) return pointer;
+  const { offset: rip, selector } = pointer;
   const refused = checkTarget(cpu, instruction.name, selector);
   if (refused !== null) return refused;
   const { values } = cpu.registers;

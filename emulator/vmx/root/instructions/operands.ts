@@ -150,6 +150,21 @@ export function readMemory({ memory }: RootCpu, address: bigint, sizeBytes: numb
   }
 }
 
+/** The far pointer that is the memory operand: an offset of so many bytes, and the selector behind it. */
+export function readFarPointer(
+  cpu: RootCpu,
+  instruction: Instruction,
+  offsetBytes: number,
+): { readonly offset: bigint; readonly selector: number } | Failure {
+  const operand = operandOf(instruction, 'memory');
+  const pointer = openOperand(cpu, instruction, operand, offsetBytes + 2, 'read');
+  if (typeof pointer !== 'bigint') return pointer;
+  return {
+    offset: readMemory(cpu, pointer, offsetBytes),
+    selector: low32(readMemory(cpu, pointer + u64(offsetBytes), 2)),
+  };
+}
+
 /** Writes opened memory. */
 export function writeMemory(
   { memory }: RootCpu,

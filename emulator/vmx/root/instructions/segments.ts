@@ -33,12 +33,11 @@ import {
 } from '../outcome.js';
 import type { ModelTable, RootCpu } from '../root-cpu.js';
 import {
-  openOperand,
+  readFarPointer,
   openStack,
   operandAt,
   operandOf,
   push64,
-  readMemory,
   readOperand,
   readRegister,
   writeOperand,
@@ -136,16 +135,9 @@ function popSegment(cpu: RootCpu, instruction: Instruction): Outcome {
 function loadFar(cpu: RootCpu, instruction: Instruction, register: number): Outcome {
   const target = operandOf(instruction, 'register');
   const { sizeBytes } = target;
-  const pointer = openOperand(
-    cpu,
-    instruction,
-    operandOf(instruction, 'memory'),
-    sizeBytes + 2,
-    'read',
-  );
-  if (typeof pointer !== 'bigint') return pointer;
-  const offset = readMemory(cpu, pointer, sizeBytes);
-  const selector = low32(readMemory(cpu, pointer + u64(sizeBytes), 2));
+  const pointer = readFarPointer(cpu, instruction, sizeBytes);
+  if ('kind' in pointer) return pointer;
+  const { offset, selector } = pointer;
   const failure = loadSegment(cpu, register, selector);
   if (failure !== null) return failure;
   writeRegister(cpu.registers, target.register, sizeBytes, offset);
