@@ -82,7 +82,7 @@ export function modelPcpu(capabilities: VmxCapabilities): ModelPcpu {
   registers.set('EFER', EFER.LMA | EFER.LME | EFER.SCE | EFER.NXE);
   registers.set('RFLAGS', 2n);
   const { msrs } = modelMsrs(capabilities, registers, now);
-  for (const index of MSRS_LOADED_BY_EXIT) msrs.load(index, 0x5000n);
+  for (const index of MSRS_LOADED_BY_EXIT) msrs.load(index, 0x5_0000_5000n);
   for (const region of [LAYOUT.VMXON_REGION, LAYOUT.VMCS_REGION]) {
     memory.writeU32(region, capabilities.revision);
   }

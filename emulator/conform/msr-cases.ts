@@ -5,7 +5,7 @@
  * Technology Details", "Extended Feature Enable Register".
  * Invariant: a case leaves a value with which the monitor goes on.
  * Not here: registers that the second machine has not, IA32_DEBUGCTL, IA32_PERF_GLOBAL_CTRL and IA32_PKRS among them; the
- * bits of IA32_SYSENTER_CS that the SDM calls not used.
+ * what the bits of IA32_SYSENTER_CS that the SDM calls not used read as.
  */
 import { APIC_BASE, CET, EFER, MSR, type MsrName } from '../../abi/msrs.js';
 import { u64 } from '../../abi/uint.js';
@@ -67,6 +67,10 @@ export const MSR_CASES: readonly ApicCase[] = [
     tried(name, 0x10n, WIDE, 0n),
   ),
   ...tried('IA32_SYSENTER_CS', 0x10n, [0xffffn], 0n),
+  ...[1n << 16n, 1n << 32n, 1n << 63n].map((unused) => ({
+    title: `WRMSR IA32_SYSENTER_CS takes bits that are not used: ${unused.toString(16)}`,
+    steps: [write(MSR.IA32_SYSENTER_CS, unused), write(MSR.IA32_SYSENTER_CS, 0n)],
+  })),
   {
     title: 'IA32_FEATURE_CONTROL is locked',
     steps: [write(MSR.IA32_FEATURE_CONTROL, 0n), read(MSR.IA32_FEATURE_CONTROL)],

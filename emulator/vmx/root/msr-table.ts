@@ -71,7 +71,8 @@ const ROWS: readonly Row[] = [
   { msr: 'IA32_UMWAIT_CONTROL',            writable: 0xffff_fffdn },
   { msr: 'IA32_ARCH_CAPABILITIES',         access: 'read-only', reset: 0x2bn },
   { msr: 'IA32_TSX_CTRL',                  writable: 0x3n },
-  { msr: 'IA32_SYSENTER_CS',               writable: 0xffff_ffffn },
+  // Bits 63:16 are not used, which is not reserved: VM entry and VM exit clear the upper half, and WRMSR may set it.
+  { msr: 'IA32_SYSENTER_CS',               },
   { msr: 'IA32_SYSENTER_ESP',              canonical: true },
   { msr: 'IA32_SYSENTER_EIP',              canonical: true },
   { msr: 'IA32_MCG_CAP',                   access: 'read-only', reset: MCG_CAP.SER_P | BigInt(MCG_CAP.BANKS) },
