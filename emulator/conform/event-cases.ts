@@ -124,14 +124,12 @@ const DELIVERY: readonly ExitCase[] = [
     code: '0f 0b',
     exit: { basic: R.EXIT_REASON_TRIPLE_FAULT, qualification: 0n },
     fields: NO_IDT,
-    after: FAULT,
   },
   {
     title: 'a double fault that exits is not one during delivery',
     code: '0f 0b',
     exit: fault(VECTOR.DF, 0),
     fields: { ...NO_IDT, EXCEPTION_BITMAP: 1n << 8n },
-    after: FAULT,
   },
   {
     title: '#GP while #UD is delivered',

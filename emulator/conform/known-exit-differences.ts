@@ -5,7 +5,7 @@
  * Invariant: a row explains one pattern of bits in one field and nothing else.
  */
 import { EXIT_REASON } from '../../abi/exit-reasons.js';
-import { INTR_INFO, INTR_TYPE } from '../../abi/interruption.js';
+import { INTR_INFO, INTR_TYPE, VECTOR } from '../../abi/interruption.js';
 import { RFLAGS } from '../cpu/registers.js';
 import { GUEST } from './guest-area.js';
 
@@ -20,6 +20,7 @@ const {
   EXIT_REASON_EPT_VIOLATION: EPT_VIOLATION,
   EXIT_REASON_EPT_MISCONFIG: EPT_MISCONFIG,
   EXIT_REASON_PREEMPTION_TIMER: TIMER,
+  EXIT_REASON_TRIPLE_FAULT: TRIPLE_FAULT,
 } = EXIT_REASON;
 const HLT_STATE = 1n;
 const WAIT_FOR_SIPI = 3n;
@@ -66,8 +67,16 @@ function inCases(
   };
 }
 
+/** An exit that is a double fault or a triple one. */
+function isAbort({ reason, interruptionInfo }: ExitDifference): boolean {
+  if (reason === TRIPLE_FAULT) return true;
+  return reason === EXCEPTION && (interruptionInfo & INTR_INFO.VECTOR_MASK) === VECTOR.DF;
+}
+
 /** An exit that is a fault of the guest's instruction. */
-function isFault({ reason, interruptionInfo }: ExitDifference): boolean {
+function isFault(seen: ExitDifference): boolean {
+  const { reason, interruptionInfo } = seen;
+  if (isAbort(seen)) return false;
   if (reason === EXCEPTION) {
     return (interruptionInfo & INTR_INFO.TYPE_MASK) >>> 8 === INTR_TYPE.HARD_EXCEPTION;
   }
@@ -106,6 +115,16 @@ export const KNOWN_EXIT_DIFFERENCES: readonly KnownExitDifference[] = [
       seen.what === 'GUEST_RFLAGS' &&
       isFault(seen) &&
       seen.model === (seen.second | RFLAGS.RF) &&
+      seen.model !== seen.second,
+  },
+  {
+    id: 'resume-flag-of-aborts',
+    sdm: '#DF is an abort, and a triple fault is delivered nowhere: their exits save the RF that is in RFLAGS',
+    bochs: 'the first fault sets RF, and the exit saves it',
+    explains: (seen) =>
+      seen.what === 'GUEST_RFLAGS' &&
+      isAbort(seen) &&
+      seen.second === (seen.model | RFLAGS.RF) &&
       seen.model !== seen.second,
   },
   {
