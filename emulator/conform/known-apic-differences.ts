@@ -2,8 +2,9 @@
  * Where the second machine is known to differ from the SDM in its local APIC.
  *
  * Source: each row names the SDM's rule; Bochs 2.7, which checks little of what is reserved.
- * Invariant: a row explains one kind of answer to one kind of step.
+ * Invariant: a row explains one kind of answer to one kind of step, and what a later step of the same case shows of it.
  */
+import { toIndex } from '../../abi/uint.js';
 import { LVT, X2APIC } from '../../abi/x2apic.js';
 import { MSR } from '../../abi/msrs.js';
 import type { ApicStep } from './local-apic-cases.js';
@@ -14,6 +15,14 @@ export interface KnownApicDifference {
   readonly sdm: string;
   readonly bochs: string;
   readonly explains: (step: ApicStep, model: string, second: string, title: string) => boolean;
+  /** What follows from it: an answer to a step behind `met`, the one that showed it. */
+  readonly follows?: (step: ApicStep, model: string, second: string, met: ApicStep) => boolean;
+}
+
+/** A known difference that a case has met, and at which step. */
+export interface MetApicDifference {
+  readonly known: KnownApicDifference;
+  readonly step: ApicStep;
 }
 
 const isLvt = (index: number): boolean => index >= X2APIC.LVT_TIMER && index <= X2APIC.LVT_ERROR;
@@ -39,6 +48,7 @@ const DISARMED: Readonly<Partial<Record<string, string>>> = {
   'a change of mode disarms the deadline': '0x7fffffff00000000',
 };
 const SHORTHAND = 0xc_0000n;
+const RAISES_ERROR = 'an error raises the interrupt of its LVT entry';
 
 /** A timer mode of 3, which no defined bit shows. */
 const FOURTH_MODE = 0x6_0000n;
@@ -64,6 +74,18 @@ const sets =
     isEmpty(where === 'model' ? second : model) &&
     !isEmpty(where === 'model' ? model : second);
 
+/** The word of the IRR that holds a vector, with nothing but it. */
+const requests = (vector: number, step: { index: number }, word: string): boolean =>
+  step.index === X2APIC.IRR0 + (vector >>> 5) && BigInt(word) === BigInt(2 ** (vector & 31));
+const VECTOR_MASK = 0xffn;
+
+/** A command with a reserved bit that was obeyed, or a value with one that was kept. */
+const obeyed: KnownApicDifference['follows'] = (step, model, second, met) => {
+  if (step.kind !== 'read' || met.kind !== 'write') return false;
+  if (step.index === met.index) return BigInt(second) === met.value;
+  return isEmpty(model) && requests(toIndex(met.value & VECTOR_MASK), step, second);
+};
+
 export const KNOWN_APIC_DIFFERENCES: readonly KnownApicDifference[] = [
   {
     id: 'apic-reserved-bits',
@@ -74,6 +96,7 @@ export const KNOWN_APIC_DIFFERENCES: readonly KnownApicDifference[] = [
       isReserved(step.index, step.value) &&
       model === '#GP' &&
       second === 'written',
+    follows: obeyed,
   },
   {
     id: 'apic-lvt-read-only-bits',
@@ -119,7 +142,11 @@ export const KNOWN_APIC_DIFFERENCES: readonly KnownApicDifference[] = [
         step.index === X2APIC.ESR &&
         model === '0x20' &&
         second === '0x40') ||
-      sets('an error raises the interrupt of its LVT entry', 'model')(step, model, second, title),
+      sets(RAISES_ERROR, 'model')(step, model, second, title) ||
+      (title === RAISES_ERROR &&
+        step.kind === 'take' &&
+        model === '1 taken' &&
+        second === '0 taken'),
   },
   {
     id: 'apic-icr-shorthand',
@@ -168,17 +195,25 @@ export const KNOWN_APIC_DIFFERENCES: readonly KnownApicDifference[] = [
       step.value >> 32n !== 0n &&
       model === '#GP' &&
       second === 'written',
+    follows: (step, _model, second, met) =>
+      step.kind === 'read' &&
+      met.kind === 'write' &&
+      step.index === met.index &&
+      BigInt(second) === (met.value & 0xffff_ffffn),
   },
 ];
 
-/** The known difference that covers an answer, or null. */
+/** The known difference that covers an answer by itself or as what follows from one of `met`, or null. */
 export function knownApicDifference(
   step: ApicStep,
   model: string,
   second: string,
   title: string,
+  met: readonly MetApicDifference[],
 ): KnownApicDifference | null {
   return (
-    KNOWN_APIC_DIFFERENCES.find(({ explains }) => explains(step, model, second, title)) ?? null
+    KNOWN_APIC_DIFFERENCES.find(({ explains }) => explains(step, model, second, title)) ??
+    met.find(({ known, step: at }) => known.follows?.(step, model, second, at) === true)?.known ??
+    null
   );
 }

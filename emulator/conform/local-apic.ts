@@ -12,8 +12,8 @@ import type { VmxCapabilities } from '../vmx/capabilities.js';
 import type { LocalApic } from '../vmx/root/local-apic.js';
 import type { RootMsrs } from '../vmx/root/msrs.js';
 import type { Answer } from './answers.js';
-import type { CaseResult } from './case-result.js';
-import { knownApicDifference } from './known-apic-differences.js';
+import type { CaseDifference, CaseResult } from './case-result.js';
+import { knownApicDifference, type MetApicDifference } from './known-apic-differences.js';
 import type { ApicCase, ApicStep } from './local-apic-cases.js';
 import { modelMsrs, modelPcpu } from './model.js';
 import type { MonitorProgram } from './program.js';
@@ -96,17 +96,19 @@ function compareCase(
   const answering = steps.filter(({ kind }) => kind !== 'wait').length;
   // What comes before is the beginning's.
   const there = answers.slice(-answering);
+  const differences: CaseDifference[] = [];
+  const met: MetApicDifference[] = [];
   let at = 0;
   for (const step of steps) {
     const model = apic.execute(step);
     if (model === null) continue;
     const second = there[at++] ?? 'no answer';
     if (model === second) continue;
-    const known = knownApicDifference(step, model, second, title);
-    // What comes behind may follow from it.
-    return { title, differences: [{ what: describe(step), model, second, known }] };
+    const known = knownApicDifference(step, model, second, title, met);
+    if (known !== null) met.push({ known, step });
+    differences.push({ what: describe(step), model, second, known });
   }
-  return { title, differences: [] };
+  return { title, differences };
 }
 
 function describe(step: ApicStep): string {
