@@ -53,6 +53,11 @@ const VMX_RESULTS = ['VMsucceed', 'VMfailInvalid', 'VMfailValid', 'exception'] a
 /** The last line of a program that ran to its end. */
 const SENTINEL = 'DONE';
 
+/** Whether the monitor has printed anything. */
+export function hasBegun(output: string): boolean {
+  return linesOf(output).length > 0;
+}
+
 /** Whether a program ran to its end. */
 export function endedWell(output: string): boolean {
   return linesOf(output).at(-1) === SENTINEL;

@@ -6,16 +6,26 @@
  * Invariant: no process outlives this one, however it ends; two runs of the same image print the same bytes.
  * Not modelled: disks, firmware, a screen: the image is all that runs.
  */
-import { spawnSync } from 'node:child_process';
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync, type SpawnSyncReturns } from 'node:child_process';
+import {
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { hasBegun } from './answers.js';
 import { ConformError } from './errors.js';
 import { MEMORY_BYTES } from './layout.js';
 
 /** Names under which distributions install it. */
 const PROGRAMS = ['bochs-bin', 'bochs'] as const;
 const TIMEOUT_MS = 600_000;
+const HELP_TIMEOUT_MS = 60_000;
 const MODEL = 'tigerlake';
 /** util-linux's way to have the kernel kill a program when the one that started it is gone. */
 const WITH_PARENT = ['setpriv', '--pdeathsig', 'KILL'] as const;
@@ -23,12 +33,34 @@ const WITH_PARENT = ['setpriv', '--pdeathsig', 'KILL'] as const;
 const MOST_OUTPUT = 400_000_000;
 const LIMITED = ['prlimit', `--fsize=${MOST_OUTPUT}`] as const;
 
-/** The program's name, undefined where it is not installed. */
+/**
+ * The program's name, undefined where it is not installed.
+ *
+ * @throws ConformError BOCHS_BROKEN where one is and does not say what it is.
+ */
 export function findBochs(): string | undefined {
-  return PROGRAMS.find((name) => {
-    const { stdout, stderr, error } = spawnSync(name, ['--help'], { stdio: 'pipe' });
-    return error === undefined && /Bochs/.test(`${stdout.toString()}${stderr.toString()}`);
-  });
+  let broken: ConformError | undefined;
+  for (const name of PROGRAMS) {
+    const tried = spawnSync(name, ['--help'], { encoding: 'latin1', timeout: HELP_TIMEOUT_MS });
+    if ((tried.error as NodeJS.ErrnoException | undefined)?.code === 'ENOENT') continue;
+    const said = `${tried.stdout}${tried.stderr}`;
+    if (/Bochs/.test(said)) return name;
+    broken ??= brokenBochs(`${name} --help`, tried, said);
+  }
+  if (broken !== undefined) throw broken;
+  return undefined;
+}
+
+type Ended = Pick<SpawnSyncReturns<unknown>, 'status' | 'signal' | 'error'>;
+
+/** A Bochs that is there and does not do what it must, with its last words. */
+function brokenBochs(what: string, { status, signal, error }: Ended, said: string): ConformError {
+  const lines = said.split('\n').filter((line) => line.trim() !== '');
+  const last = lines.filter((line) => /PANIC/.test(line)).at(-1) ?? lines.at(-1)?.trim();
+  const how = error?.message ?? (signal === null ? `status ${status}` : `signal ${signal}`);
+  const words = last === undefined ? 'said nothing' : `said: ${last}`;
+  const message = `bochs is installed and does not work, so nothing was compared: ${what} ended with ${how} and ${words}`;
+  return new ConformError('BOCHS_BROKEN', message, { what, how, said: last ?? null });
 }
 
 let found: string | undefined;
@@ -41,7 +73,7 @@ function leashed(): readonly string[] {
   ));
 }
 
-/** The program's name. @throws ConformError BOCHS_MISSING, which says what cannot be compared without it. */
+/** The program's name. @throws ConformError BOCHS_MISSING, which says what cannot be compared without it; BOCHS_BROKEN. */
 export function requireBochs(): string {
   found ??= findBochs();
   if (found !== undefined) return found;
@@ -68,7 +100,7 @@ export interface BochsOptions {
   readonly processors?: number;
 }
 
-/** Boots an image. @throws ConformError BOCHS_MISSING. */
+/** Boots an image. @throws ConformError BOCHS_MISSING; BOCHS_BROKEN when it ends before the monitor says anything. */
 export function runBochs(
   image: Uint8Array,
   { timeoutMs = TIMEOUT_MS, commands = 'c\n', processors = 1 }: BochsOptions = {},
@@ -83,18 +115,24 @@ export function runBochs(
     const options = ['-q', '-unlock', '-f', file('bochsrc'), '-rc', file('commands')];
     const words = [...leashed(), 'env', 'TERM=dumb', program, ...options];
     // It writes byte by byte: a file takes that for a tenth of what a pipe costs on both of its ends.
-    const output = openSync(file('output'), 'w');
+    const [output, errors] = [openSync(file('output'), 'w'), openSync(file('errors'), 'w')];
     const run = spawnSync(words[0]!, words.slice(1), {
-      stdio: ['ignore', output, 'ignore'],
+      stdio: ['ignore', output, errors],
       timeout: timeoutMs,
       killSignal: 'SIGKILL',
     });
     closeSync(output);
+    closeSync(errors);
     const isLate = (run.error as { code?: string } | undefined)?.code === 'ETIMEDOUT';
     if (run.error !== undefined && !isLate) throw run.error;
     const timedOut = isLate || run.signal === 'SIGXFSZ';
-    const text = (name: string): string => readFileSync(file(name), 'latin1');
-    return { output: text('output'), log: text('log'), timedOut };
+    const text = (name: string): string =>
+      existsSync(file(name)) ? readFileSync(file(name), 'latin1') : '';
+    const [said, log] = [text('output'), text('log')];
+    if (!timedOut && !hasBegun(said)) {
+      throw brokenBochs(program, run, `${said}\n${text('errors')}\n${log}`);
+    }
+    return { output: said, log, timedOut };
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
