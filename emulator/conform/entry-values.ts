@@ -8,7 +8,7 @@
 import { INTR_TYPE } from '../../abi/interruption.js';
 import { hex, u64 } from '../../abi/uint.js';
 import type { FieldName } from '../../abi/vmcs-fields.js';
-import { ENTRY_CONTROL, PIN, PRIMARY, SECONDARY } from '../../abi/vmx-controls.js';
+import { ENTRY_CONTROL, EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from '../../abi/vmx-controls.js';
 import type { VmxCapabilities } from '../vmx/capabilities.js';
 import type { VmcsDescription } from '../vmx/description.js';
 import { baseVmcs } from './base-vmcs.js';
@@ -187,6 +187,27 @@ const INJECTIONS: readonly Named[] = [
   ]),
 ];
 
+const CR0_WP = 1n << 16n;
+const CR4_CET = 1n << 23n;
+/** CR4.CET and CR0.WP of a host and of a guest, loaded with the rest of their CET state and without. */
+const enforcement = (base: VmcsDescription): Named[] =>
+  each(['HOST', 'GUEST'] as const, each([0n, CR0_WP], [true, false])).map(
+    ([whose, [wp, isLoaded]]): Named => {
+      const controls = whose === 'HOST' ? 'VM_EXIT_CONTROLS' : 'VM_ENTRY_CONTROLS';
+      const bit = u64(
+        whose === 'HOST' ? EXIT_CONTROL.LOAD_CET_STATE : ENTRY_CONTROL.LOAD_CET_STATE,
+      );
+      return [
+        `${whose} CR4.CET with CR0.WP ${wp === 0n ? 0 : 1}, CET state ${isLoaded ? '' : 'not '}loaded`,
+        {
+          [`${whose}_CR0`]: (base[`${whose}_CR0`]! & ~CR0_WP) | wp,
+          [`${whose}_CR4`]: base[`${whose}_CR4`]! | CR4_CET,
+          [controls]: isLoaded ? base[controls]! | bit : base[controls]! & ~bit,
+        },
+      ];
+    },
+  );
+
 /** Controls that need something, without it. */
 const controls = (base: VmcsDescription): Named[] => {
   const withSecondary = (bits: number, rest: VmcsDescription = {}): VmcsDescription => ({
@@ -249,6 +270,7 @@ export function valueAttempts(capabilities: VmxCapabilities): Attempt[] {
     ...PENDING,
     ...INJECTIONS,
     ...controls(base),
+    ...enforcement(base),
     ...unrestricted(base, [...accessRights('CS'), ...accessRights('SS'), ...PRIVILEGES]),
   ].map(([title, overrides]) => ({ title, overrides, memory: [] }));
 }

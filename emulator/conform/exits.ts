@@ -11,6 +11,7 @@ import { GENERAL_REGISTERS } from '../cpu/registers.js';
 import type { VmxCapabilities } from '../vmx/capabilities.js';
 import type { Answer, HostRegister } from './answers.js';
 import type { CaseDifference, CaseResult } from './case-result.js';
+import { CET_STATE_CASES } from './cet-state-cases.js';
 import { EVENT_CASES } from './event-cases.js';
 import { descriptionOf, type ExitCase } from './exit-case.js';
 import { INSTRUCTION_CASES } from './exit-cases.js';
@@ -49,7 +50,11 @@ export interface ExitResult extends CaseResult {
 /** Every case that a payload may be behind, instructions before events. */
 export const EXIT_CASES: readonly ExitCase[] = [...INSTRUCTION_CASES, ...EVENT_CASES];
 /** Every case that is compared. */
-export const COMPARED_CASES: readonly ExitCase[] = [...EXIT_CASES, ...PRIORITY_CASES];
+export const COMPARED_CASES: readonly ExitCase[] = [
+  ...EXIT_CASES,
+  ...PRIORITY_CASES,
+  ...CET_STATE_CASES,
+];
 
 /** Pages of ones and of zeroes as MSR bitmaps. */
 const INTERCEPT_ALL = 0x1_0000n;

@@ -37,11 +37,11 @@ export function countTables(report: ConformanceReport): string {
     small('accesses to MSRs and the local APIC', report.localApic),
     small('instruction sequences', report.instructions),
     '',
-    line('cases of', 'from', 'listed', 'held', 'not offered', 'VM entries tried'),
-    line('---', '---', '---', '---', '---', '---'),
+    line('cases of', 'from', 'listed', 'held', 'known', 'not offered', 'VM entries tried'),
+    line('---', '---', '---', '---', '---', '---', '---'),
     ...LISTS.map(([list, what, from]) => {
-      const { rows: listed, held, notOffered, attempts } = peers[list];
-      return line(what, from, listed, held, notOffered, attempts === 0 ? '-' : attempts);
+      const { rows: listed, held, known, notOffered, attempts } = peers[list];
+      return line(what, from, listed, held, known, notOffered, attempts === 0 ? '-' : attempts);
     }),
     '',
   ].join('\n');

@@ -1,7 +1,8 @@
 /**
  * `conform`: a payload, the VMX models and the engine against a second machine with real VMX.
  *
- * Source: CLI ("conform"). A difference that no row of the known ones explains is a finding.
+ * Source: CLI ("conform"). A difference that no row of the known ones explains is a finding, and so is a row that explains
+ * none.
  */
 import { HarnessError } from '../../../abi/errors.js';
 import { parseElf } from '../../../loader/elf.js';
@@ -110,6 +111,7 @@ function textOf(report: ConformanceReport, terminal: Terminal): string {
         '  cases of the peers',
         `${peers.rows} listed`,
         `${peers.held} held`,
+        `${peers.known} known`,
         `${peers.notOffered} not offered`,
         `${peers.attempts} VM entries`,
       ],
@@ -118,17 +120,22 @@ function textOf(report: ConformanceReport, terminal: Terminal): string {
   );
   const found = differences.filter(({ known }) => known === null);
   const ids = [...new Set(differences.flatMap(({ known }) => known ?? []))];
+  const { unusedKnown } = report;
+  const complaints = [
+    ...(found.length > 0 ? [`${found.length} differences that nothing explains`] : []),
+    ...(unusedKnown.length > 0 ? [`${unusedKnown.length} known differences that are not met`] : []),
+  ];
   const verdict =
-    found.length === 0
+    complaints.length === 0
       ? terminal.style('green', 'the two machines agree')
-      : terminal.style('red', `${found.length} differences that nothing explains`);
+      : terminal.style('red', complaints.join(', '));
   const lines = (text: string): string => wrapped(text, terminal.columns, '  ', 2);
   return [
     `${report.machine}: ${verdict}`,
     table,
     lines(`known differences: ${ids.join(', ')}`),
-    ...(report.unusedKnown.length > 0
-      ? [lines(`known differences that did not occur: ${report.unusedKnown.join(', ')}`)]
+    ...(unusedKnown.length > 0
+      ? [lines(`known differences that are not met any more: ${unusedKnown.join(', ')}`)]
       : []),
     ...found.slice(0, PRINTED).map(({ kind, title, what, model, second }) => {
       return lines(`${kind} "${title}": ${what}: here ${short(model)}, there ${short(second)}`);

@@ -3,6 +3,7 @@
  *
  * Source: kvm-unit-tests x86/vmx_tests.c, insn_table[] and vmx_tests[]; SDM, "Instructions That Cause VM Exits".
  */
+import { CET_STATE_CASES } from '../cet-state-cases.js';
 import { VMX_INSTRUCTION_CASES } from '../vmx-instruction-cases.js';
 import { caseRow, notOfferedRow, type PeerRow } from './peer-row.js';
 
@@ -13,6 +14,8 @@ const VIRTUAL_INTERRUPTS =
   'virtual interrupts are delivered without an exit, and no guest code runs on the model';
 const FRAMEWORK = 'it tests the peer’s own framework';
 const NESTED = 'a payload is no nested hypervisor';
+const USER_EXECUTE =
+  'it is about mode-based execute control, which the second machine does not offer and KVM gives to no guest of its own';
 const A_TIME = 'it bounds a time, and the two machines share no clock';
 
 const ALL_ALLOWED = 'HLT';
@@ -309,6 +312,29 @@ export const EXIT_ROWS: readonly PeerRow[] = [
   ).map(([test, what]) => notOfferedRow(test, what, FRAMEWORK)),
   notOfferedRow('vmx_vmcs_shadow_test', 'VMREAD and VMWRITE of a guest with a shadow VMCS', NESTED),
   notOfferedRow('exit_monitor_from_l2_test', 'the monitor of a guest', NESTED),
+  ...[
+    'ept_access_test_execute_user_only',
+    'ept_access_test_execute_both',
+    'ept_access_test_read_execute_user_only',
+    'ept_access_test_read_execute_both',
+    'ept_access_test_read_write_execute_user_only',
+    'ept_access_test_read_write_execute_both',
+  ].map((test) => notOfferedRow(test, 'execution by user mode alone, or by both', USER_EXECUTE)),
+  notOfferedRow(
+    'vmx_pf_exception_forced_emulation_test',
+    'page faults of instructions that KVM itself emulates',
+    'it needs KVM’s prefix that forces its emulator, and the peer leaves it out without one',
+  ),
+  notOfferedRow(
+    'vmx_canonical_test',
+    'host addresses of 57 bits, by instruction and by VM exit',
+    'it is about 5-level paging, which neither machine has, and the peer leaves it out without',
+  ),
+  caseRow(
+    'vmx_cet_test',
+    'S_CET is always saved, and loaded by entry and by exit where a control says so',
+    ...CET_STATE_CASES.map(({ title }) => title),
+  ),
   ...['vmx_pf_no_vpid_test', 'vmx_pf_vpid_test', 'vmx_pf_invvpid_test'].map((test) =>
     notOfferedRow(test, 'page faults behind stale translations', NO_TLB),
   ),

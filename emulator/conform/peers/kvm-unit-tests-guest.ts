@@ -5,7 +5,7 @@
  * SDM, "Checks on the Guest State Area", "Loading MSRs".
  * Invariant: an entry that is accepted exits at its first fetch: the base VMCS has an empty EPT.
  */
-import { EFER, MSR } from '../../../abi/msrs.js';
+import { CET, EFER, MSR } from '../../../abi/msrs.js';
 import type { FieldName } from '../../../abi/vmcs-fields.js';
 import { ENTRY_CONTROL, SECONDARY } from '../../../abi/vmx-controls.js';
 import { CR } from '../../vmx/capabilities.js';
@@ -277,6 +277,15 @@ export const GUEST_ROWS: readonly PeerRow[] = [
     'vmx_pse_test',
     'bits of CR3 of a guest with 32-bit paging',
     pageTables(false, [0, 1, 2, ...range(5, 11)]),
+  ),
+  entryRow(
+    'vmx_cet_test: SUPPRESS and TRACKER',
+    'S_CET with both, for the guest and for the host',
+    () =>
+      (['GUEST_S_CET', 'HOST_S_CET'] as const).map((field) => ({
+        overrides: { [field]: CET.SUPPRESS | CET.TRACKER },
+        refusedBy: `if load CET state is 1, ${field} must not set both SUPPRESS and TRACKER`,
+      })),
   ),
   entryRow('invalid_msr', 'a list of MSRs outside memory fails the entry at its first MSR', () => [
     {
