@@ -47,27 +47,35 @@ struct caretaker_instance {
 	u32 has_left_vmx; /* serialized while KVM was gone */
 	u32 pin_controls; /* as the VMCS has them, 0: not known */
 	u32 cpu_controls; /* as the VMCS has them, 0: not known */
+	/* KVM's addresses as init found them sound: they do not move. */
+	const struct caretaker_config *config;
+	struct caretaker_soft_state *soft_state;
+	struct caretaker_telemetry *telemetry;
 };
 
 extern struct caretaker_ccb caretaker_ccb;
 extern struct caretaker_instance caretaker_instance;
 
+/*
+ * An instance has one CCB. Its pointers are taken from here and not from the
+ * CCB: KVM can write that page at any time, and only init checks what it says.
+ */
 static inline const struct caretaker_config *
-config_of(const struct caretaker_ccb *ccb)
+config_of(const struct caretaker_ccb *ccb __maybe_unused)
 {
-	return (const struct caretaker_config *)ccb->config_address;
+	return caretaker_instance.config;
 }
 
 static inline struct caretaker_soft_state *
-soft_state_of(const struct caretaker_ccb *ccb)
+soft_state_of(const struct caretaker_ccb *ccb __maybe_unused)
 {
-	return (struct caretaker_soft_state *)ccb->soft_state_address;
+	return caretaker_instance.soft_state;
 }
 
 static inline struct caretaker_telemetry *
-telemetry_of(const struct caretaker_ccb *ccb)
+telemetry_of(const struct caretaker_ccb *ccb __maybe_unused)
 {
-	return (struct caretaker_telemetry *)ccb->telemetry_address;
+	return caretaker_instance.telemetry;
 }
 
 /* Acquire: forbids loading the routing pointers before the flag. */

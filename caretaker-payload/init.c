@@ -135,7 +135,8 @@ static void publish(struct caretaker_ccb *ccb)
 
 static bool is_config_ours(const struct caretaker_ccb *ccb)
 {
-	const struct caretaker_config *config = config_of(ccb);
+	const struct caretaker_config *config =
+		(const struct caretaker_config *)ccb->config_address;
 
 	return config && ccb->config_size >= sizeof(*config) &&
 	       config->header.magic == CARETAKER_CONFIG_MAGIC &&
@@ -150,10 +151,21 @@ static bool has_pages(const struct caretaker_ccb *ccb)
 	       ccb->soft_state_size >= sizeof(struct caretaker_soft_state);
 }
 
+static void keep_addresses(const struct caretaker_ccb *ccb)
+{
+	caretaker_instance.config =
+		(const struct caretaker_config *)ccb->config_address;
+	caretaker_instance.soft_state =
+		(struct caretaker_soft_state *)ccb->soft_state_address;
+	caretaker_instance.telemetry =
+		(struct caretaker_telemetry *)ccb->telemetry_address;
+}
+
 long caretaker_init(struct caretaker_ccb *ccb)
 {
 	if (ccb != &caretaker_ccb || !is_config_ours(ccb) || !has_pages(ccb))
 		return -EINVAL;
+	keep_addresses(ccb);
 	build_idt();
 	build_tss(ccb);
 	build_gdt();
