@@ -65,7 +65,7 @@ export const COUNTER_WORDS = 13;
 export const CET_ON = { SHADOW_STACKS: 1, ENDBRANCH: 2, NO_TRACK: 4 } as const;
 
 /** Sizes of what a snapshot takes of the native side; native/engine.h: kFlowWords, kExtendedBytes. */
-export const FLOW_WORDS = 9;
+export const FLOW_WORDS = 8;
 export const EXTENDED_BYTES = 16 * 16 + 12 * 16;
 
 /** Bytes of the coverage map and entries of the trace ring. */

@@ -151,10 +151,10 @@ Engine::Outcome Engine::branch_stop() {
     return stopped(Stop::kControlProtection);
   }
   const Branch& branch = branch_;
-  previous_end_ = block_.end - branch.length;
-  previous_resume_ = block_.end;
+  previous_end_ = previous_range_->base + block_.end - branch.length;
+  previous_resume_ = previous_range_->base + block_.end;
   executed_--;
-  shared_.registers[slot::kRip] = previous_range_->base + previous_end_;
+  shared_.registers[slot::kRip] = previous_end_;
   if (branch.kind == Branch::kCall) {
     shared_.registers[slot::kRsp] += kSlotBytes;
     stores_--;

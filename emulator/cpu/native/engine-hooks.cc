@@ -118,9 +118,8 @@ inline void Engine::on_block(uint64_t address, uint32_t size) {
   }
   const uint64_t offset = address - known->range->base;
   // A block that begins after a site or where Unicorn split one is no new block of the program.
-  const bool is_continuation = known->range == previous_range_ &&
-                               (known->flags & kAfterBranch) == 0 &&
-                               (offset == previous_end_ || offset == previous_resume_);
+  const bool is_continuation = (known->flags & kAfterBranch) == 0 &&
+                               (address == previous_end_ || address == previous_resume_);
   block_.range = known->range;
   block_.start = offset;
   block_.end = offset + known->size_in_range;
@@ -151,8 +150,8 @@ inline void Engine::retire_block() {
   executed_ += block_.instructions;
   stores_ += block_.stores;
   previous_range_ = block_.range;
-  previous_end_ = block_.end;
-  previous_resume_ = block_.resume;
+  previous_end_ = block_.range->base + block_.end;
+  previous_resume_ = block_.range->base + block_.resume;
   block_.range = nullptr;
 }
 

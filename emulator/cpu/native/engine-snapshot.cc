@@ -38,30 +38,25 @@ static_assert(16 * kXmmBytes + sizeof(kX87Registers) / sizeof(ExtendedRegister) 
 }  // namespace
 
 void Engine::save_flow(double* words) const {
-  words[0] = previous_range_ == nullptr ? -1 : previous_range_->ordinal;
-  words[1] = static_cast<double>(previous_end_);
-  words[2] = static_cast<double>(previous_resume_);
-  words[3] = previous_location_;
-  words[4] = number_or_none(inline_resume_);
-  words[5] = number_or_none(skipped_breakpoint_);
-  words[6] = static_cast<double>(skipped_at_count_);
-  words[7] = number_or_none(split_base_);
-  words[8] = static_cast<double>(split_left_);
+  words[0] = number_or_none(previous_end_);
+  words[1] = number_or_none(previous_resume_);
+  words[2] = previous_location_;
+  words[3] = number_or_none(inline_resume_);
+  words[4] = number_or_none(skipped_breakpoint_);
+  words[5] = static_cast<double>(skipped_at_count_);
+  words[6] = number_or_none(split_base_);
+  words[7] = static_cast<double>(split_left_);
 }
 
 void Engine::restore_flow(const double* words) {
-  previous_range_ = nullptr;
-  for (const auto& range : ranges_) {
-    if (static_cast<double>(range->ordinal) == words[0]) previous_range_ = range.get();
-  }
-  previous_end_ = static_cast<uint64_t>(words[1]);
-  previous_resume_ = static_cast<uint64_t>(words[2]);
-  previous_location_ = static_cast<uint32_t>(words[3]);
-  inline_resume_ = value_or_none(words[4]);
-  skipped_breakpoint_ = value_or_none(words[5]);
-  skipped_at_count_ = static_cast<uint64_t>(words[6]);
-  split_base_ = value_or_none(words[7]);
-  split_left_ = static_cast<uint64_t>(words[8]);
+  previous_end_ = value_or_none(words[0]);
+  previous_resume_ = value_or_none(words[1]);
+  previous_location_ = static_cast<uint32_t>(words[2]);
+  inline_resume_ = value_or_none(words[3]);
+  skipped_breakpoint_ = value_or_none(words[4]);
+  skipped_at_count_ = static_cast<uint64_t>(words[5]);
+  split_base_ = value_or_none(words[6]);
+  split_left_ = static_cast<uint64_t>(words[7]);
 }
 
 void Engine::read_vectors(uint8_t* bytes) {

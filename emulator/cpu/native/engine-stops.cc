@@ -174,9 +174,10 @@ bool Engine::retire_current(uint64_t rip, bool is_whole) {
     stores_ += range->at(end).stores - range->at(block_.start).stores;
   }
   previous_range_ = range;
-  previous_end_ = end;
+  previous_end_ = range->base + end;
   // The model may execute the instruction at RIP itself and go on behind it.
-  previous_resume_ = end < block_.end ? range->next_boundary(end) : block_.resume;
+  previous_resume_ =
+      range->base + (end < block_.end ? range->next_boundary(end) : block_.resume);
   block_.range = nullptr;
   return !is_whole || cet_ == 0 || follow_branch(rip);
 }

@@ -124,7 +124,7 @@ class Engine {
   // Marks each page written since the last call, in any address space.
   void take_dirty(uint8_t* page_flags);
   // engine-snapshot.cc. Where the flow of blocks stands: kFlowWords numbers.
-  static constexpr size_t kFlowWords = 9;
+  static constexpr size_t kFlowWords = 8;
   void save_flow(double* words) const;
   void restore_flow(const double* words);
   // XMM0 to XMM15, then x87 and MXCSR; as they were made while nothing used them.
@@ -289,8 +289,9 @@ class Engine {
   uint64_t executable_page_ = kNoPage;
   static constexpr size_t kKnownBlocks = 2048;
   std::vector<KnownBlock> known_blocks_{kKnownBlocks};
+  // The block before: its range during a run, and the addresses where a block would only continue it.
   CodeRange* previous_range_ = nullptr;
-  uint64_t previous_end_ = 0, previous_resume_ = 0;
+  uint64_t previous_end_ = UINT64_MAX, previous_resume_ = UINT64_MAX;
   uint64_t inline_resume_ = UINT64_MAX;
   uint32_t previous_location_ = 0;
   uint32_t trace_head_ = 0;

@@ -94,5 +94,17 @@ export function snapshots(): void {
       expect(counts(1)).toBe(counts(Infinity));
       expect(counts(2)).toBe(counts(Infinity));
     });
+
+    it('counts no block twice when its code is swept again in the middle of it', () => {
+      const { engine } = fixture('90 90 90 f4');
+      engine.run(1);
+      const taken = engine.snapshot();
+      engine.run();
+      const { blocks } = engine.counters;
+      engine.restore(taken);
+      engine.invalidateCode(CODE, 4);
+      expect(engine.run().kind).toBe('site');
+      expect(engine.counters.blocks).toBe(blocks);
+    });
   });
 }
