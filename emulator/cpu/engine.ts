@@ -9,13 +9,15 @@
 import { hex, toIndex, u64 } from '../../abi/uint.js';
 import { PAGE_SIZE } from '../memory/physical-memory.js';
 import { AddressSpace, checkMappings, mappingRows } from './address-space.js';
+import { AccessWatch } from './access-watch.js';
+import { EdgeCoverage } from './edge-coverage.js';
 import { EngineError } from './engine-error.js';
+import type { EngineMemory } from './engine-memory.js';
 import { ACCESSES, EngineStops, LIMIT } from './engine-stops.js';
 import {
   CET_ON,
   COUNTER,
   COUNTER_WORDS,
-  COVERAGE_BYTES,
   EXTENDED_BYTES,
   FLOW_WORDS,
   INFO,
@@ -24,7 +26,6 @@ import {
   TRACE_ENTRIES,
   nativeBinding,
   type NativeEngine,
-  type NativeMemory,
 } from './native-binding.js';
 import type { InstructionForm } from './instruction-format.js';
 import type {
@@ -37,20 +38,8 @@ import type {
   TrapSite,
 } from './port.js';
 import { RegisterFile } from './registers.js';
+import { SharedCounters } from './shared-counters.js';
 import { SweptCode } from './swept-code.js';
-
-/** Physical memory that engines can map: page aligned, committed as it is used. */
-export class EngineMemory {
-  /** What PhysicalMemory is made over. */
-  readonly buffer: ArrayBuffer;
-  readonly native: NativeMemory;
-
-  /** `sizeBytes` is a page multiple below 3.75 GiB. */
-  constructor(sizeBytes: number) {
-    this.native = new (nativeBinding().NativeMemory)(sizeBytes);
-    this.buffer = this.native.buffer;
-  }
-}
 
 /** The version of the libunicorn that runs, as `2.1.4`. */
 export function engineVersion(): string {
@@ -72,49 +61,14 @@ export interface EngineSnapshot {
 }
 
 const FETCH = BigInt(ACCESSES.indexOf('fetch'));
-const NO_ACCESSES: readonly LoggedAccess[] = [];
 /** XMM0 to XMM15. */
 const VECTOR_BYTES = 16 * 16;
-
-/** The shared counters under their names. */
-class Counters implements EngineCounters {
-  readonly #words: Float64Array;
-  constructor(words: Float64Array) {
-    this.#words = words;
-  }
-  get instructions(): number {
-    return this.#words[COUNTER.INSTRUCTIONS]!;
-  }
-  set instructions(value: number) {
-    this.#words[COUNTER.INSTRUCTIONS] = value;
-  }
-  get blocks(): number {
-    return this.#words[COUNTER.BLOCKS]!;
-  }
-  get stores(): number {
-    return this.#words[COUNTER.STORES]!;
-  }
-  get inlineVmreads(): number {
-    return this.#words[COUNTER.VMREADS]!;
-  }
-  get inlineVmwrites(): number {
-    return this.#words[COUNTER.VMWRITES]!;
-  }
-  get inlineRdtscs(): number {
-    return this.#words[COUNTER.RDTSCS]!;
-  }
-  get heldReturns(): number {
-    return this.#words[COUNTER.HELD_RETURNS]!;
-  }
-}
 
 export class Engine {
   readonly registers: RegisterFile;
   readonly counters: EngineCounters & { instructions: number };
-  /** Edge coverage: 64 Ki saturating counts, the same for the same code wherever it was loaded. */
-  readonly coverage: Uint8Array;
-  /** How many counts of the map are not 0, then their places. */
-  readonly #edges = new Uint32Array(1 + COVERAGE_BYTES);
+  readonly coverage = new EdgeCoverage();
+  readonly watch: AccessWatch;
   readonly #memory: Uint8Array;
   readonly #native: NativeEngine;
   readonly #words: Float64Array;
@@ -127,8 +81,6 @@ export class Engine {
   readonly #spaces = new Set<AddressSpace>();
   readonly #breakpoints = new Set<bigint>();
   #active: AddressSpace | undefined;
-  /** Watched accesses that left the native log because of a snapshot. */
-  readonly #accesses: LoggedAccess[] = [];
   #isDisposed = false;
 
   constructor(memory: EngineMemory, registers: RegisterFile = new RegisterFile()) {
@@ -137,20 +89,20 @@ export class Engine {
     this.#words = new Float64Array(COUNTER_WORDS);
     this.#info = new BigUint64Array(INFO_WORDS);
     this.#trace = new BigUint64Array(TRACE_ENTRIES);
-    this.coverage = new Uint8Array(COVERAGE_BYTES);
-    this.counters = new Counters(this.#words);
+    this.counters = new SharedCounters(this.#words);
     this.#native = new (nativeBinding().NativeEngine)(
       memory.native,
       registers.values.buffer as ArrayBuffer,
       this.#words.buffer as ArrayBuffer,
       this.#info.buffer as ArrayBuffer,
-      this.coverage.buffer as ArrayBuffer,
-      this.#edges.buffer,
+      this.coverage.counts.buffer,
+      this.coverage.places.buffer,
       this.#trace.buffer as ArrayBuffer,
     );
     this.#untouched = new Uint8Array(EXTENDED_BYTES);
     this.#native.readExtended(this.#untouched);
     this.#code = new SweptCode(this.#native, this.#memory);
+    this.watch = new AccessWatch(this.#native, this.#words, this.#code, this.#memory.length);
     this.#stops = new EngineStops({
       registers,
       counters: this.counters,
@@ -334,88 +286,6 @@ export class Engine {
     this.#native.setBreakpoint(toIndex(address), false);
   }
 
-  /**
-   * Logs accesses to [base, base + sizeBytes): a byte whose mask is not 0 is watched for reads or writes. Other loads and
-   * stores keep their speed; those to a page with a watched byte take some fifty nanoseconds more, and reads that are
-   * logged with the RIP of their own instruction, not their block's, several hundred.
-   *
-   * @throws EngineError WATCH_ON_CODE, WATCH_OUTSIDE_MEMORY.
-   */
-  setWatch(
-    base: bigint,
-    readMask: Uint8Array,
-    writeMask: Uint8Array,
-    readRip: 'exact' | 'block' = 'exact',
-  ): void {
-    this.#alive();
-    const sizeBytes = Math.max(readMask.length, writeMask.length);
-    const start = this.#watchable(base, sizeBytes);
-    const masks = new Uint8Array(sizeBytes);
-    for (let at = 0; at < sizeBytes; at++) {
-      masks[at] = ((readMask[at] ?? 0) !== 0 ? 1 : 0) | ((writeMask[at] ?? 0) !== 0 ? 2 : 0);
-    }
-    this.#native.setWatch(start, masks, readRip === 'exact');
-  }
-
-  /** Stops watching [base, base + sizeBytes). */
-  clearWatch(base: bigint, sizeBytes: number): void {
-    this.setWatch(base, new Uint8Array(sizeBytes), new Uint8Array(sizeBytes));
-  }
-
-  /** Whether setStopWatch() stops anything: a libunicorn before 2.1 does not tell which instruction it was. */
-  get hasStopWatches(): boolean {
-    return !engineVersion().startsWith('2.0.');
-  }
-
-  /**
-   * Ends a run behind every instruction that reads or writes a byte of [base, base + sizeBytes); neither takes it back.
-   *
-   * @throws EngineError WATCH_ON_CODE, WATCH_OUTSIDE_MEMORY.
-   */
-  setStopWatch(base: bigint, sizeBytes: number, on: { read: boolean; write: boolean }): void {
-    this.#alive();
-    this.#native.setStopWatch(
-      this.#watchable(base, sizeBytes),
-      sizeBytes,
-      (on.read ? 1 : 0) | (on.write ? 2 : 0),
-    );
-  }
-
-  /** The watched accesses since the last call, in order. */
-  takeAccesses(): LoggedAccess[] {
-    const taken = this.#accesses.splice(0);
-    if (this.#words[COUNTER.ACCESSES] !== 0) taken.push(...this.#takeNewAccesses());
-    return taken;
-  }
-
-  #takeNewAccesses(): LoggedAccess[] {
-    const rows = this.#native.takeAccesses();
-    const accesses: LoggedAccess[] = [];
-    for (let at = 0; at < rows.length; at += 4) {
-      const packed = toIndex(rows[at + 3]!);
-      accesses.push({
-        kind: packed >> 8 === 2 ? 'write' : 'read',
-        address: rows[at]!,
-        sizeBytes: packed & 0xff,
-        value: rows[at + 1]!,
-        rip: rows[at + 2]!,
-      });
-    }
-    return accesses;
-  }
-
-  /** Whether a watched write was logged since forgetAccesses(), taken or not. */
-  get hasLoggedWrite(): boolean {
-    return this.#words[COUNTER.LOGGED_WRITES] !== 0;
-  }
-
-  /** Empties the log. */
-  forgetAccesses(): void {
-    if (this.#accesses.length > 0) this.#accesses.length = 0;
-    this.#words[COUNTER.ACCESSES] = 0;
-    this.#words[COUNTER.LOGGED_WRITES] = 0;
-  }
-
   /** Whether the page at an offset may hold code that this engine has swept. */
   holdsCode(offset: number): boolean {
     return this.#code.overlaps(offset, PAGE_SIZE);
@@ -457,20 +327,10 @@ export class Engine {
     return blocks;
   }
 
-  /** Places of the coverage map that are not 0, in the order in which they were first taken since it was cleared. */
-  get edges(): Uint32Array {
-    return this.#edges.subarray(1, 1 + this.#edges[0]!);
-  }
-
-  /** Empties the coverage map. */
-  clearCoverage(): void {
-    for (const edge of this.edges) this.coverage[edge] = 0;
-    this.#edges[0] = 0;
-  }
-
   /** The engine's own state; memory and address spaces are the caller's. */
   snapshot(): EngineSnapshot {
-    if (this.#words[COUNTER.ACCESSES] !== 0) this.#accesses.push(...this.#takeNewAccesses());
+    // Before the counters: what is taken out of the native log is no longer counted there.
+    const accesses = this.watch.held();
     const flow = new Float64Array(FLOW_WORDS);
     this.#native.saveFlow(flow);
     return {
@@ -478,7 +338,7 @@ export class Engine {
       counters: this.#words.slice(),
       extended: this.#extended(),
       flow,
-      accesses: this.#accesses.length === 0 ? NO_ACCESSES : this.#accesses.slice(),
+      accesses,
     };
   }
 
@@ -486,8 +346,7 @@ export class Engine {
   restore(snapshot: EngineSnapshot): void {
     this.registers.values.set(snapshot.registers);
     this.#words.set(snapshot.counters);
-    if (this.#accesses.length > 0) this.#accesses.length = 0;
-    this.#accesses.push(...snapshot.accesses);
+    this.watch.hold(snapshot.accesses);
     if (this.#native.isExtendedUsed())
       this.#native.writeExtended(snapshot.extended ?? this.#untouched);
     this.#native.restoreFlow(snapshot.flow);
@@ -505,19 +364,6 @@ export class Engine {
     if (this.#isDisposed) return;
     this.#isDisposed = true;
     this.#native.dispose();
-  }
-
-  /** @throws EngineError WATCH_ON_CODE, WATCH_OUTSIDE_MEMORY. */
-  #watchable(base: bigint, sizeBytes: number): number {
-    if (base + BigInt(sizeBytes) > BigInt(this.#memory.length)) {
-      throw new EngineError('WATCH_OUTSIDE_MEMORY', `watch at ${hex(base)} ends outside memory`);
-    }
-    const start = toIndex(base);
-    const firstPage = start - (start % 4096);
-    if (this.#code.overlaps(firstPage, start + sizeBytes - firstPage)) {
-      throw new EngineError('WATCH_ON_CODE', `watch at ${hex(base)} is on executable pages`);
-    }
-    return start;
   }
 
   #alive(): void {

@@ -105,7 +105,7 @@ export class ArmedBreakpoints {
   }
 
   #tellWatches(engine: Engine, told: Told): void {
-    if (!engine.hasStopWatches) return;
+    if (!engine.watch.canStop) return;
     const wanted = this.#isOn
       ? this.#table.all.flatMap(({ isEnabled, spec }) =>
           isEnabled && spec.kind === 'watch' ? [spec] : [],
@@ -113,11 +113,11 @@ export class ArmedBreakpoints {
       : [];
     if (wanted.length === 0 && told.watches.length === 0) return;
     for (const { address, sizeBytes } of told.watches) {
-      engine.setStopWatch(address, sizeBytes, { read: false, write: false });
+      engine.watch.stopAt(address, sizeBytes, { read: false, write: false });
     }
     for (const { address, sizeBytes, on } of wanted) {
       const read = on !== 'write';
-      engine.setStopWatch(address, sizeBytes, { read, write: on !== 'read' });
+      engine.watch.stopAt(address, sizeBytes, { read, write: on !== 'read' });
     }
     told.watches = wanted;
   }

@@ -75,7 +75,7 @@ export class HitFinder {
   budget(lane: Lane): number {
     if (this.#table.isEmpty) return Infinity;
     if (this.#table.has('register') || this.#armed.isAtWatchedWrite(lane)) return 1;
-    return this.#table.has('watch') && !lane.engine.hasStopWatches ? 1 : Infinity;
+    return this.#table.has('watch') && !lane.engine.watch.canStop ? 1 : Infinity;
   }
 
   /** Breakpoints on an exit that is just beginning. */

@@ -92,7 +92,7 @@ export class Arena {
     const { stage, snapshot } = this.#baseOf(input);
     this.#stage = stage;
     stage.machine.restore(snapshot);
-    stage.lane.engine.clearCoverage();
+    stage.lane.engine.coverage.clear();
     const before = stage.lane.exit.sequence;
     for (const [index, op] of input.ops.entries()) {
       onOp?.(op, index);

@@ -74,7 +74,7 @@ export class Campaign {
     this.lines = new SourceLines(this.#image);
     this.arena = new Arena(payload, seed);
     this.arena.observe(this.tally);
-    this.coverage = new CoverageMap(this.arena.lane.engine.coverage.length);
+    this.coverage = new CoverageMap(this.arena.lane.engine.coverage.counts.length);
     this.#random = new Random(seed);
     this.#source = mix === 'all' ? ALL : measured(this.#busyGuest());
     this.#begin = [...corpus, ...everyReason(this.arena.baseCount)];
@@ -87,7 +87,7 @@ export class Campaign {
     this.execs++;
     this.invariants.add(this.arena.machine.ledger);
     const { engine } = this.arena.lane;
-    if (this.coverage.add(engine.coverage, engine.edges)) this.#keep(input);
+    if (this.coverage.add(engine.coverage)) this.#keep(input);
     for (const finding of findings) this.#found(input, finding);
   }
 

@@ -4,6 +4,7 @@
  * Source: the native edge hook (emulator/cpu/native); counts are put into eight classes, as AFL does.
  * Invariant: an input is worth keeping when it takes an edge, or takes one more often by a class, as none before it.
  */
+import type { EdgeCoverage } from '../cpu/edge-coverage.js';
 
 /** The class of a count, as a bit. */
 const CLASS = new Uint8Array(256);
@@ -34,11 +35,11 @@ export class CoverageMap {
     });
   }
 
-  /** Adds an execution's map, of which only `edges` are not 0; whether anything in it is new. */
-  add(map: Uint8Array, edges: Uint32Array): boolean {
+  /** Adds what an execution covered; whether anything in it is new. */
+  add({ counts, edges }: EdgeCoverage): boolean {
     let isNew = false;
     for (const edge of edges) {
-      const kind = CLASS[map[edge]!]!;
+      const kind = CLASS[counts[edge]!]!;
       const before = this.#seen[edge]!;
       if (before === 0) this.edges++;
       if ((before & kind) !== 0) continue;

@@ -7,7 +7,8 @@
 import { MSR } from '../../abi/msrs.js';
 import { slotByEncoding } from '../../abi/vmcs-fields.js';
 import { X2APIC } from '../../abi/x2apic.js';
-import { Engine, type EngineMemory } from '../cpu/engine.js';
+import { Engine } from '../cpu/engine.js';
+import type { EngineMemory } from '../cpu/engine-memory.js';
 import { cpuidLeaves } from '../host/kvm/shared-config.js';
 import { NO_PCPU_EVENTS, Pcpu, type PcpuEvents, type RootFeatures } from '../vmx/pcpu.js';
 import { execute } from '../vmx/vmx-instructions.js';

@@ -258,7 +258,7 @@ export class Lane {
 
   /** Forgets the watched accesses of the exit before. */
   beginAccesses(): void {
-    this.engine.forgetAccesses();
+    this.engine.watch.forget();
     if (this.#accesses.length > 0) this.#accesses.length = 0;
   }
 
@@ -269,12 +269,12 @@ export class Lane {
 
   /** Stores of the payload since the exit into bytes that are not its own. */
   foreignStores(): readonly LoggedAccess[] {
-    if (!this.engine.hasLoggedWrite) return NO_ACCESSES;
+    if (!this.engine.watch.hasLoggedWrite) return NO_ACCESSES;
     return this.#takeAccesses().filter((access) => access.kind === 'write');
   }
 
   #takeAccesses(): readonly LoggedAccess[] {
-    this.#accesses.push(...this.engine.takeAccesses());
+    this.#accesses.push(...this.engine.watch.take());
     return this.#accesses;
   }
 

@@ -11,7 +11,7 @@ import { HarnessBug } from '../../abi/errors.js';
 import { offsetsOf } from '../../abi/layout.js';
 import { hex, toIndex } from '../../abi/uint.js';
 import { EventQueue } from '../clock/event-queue.js';
-import { EngineMemory } from '../cpu/engine.js';
+import { EngineMemory } from '../cpu/engine-memory.js';
 import type { Guest } from '../guest/guest.js';
 import type { Kvm } from '../host/kvm/kvm.js';
 import { PhysicalMemory } from '../memory/physical-memory.js';
@@ -275,8 +275,8 @@ export class Machine {
   watch(core: Core, ccb: bigint): void {
     if (core.watched === ccb) return;
     const page = BigInt(CARETAKER_KVM_PAGE);
-    if (ccb === 0n) core.engine.clearWatch(core.watched + page, CARETAKER_KVM_PAGE);
-    else core.engine.setWatch(ccb + page, WATCHED_READS, WATCHED_WRITES, 'block');
+    if (ccb === 0n) core.engine.watch.clear(core.watched + page, CARETAKER_KVM_PAGE);
+    else core.engine.watch.set(ccb + page, WATCHED_READS, WATCHED_WRITES, 'block');
     core.watched = ccb;
   }
 

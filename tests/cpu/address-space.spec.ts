@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { Engine, EngineMemory } from '../../emulator/cpu/engine.js';
+import { Engine } from '../../emulator/cpu/engine.js';
+import { EngineMemory } from '../../emulator/cpu/engine-memory.js';
 import { joinExtents } from '../../emulator/cpu/address-space.js';
 import { CODE, DATA, MEMORY_BYTES, fixture, mapping } from './suites/fixture.js';
 
@@ -66,7 +67,7 @@ describe('coverage', () => {
       engine.registers.set('RIP', base);
       engine.run();
       expect(engine.counters.blocks).toBe(3);
-      return engine.coverage;
+      return engine.coverage.counts;
     };
     expect(Buffer.compare(at(CODE), at(DATA))).toBe(0);
   });

@@ -126,7 +126,7 @@ export class ModelRun {
     for (const { address, bytes } of this.#stage.written()) {
       for (let at = 0; at < bytes; at += PAGE) {
         const page = address + u64(at);
-        if (!executable.has(page)) engine.setWatch(page, none, all);
+        if (!executable.has(page)) engine.watch.set(page, none, all);
       }
     }
   }
@@ -208,7 +208,7 @@ export class ModelRun {
     const from = this.#stop(kind);
     const path: bigint[] = [];
     const effects: Effect[] = [];
-    engine.takeAccesses();
+    engine.watch.take();
     const end = (to: StopKind): void => {
       this.passages.push({ from, path, effects, to: this.#stop(to) });
     };
@@ -239,7 +239,7 @@ export class ModelRun {
       const ssp = pcpu.registers.get('SSP');
       const stop = pcpu.run(1);
       if (path.length - 1 === attachesAfter) this.#attach();
-      for (const { kind: access, address, sizeBytes, value } of engine.takeAccesses()) {
+      for (const { kind: access, address, sizeBytes, value } of engine.watch.take()) {
         if (access === 'write') effects.push({ kind: 'memory', rip, address, sizeBytes, value });
       }
       if (name?.startsWith('INT') === true) effects.push(...this.#frame(rip));

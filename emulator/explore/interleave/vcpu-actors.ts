@@ -93,7 +93,7 @@ export class VcpuActors implements DebugHook {
     const on = { read: isOn, write: isOn };
     for (const { engine } of this.lanes)
       for (const { from, sizeBytes } of this.#shared.ranges)
-        engine.setStopWatch(BigInt(from), sizeBytes, on);
+        engine.watch.stopAt(BigInt(from), sizeBytes, on);
   }
 
   /** From now on the machine runs the cores without a stop. */

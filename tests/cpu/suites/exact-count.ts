@@ -121,14 +121,14 @@ export function exactCount(): void {
           expect(Buffer.compare(cut.memory.bytes, whole.memory.bytes)).toBe(0);
           expect({ ...countsOf(cut.engine) }).toEqual({ ...countsOf(whole.engine) });
           expect(cut.engine.recentBlocks()).toEqual(whole.engine.recentBlocks());
-          expect(Buffer.compare(cut.engine.coverage, whole.engine.coverage)).toBe(0);
-          const taken = [...whole.engine.coverage.keys()].filter(
-            (at) => whole.engine.coverage[at] !== 0,
+          expect(Buffer.compare(cut.engine.coverage.counts, whole.engine.coverage.counts)).toBe(0);
+          const taken = [...whole.engine.coverage.counts.keys()].filter(
+            (at) => whole.engine.coverage.counts[at] !== 0,
           );
-          expect(whole.engine.edges.toSorted()).toEqual(Uint32Array.from(taken));
-          whole.engine.clearCoverage();
-          expect(whole.engine.coverage.some((count) => count !== 0)).toBe(false);
-          expect(whole.engine.edges).toHaveLength(0);
+          expect(whole.engine.coverage.edges.toSorted()).toEqual(Uint32Array.from(taken));
+          whole.engine.coverage.clear();
+          expect(whole.engine.coverage.counts.some((count) => count !== 0)).toBe(false);
+          expect(whole.engine.coverage.edges).toHaveLength(0);
           whole.engine.dispose();
           cut.engine.dispose();
         }),
@@ -183,7 +183,9 @@ export function exactCount(): void {
         const { engine } = start('4885db 7403 48ffc3'); // test rbx,rbx; jz +3; inc rbx
         engine.registers.set('RBX', zero ? 0n : 1n);
         finish(engine, () => Infinity);
-        return [...engine.coverage.keys()].filter((key) => engine.coverage[key] !== 0);
+        return [...engine.coverage.counts.keys()].filter(
+          (key) => engine.coverage.counts[key] !== 0,
+        );
       };
       expect(edges(true)).not.toEqual(edges(false));
       expect(edges(true)).toEqual(edges(true));

@@ -1,5 +1,6 @@
 /** An engine over a small memory with code at CODE, data at DATA and a stack below STACK_TOP. */
-import { Engine, EngineMemory } from '../../../emulator/cpu/engine.js';
+import { Engine } from '../../../emulator/cpu/engine.js';
+import { EngineMemory } from '../../../emulator/cpu/engine-memory.js';
 import type { Mapping } from '../../../emulator/cpu/port.js';
 import { PhysicalMemory } from '../../../emulator/memory/physical-memory.js';
 

@@ -50,17 +50,17 @@ export function snapshots(): void {
 
     it('holds the watched accesses that nobody has taken, and whether one was a write', () => {
       const { engine } = fixture('48890b 488b03 f4'); // mov [rbx],rcx; mov rax,[rbx]
-      engine.setWatch(DATA, new Uint8Array(8).fill(1), new Uint8Array(8).fill(1));
+      engine.watch.set(DATA, new Uint8Array(8).fill(1), new Uint8Array(8).fill(1));
       engine.registers.set('RBX', DATA);
       engine.run(1);
       const taken = engine.snapshot();
       const end = (): unknown => {
         engine.run(1);
-        return [engine.hasLoggedWrite, engine.takeAccesses()];
+        return [engine.watch.hasLoggedWrite, engine.watch.take()];
       };
       const first = end();
       expect(first).toMatchObject([true, [{ kind: 'write' }, { kind: 'read' }]]);
-      engine.forgetAccesses();
+      engine.watch.forget();
       engine.restore(taken);
       expect(end()).toEqual(first);
     });

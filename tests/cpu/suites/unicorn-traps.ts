@@ -1,6 +1,7 @@
 /** What Unicorn gets wrong or tells late, one test a trap; each title is the behaviour that the engine owes instead. */
 import { describe, expect, it } from 'vitest';
-import { Engine, EngineMemory, engineVersion } from '../../../emulator/cpu/engine.js';
+import { Engine, engineVersion } from '../../../emulator/cpu/engine.js';
+import { EngineMemory } from '../../../emulator/cpu/engine-memory.js';
 import { EngineError } from '../../../emulator/cpu/engine-error.js';
 import type { EngineStop } from '../../../emulator/cpu/port.js';
 import { PhysicalMemory } from '../../../emulator/memory/physical-memory.js';

@@ -16,7 +16,7 @@ export function watchAndBreak(): void {
 
     it('ends the run behind the store, in the middle of its block, with all counted', () => {
       const { engine, memory } = fixture('90 48c70341000000 48ffc0 48ffc0 f4'); // nop; mov [rbx],0x41; inc; inc
-      engine.setStopWatch(DATA, 8, WRITES);
+      engine.watch.stopAt(DATA, 8, WRITES);
       engine.registers.set('RBX', DATA);
       const rip = CODE + 1n;
       const access = { access: 'write', address: DATA, sizeBytes: 8, rip };
@@ -34,10 +34,10 @@ export function watchAndBreak(): void {
     it('reads stop only where reads are asked for', () => {
       const { engine } = fixture('488b03 90 f4');
       engine.registers.set('RBX', DATA);
-      engine.setStopWatch(DATA, 8, WRITES);
+      engine.watch.stopAt(DATA, 8, WRITES);
       expect(engine.run().kind).toBe('site');
       engine.registers.set('RIP', CODE);
-      engine.setStopWatch(DATA, 8, READS);
+      engine.watch.stopAt(DATA, 8, READS);
       expect(engine.run()).toMatchObject({ kind: 'watch', access: 'read' });
       expect(engine.registers.get('RIP')).toBe(CODE + 3n);
     });
@@ -46,7 +46,7 @@ export function watchAndBreak(): void {
       const { engine, memory } = fixture('f048ff03 90 f4'); // lock inc qword [rbx]
       memory.writeU64(DATA, 7n);
       engine.registers.set('RBX', DATA);
-      engine.setStopWatch(DATA, 1, { read: true, write: true });
+      engine.watch.stopAt(DATA, 1, { read: true, write: true });
       expect(engine.run().kind).toBe('watch');
       expect(memory.readU64(DATA)).toBe(8n);
       expect(engine.counters.instructions).toBe(1);
@@ -56,30 +56,30 @@ export function watchAndBreak(): void {
     it('logs of the same page are as they would be without, and stay when it is taken back', () => {
       const { engine } = fixture('90 488b03 488903 f4 488b03 488903 f4');
       engine.registers.set('RBX', DATA);
-      engine.setWatch(DATA, ONE, ONE, 'exact');
-      engine.setStopWatch(DATA, 1, WRITES);
+      engine.watch.set(DATA, ONE, ONE, 'exact');
+      engine.watch.stopAt(DATA, 1, WRITES);
       expect(engine.run().kind).toBe('watch');
-      expect(engine.takeAccesses().map(({ kind, rip }) => [kind, rip])).toEqual([
+      expect(engine.watch.take().map(({ kind, rip }) => [kind, rip])).toEqual([
         ['read', CODE + 1n],
         ['write', CODE + 4n],
       ]);
-      engine.setStopWatch(DATA, 1, OFF);
+      engine.watch.stopAt(DATA, 1, OFF);
       engine.registers.set('RIP', CODE + 8n);
       expect(engine.run().kind).toBe('site');
-      expect(engine.takeAccesses().map(({ kind }) => kind)).toEqual(['read', 'write']);
+      expect(engine.watch.take().map(({ kind }) => kind)).toEqual(['read', 'write']);
     });
 
     it('bytes beside a watched one do not stop, an access across its edge does', () => {
       const { engine } = fixture('c6430100 c6430f00 48c743fc00000000 90 f4');
       engine.registers.set('RBX', DATA + 0x100n);
-      engine.setStopWatch(DATA + 0x100n, 1, WRITES);
+      engine.watch.stopAt(DATA + 0x100n, 1, WRITES);
       expect(engine.run()).toMatchObject({ kind: 'watch', address: DATA + 0xfcn });
       expect(engine.counters.instructions).toBe(3);
     });
 
     it('a push onto a watched stack slot stops behind the push', () => {
       const { engine } = fixture('50 90 f4');
-      engine.setStopWatch(STACK_TOP - 8n, 8, WRITES);
+      engine.watch.stopAt(STACK_TOP - 8n, 8, WRITES);
       expect(engine.run()).toMatchObject({ kind: 'watch', address: STACK_TOP - 8n });
       expect(engine.registers.get('RSP')).toBe(STACK_TOP - 8n);
       expect(engine.registers.get('RIP')).toBe(CODE + 1n);
@@ -90,11 +90,11 @@ export function watchAndBreak(): void {
     it('logs a read and a store of a watched byte with address, size and value', () => {
       const { engine, memory } = fixture('488b03 48ffc0 488903 f4'); // mov rax,[rbx]; inc rax; mov [rbx],rax
       memory.writeU64(DATA, 0x41n);
-      engine.setWatch(DATA, ONE, ONE);
+      engine.watch.set(DATA, ONE, ONE);
       engine.registers.set('RBX', DATA);
       engine.run();
       expect(memory.readU64(DATA)).toBe(0x42n);
-      expect(engine.takeAccesses()).toEqual([
+      expect(engine.watch.take()).toEqual([
         { kind: 'read', address: DATA, sizeBytes: 8, value: 0x41n, rip: CODE },
         {
           kind: 'write',
@@ -104,17 +104,17 @@ export function watchAndBreak(): void {
           rip: isExact ? CODE + 6n : CODE,
         },
       ]);
-      expect(engine.takeAccesses()).toEqual([]);
+      expect(engine.watch.take()).toEqual([]);
     });
 
     it('reads that need only their block are logged the same but for RIP, stores with their own', () => {
       const { engine, memory } = fixture('90 90 8b03 48ffc0 488903 f4');
       memory.writeU64(DATA, 0x41n);
-      engine.setWatch(DATA, ONE, ONE, 'block');
+      engine.watch.set(DATA, ONE, ONE, 'block');
       engine.registers.set('RBX', DATA);
       engine.run();
-      expect(engine.hasLoggedWrite).toBe(true);
-      expect(engine.takeAccesses()).toEqual([
+      expect(engine.watch.hasLoggedWrite).toBe(true);
+      expect(engine.watch.take()).toEqual([
         { kind: 'read', address: DATA, sizeBytes: 4, value: 0x41n, rip: CODE },
         {
           kind: 'write',
@@ -132,24 +132,24 @@ export function watchAndBreak(): void {
         ['exact', 'block'],
       ] as const) {
         const { engine } = fixture('90 488b03 f4');
-        for (const wish of wishes) engine.setWatch(DATA, ONE, NONE, wish);
+        for (const wish of wishes) engine.watch.set(DATA, ONE, NONE, wish);
         engine.registers.set('RBX', DATA);
         engine.run();
-        expect(engine.takeAccesses().map(({ rip }) => rip)).toEqual([isExact ? CODE + 1n : CODE]);
+        expect(engine.watch.take().map(({ rip }) => rip)).toEqual([isExact ? CODE + 1n : CODE]);
       }
     });
 
     it('forgetAccesses() empties the log and what comes next is logged anew', () => {
       const { engine } = fixture('488903 f4 488b03 f4');
-      engine.setWatch(DATA, ONE, ONE);
+      engine.watch.set(DATA, ONE, ONE);
       engine.registers.set('RBX', DATA);
       engine.run();
-      engine.forgetAccesses();
-      expect(engine.hasLoggedWrite).toBe(false);
-      expect(engine.takeAccesses()).toEqual([]);
+      engine.watch.forget();
+      expect(engine.watch.hasLoggedWrite).toBe(false);
+      expect(engine.watch.take()).toEqual([]);
       engine.registers.set('RIP', CODE + 4n);
       engine.run();
-      expect(engine.takeAccesses().map(({ kind }) => kind)).toEqual(['read']);
+      expect(engine.watch.take().map(({ kind }) => kind)).toEqual(['read']);
     });
 
     it.each([
@@ -157,19 +157,19 @@ export function watchAndBreak(): void {
       { what: 'a store', code: '8803', kind: 'write' }, // mov [rbx],al
     ])('a mask for the other kind does not log $what', ({ code, kind }) => {
       const { engine } = fixture(`${code} f4`);
-      engine.setWatch(DATA, kind === 'read' ? NONE : ONE, kind === 'read' ? ONE : NONE);
+      engine.watch.set(DATA, kind === 'read' ? NONE : ONE, kind === 'read' ? ONE : NONE);
       engine.registers.set('RBX', DATA);
       engine.run();
-      expect(engine.takeAccesses()).toEqual([]);
+      expect(engine.watch.take()).toEqual([]);
     });
 
     it('bytes beside a watched one are accessed and not logged', () => {
       const { engine, memory } = fixture('884301 8a4301 88430f f4');
-      engine.setWatch(DATA, ONE, ONE);
+      engine.watch.set(DATA, ONE, ONE);
       engine.registers.set('RBX', DATA);
       engine.registers.set('RAX', 0x77n);
       engine.run();
-      expect(engine.takeAccesses()).toEqual([]);
+      expect(engine.watch.take()).toEqual([]);
       expect(memory.readU8(DATA + 1n)).toBe(0x77);
       expect(memory.readU8(DATA + 15n)).toBe(0x77);
     });
@@ -177,13 +177,13 @@ export function watchAndBreak(): void {
     it('a locked operation is logged as a read and a store, and done (trap 18)', () => {
       const { engine, memory } = fixture('90 f0480fb10b f4'); // lock cmpxchg [rbx],rcx
       memory.writeU64(DATA, 5n);
-      engine.setWatch(DATA, ONE, ONE);
+      engine.watch.set(DATA, ONE, ONE);
       engine.registers.set('RBX', DATA);
       engine.registers.set('RAX', 5n);
       engine.registers.set('RCX', 9n);
       engine.run();
       expect(memory.readU64(DATA)).toBe(9n);
-      const accesses = engine.takeAccesses();
+      const accesses = engine.watch.take();
       expect(accesses.map(({ kind, value }) => [kind, value])).toEqual([
         ['read', 5n],
         ['write', 9n],
@@ -193,14 +193,14 @@ export function watchAndBreak(): void {
 
     it('an access that is not aligned is one record, and reads and writes the right bytes', () => {
       const { engine, memory } = fixture('488943 03 488b4b 03 f4'); // mov [rbx+3],rax; mov rcx,[rbx+3]
-      engine.setWatch(DATA + 4n, ONE, ONE);
+      engine.watch.set(DATA + 4n, ONE, ONE);
       engine.registers.set('RBX', DATA);
       engine.registers.set('RAX', 0x1122334455667788n);
       engine.run();
       expect(memory.readU64(DATA + 3n)).toBe(0x1122334455667788n);
       expect(engine.registers.get('RCX')).toBe(0x1122334455667788n);
       const value = 0x1122334455667788n;
-      expect(engine.takeAccesses()).toMatchObject([
+      expect(engine.watch.take()).toMatchObject([
         { kind: 'write', address: DATA + 3n, sizeBytes: 8, value },
         { kind: 'read', address: DATA + 3n, sizeBytes: 8, value },
       ]);
@@ -212,8 +212,8 @@ export function watchAndBreak(): void {
         mapping(DATA, 0x1000, 'rw'),
         mapping(DATA + 0x1000n, 0x1000, 'r'),
       ]);
-      engine.setWatch(DATA, ONE, ONE);
-      engine.setWatch(DATA + 0x1000n, ONE, ONE);
+      engine.watch.set(DATA, ONE, ONE);
+      engine.watch.set(DATA + 0x1000n, ONE, ONE);
       engine.registers.set('RBX', DATA);
       engine.run();
       const pages = new Uint8Array(256);
@@ -226,19 +226,19 @@ export function watchAndBreak(): void {
 
     it('a cleared watch logs nothing more', () => {
       const { engine } = fixture('8a03 f4');
-      engine.setWatch(DATA, ONE, ONE);
-      engine.clearWatch(DATA, 1);
+      engine.watch.set(DATA, ONE, ONE);
+      engine.watch.clear(DATA, 1);
       engine.registers.set('RBX', DATA);
       engine.run();
-      expect(engine.takeAccesses()).toEqual([]);
+      expect(engine.watch.take()).toEqual([]);
     });
 
     it('is refused on code and outside memory', () => {
       const { engine } = fixture('f4');
-      expect(() => engine.setWatch(CODE, ONE, ONE)).toThrow(
+      expect(() => engine.watch.set(CODE, ONE, ONE)).toThrow(
         expect.objectContaining({ code: 'WATCH_ON_CODE' }),
       );
-      expect(() => engine.setWatch(0x100000n, ONE, ONE)).toThrow(
+      expect(() => engine.watch.set(0x100000n, ONE, ONE)).toThrow(
         expect.objectContaining({ code: 'WATCH_OUTSIDE_MEMORY' }),
       );
     });
