@@ -64,6 +64,7 @@ const Engine::KnownBlock* Engine::learn_block(KnownBlock& known, uint64_t addres
   known.location = static_cast<uint16_t>((mixed * 0x9e3779b1u) >> 16);
   known.flags = first.flags;
   known.filler = is_filler ? static_cast<uint8_t>(range->next_boundary(end) - end) : 0;
+  known.begins_with_breakpoint = !breakpoints_.empty() && breakpoints_.count(address) != 0;
   known.site = end - offset >= 2 ? range->site_index(end - 2) : -1;
   return &known;
 }
@@ -89,7 +90,7 @@ void Engine::block_hook(uc_engine*, uint64_t address, uint32_t size, void* user)
 }
 
 inline void Engine::on_block(uint64_t address, uint32_t size) {
-  KnownBlock& entry = known_blocks_[(address ^ (address >> 11)) % kKnownBlocks];
+  KnownBlock& entry = known_block(address);
   const bool is_known = entry.address == address && entry.size == size;
   const KnownBlock* known = is_known ? &entry : learn_block(entry, address, size);
   if (block_.range != nullptr) {
@@ -116,6 +117,8 @@ inline void Engine::on_block(uint64_t address, uint32_t size) {
     halt(Pending::kBranch, address);
     return;
   }
+  // Not entered until the run goes on: whether Unicorn comes here before a breakpoint depends on what was swept.
+  if (known->begins_with_breakpoint && !is_skipped(address)) return;
   const uint64_t offset = address - known->range->base;
   // A block that begins after a site or where Unicorn split one is no new block of the program.
   const bool is_continuation = (known->flags & kAfterBranch) == 0 &&

@@ -137,6 +137,7 @@ void Engine::set_breakpoint(uint64_t address, bool on) {
   } else {
     breakpoints_.erase(address);
   }
+  known_block(address).address = KnownBlock::kNone;
   CodeRange* range = code_at(address);
   if (range == nullptr) return;
   const uint64_t offset = address - range->base;

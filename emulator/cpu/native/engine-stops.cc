@@ -131,8 +131,7 @@ Engine::Outcome Engine::on_stop_byte() {
   retire_current(rip, false);
   CodeRange* range = code_at(rip);
   if (range == nullptr) return stopped(Stop::kInvalid);
-  if (!breakpoints_.empty() && breakpoints_.count(rip) != 0 &&
-      !(skipped_breakpoint_ == rip && skipped_at_count_ == executed_)) {
+  if (!breakpoints_.empty() && breakpoints_.count(rip) != 0 && !is_skipped(rip)) {
     skipped_breakpoint_ = rip;
     skipped_at_count_ = executed_;
     return stopped(Stop::kBreakpoint);

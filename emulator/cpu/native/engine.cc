@@ -108,7 +108,7 @@ Stop Engine::run(double limit) {
       return finish(stop_);
     }
     const bool is_breakpoint = !breakpoints_.empty() && breakpoints_.count(rip) != 0;
-    if (is_breakpoint && (skipped_breakpoint_ != rip || skipped_at_count_ != executed_)) {
+    if (is_breakpoint && !is_skipped(rip)) {
       skipped_breakpoint_ = rip;
       skipped_at_count_ = executed_;
       return finish(Stop::kBreakpoint);

@@ -155,6 +155,7 @@ class Engine {
     uint8_t filler = 0;
     // Of the in-line site that ends the block, among the range's; -1 for none.
     int32_t site = -1;
+    bool begins_with_breakpoint = false;
   };
   // Registers of a VMREAD or VMWRITE: `encoding` in reg, `value` in rm.
   struct Operands {
@@ -187,6 +188,10 @@ class Engine {
   Outcome store_to_code(uint64_t address);
   Outcome on_stop_byte();
   Outcome step_over_breakpoint();
+  // Whether the run has stopped at this breakpoint and goes on.
+  bool is_skipped(uint64_t address) const {
+    return skipped_breakpoint_ == address && skipped_at_count_ == executed_;
+  }
   Outcome step_with(uint64_t length, const uint8_t* bytes);
   void load_registers(bool step);
   void store_registers(bool step);
@@ -289,6 +294,9 @@ class Engine {
   uint64_t executable_page_ = kNoPage;
   static constexpr size_t kKnownBlocks = 2048;
   std::vector<KnownBlock> known_blocks_{kKnownBlocks};
+  KnownBlock& known_block(uint64_t address) {
+    return known_blocks_[(address ^ (address >> 11)) % kKnownBlocks];
+  }
   // The block before: its range during a run, and the addresses where a block would only continue it.
   CodeRange* previous_range_ = nullptr;
   uint64_t previous_end_ = UINT64_MAX, previous_resume_ = UINT64_MAX;

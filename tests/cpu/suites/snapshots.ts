@@ -1,7 +1,7 @@
 /** What a snapshot of an engine holds beside registers and counters: vector and x87 state, watched accesses, breakpoints. */
 import { describe, expect, it } from 'vitest';
 import type { Engine } from '../../../emulator/cpu/engine.js';
-import { CODE, DATA, fixture, reset } from './fixture.js';
+import { CODE, DATA, fixture, mapping, reset } from './fixture.js';
 
 /** Executes vector and x87 instructions natively, up to the first stop that is no site of theirs. */
 function runNative(engine: Engine): void {
@@ -93,6 +93,25 @@ export function snapshots(): void {
       };
       expect(counts(1)).toBe(counts(Infinity));
       expect(counts(2)).toBe(counts(Infinity));
+    });
+
+    it('counts no block before whose first instruction a breakpoint stops the run, swept or not', () => {
+      const pages = [mapping(CODE, 0x1000, 'rx'), mapping(DATA, 0x1000, 'rx')];
+      const { engine, memory } = fixture('ffe0', pages); // jmp rax
+      memory.write(DATA, Uint8Array.of(0x90, 0xf4));
+      engine.registers.set('RAX', DATA);
+      engine.setBreakpoint(DATA);
+      engine.invalidateCode(DATA, 4);
+      const taken = engine.snapshot();
+      const counts = (): number[] => {
+        expect(engine.run().kind).toBe('breakpoint');
+        const atBreakpoint = engine.counters.blocks;
+        expect(engine.run().kind).toBe('site');
+        return [atBreakpoint, engine.counters.blocks];
+      };
+      expect(counts()).toEqual([1, 2]);
+      engine.restore(taken);
+      expect(counts()).toEqual([1, 2]);
     });
 
     it('counts no block twice when its code is swept again in the middle of it', () => {
