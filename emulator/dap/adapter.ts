@@ -21,8 +21,7 @@ import {
   setLineBreakpoints,
 } from './requests/breakpoints.js';
 import { disassemble, readMemory, writeMemory } from './requests/memory.js';
-import { endsMove, moveOf } from './requests/moves.js';
-import type { Move } from './requests/moves.js';
+import { moveOf } from './requests/moves.js';
 import {
   completions,
   evaluateExpression,
@@ -77,7 +76,6 @@ export class Adapter {
   readonly #state: AdapterState;
   readonly #runCommand: CommandRunner | null;
   #isConfigured = false;
-  #move: Move | null = null;
   /** What a stop that ends a move is called. */
   #reason = 'entry';
 
@@ -92,25 +90,18 @@ export class Adapter {
     this.#state.forget();
   }
 
-  /** Takes in a stop: the events that tell of it, and the next move when the last one is not done. */
-  arrive(stop: Stop): { readonly events: readonly DapEvent[]; readonly resume: Resume | null } {
+  /** Takes in a stop: the events that tell of it. */
+  arrive(stop: Stop): readonly DapEvent[] {
     this.#state.forget();
-    const core = this.#state.stoppedCore;
-    const next = endsMove(stop) || core === null ? null : (this.#move?.next(core) ?? null);
-    if (next !== null) return { events: [], resume: next };
-    this.#move = null;
     this.#state.session.pilot.onlyVcpu = null;
-    if (!this.#isConfigured) return { events: [], resume: null };
+    if (!this.#isConfigured) return [];
     const events = [stoppedEvent(stop, this.#reason)];
     const { cause } = stop;
     const isNews =
       cause.kind === 'finding' ||
       cause.kind === 'ended' ||
       (cause.kind === 'breakpoint' && cause.findings.length > 0);
-    return {
-      events: isNews ? [...events, outputEvent(describe(cause))] : events,
-      resume: null,
-    };
+    return isNews ? [...events, outputEvent(describe(cause))] : events;
   }
 
   /** Answers a request. */
@@ -163,10 +154,10 @@ export class Adapter {
     if (session.isOver && !isBack) {
       return { ...done(), events: [{ event: 'terminated', body: {} }], resume: { kind: 'quit' } };
     }
-    this.#move = moveOf(this.#state, command, args);
+    const resume = moveOf(this.#state, command, args);
     this.#reason = command === 'continue' || command === 'reverseContinue' ? 'breakpoint' : 'step';
     const body = command === 'continue' ? { allThreadsContinued: true } : {};
-    return { ...done(body), resume: this.#move?.first ?? null };
+    return { ...done(body), resume };
   }
 
   #evaluated(args: Arguments): Outcome {

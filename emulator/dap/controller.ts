@@ -70,9 +70,7 @@ class Serving {
       if (!this.#isPaused && this.#under !== null) return this.#depart(this.#under);
     }
     this.#isPaused = false;
-    const { events, resume } = this.#adapter.arrive(stop);
-    for (const event of events) channel.post({ kind: 'event', event });
-    if (resume !== null) return this.#depart(resume);
+    for (const event of this.#adapter.arrive(stop)) channel.post({ kind: 'event', event });
     if (!this.#isReady) {
       this.#isReady = true;
       channel.post({ kind: 'ready' });

@@ -23,6 +23,8 @@ export interface Checkpoint {
   readonly mark: StretchMark;
   /** Entries of the tape that had been applied. */
   readonly applied: number;
+  /** Addresses that events interrupted right before. */
+  readonly taken: readonly bigint[];
 }
 
 export class Checkpoints {

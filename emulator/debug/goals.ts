@@ -8,6 +8,7 @@
 import { unreachable } from '../../abi/errors.js';
 import { toIndex } from '../../abi/uint.js';
 import { flowKindAt } from './instruction-kind.js';
+import { LineWalk } from './line-walk.js';
 import type { Lane } from '../machine/lane.js';
 import type { AddressRange, LineOf, Moving } from './resume.js';
 
@@ -18,7 +19,8 @@ export type Verdict = 'done' | 'exit-ends' | 'go on';
 export interface Goal {
   /** Addresses at which the engine is to stop for it. */
   readonly addresses: readonly bigint[];
-  at(lane: Lane, time: number): Verdict;
+  /** `taken`: addresses that events interrupted right before this boundary. */
+  at(lane: Lane, time: number, taken: readonly bigint[]): Verdict;
   /** Instructions that may run before it is asked again. */
   budget(lane: Lane, time: number): number;
 }
@@ -175,7 +177,7 @@ function rangeGoal(lane: Lane, ranges: readonly AddressRange[], isOver: boolean)
 /** To the beginning of the `count`-th line after the one at hand; one without a line is one instruction. */
 function lineGoal(lane: Lane, lineOf: LineOf, isOver: boolean, count: number): Goal {
   const frame = new Frame(lane);
-  let key = lineOf(lane, lane.rip)?.key ?? null;
+  const walk = new LineWalk(lineOf(lane, lane.rip));
   let left = count;
   if (isOver) frame.leave(lane);
   return {
@@ -186,12 +188,7 @@ function lineGoal(lane: Lane, lineOf: LineOf, isOver: boolean, count: number): G
       if (!frame.isOwn(now)) return 'go on';
       if (frame.hasEnded(now)) return left === 1 && !frame.isRunningOver ? 'done' : 'exit-ends';
       if (isOver && frame.isInCall(now)) return 'go on';
-      const line = lineOf(now, now.rip);
-      const isNew = line === null || key === null || (line.key !== key && line.isStatement);
-      if (isNew) {
-        if (--left <= 0) return 'done';
-        key = line?.key ?? null;
-      }
+      if (walk.begins(lineOf(now, now.rip)) && --left <= 0) return 'done';
       if (isOver) frame.leave(now);
       return 'go on';
     },
@@ -199,20 +196,28 @@ function lineGoal(lane: Lane, lineOf: LineOf, isOver: boolean, count: number): G
   };
 }
 
-/** Until the function at hand has returned; one that never does ends with its exit. */
+/** Until the function at hand has returned, or its handler has; one that never does ends with its exit. */
 function finishGoal(lane: Lane): Goal {
   const frame = new Frame(lane);
   const stack = stackOf(lane);
-  let isReturning = flowOf(lane) === 'return';
+  const look = (now: Lane) => ({ flow: flowOf(now), rip: now.rip, stack: stackOf(now) });
+  let last = look(lane);
+  /** Handlers that have begun meanwhile and have stacks of their own. */
+  let handlers = 0;
   return {
     addresses: [],
-    at: (now) => {
+    at: (now, _time, taken) => {
       if (!frame.isOwn(now)) return 'go on';
       if (frame.hasEnded(now)) return 'exit-ends';
-      if (isReturning && stackOf(now) > stack) return 'done';
-      const flow = flowOf(now);
-      isReturning = flow === 'return';
-      return flow === 'entry' ? 'exit-ends' : 'go on';
+      const hasRun = taken[0] !== last.rip;
+      if (hasRun && handlers === 0) {
+        if (last.flow === 'event-return') return 'done';
+        if (last.flow === 'return' && last.stack >= stack) return 'done';
+      }
+      if (hasRun && last.flow === 'event-return') handlers--;
+      handlers += taken.length;
+      last = look(now);
+      return last.flow === 'entry' ? 'exit-ends' : 'go on';
     },
     budget: (now) => (frame.isOwn(now) ? 1 : Infinity),
   };

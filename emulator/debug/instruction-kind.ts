@@ -6,7 +6,7 @@
  */
 
 /** What an instruction does to the flow of calls. */
-export type FlowKind = 'call' | 'return' | 'entry' | 'other';
+export type FlowKind = 'call' | 'return' | 'event-return' | 'entry' | 'other';
 
 /** REX, operand and address size, BND/REPNE, REP, segment overrides, NOTRACK. */
 const isPrefix = (byte: number): boolean =>
@@ -28,8 +28,9 @@ export function flowKindAt(bytes: Uint8Array, at: number): FlowKind {
     case 0xc3:
     case 0xca:
     case 0xcb:
-    case 0xcf:
       return 'return';
+    case 0xcf:
+      return 'event-return';
     case 0x0f:
       return next === 1 && [0xc2, 0xc3].includes(bytes[here + 2] ?? 0) ? 'entry' : 'other';
     default:

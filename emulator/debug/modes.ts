@@ -33,7 +33,10 @@ export interface Scan {
   readonly each: number | null;
   readonly addresses: readonly bigint[];
   readonly origin: number;
-  look(lane: Lane, time: number): void;
+  /** `taken`: addresses that events interrupted right before this boundary. */
+  look(lane: Lane, time: number, taken: readonly bigint[]): void;
+  /** Looks at the boundary at which it ends, if there is one. */
+  arrive?(lane: Lane, taken: readonly bigint[]): void;
   then(): Mode;
 }
 
@@ -45,22 +48,6 @@ export function replayTo(target: number, cause: Cause = { kind: 'done' }): Mode 
 /** Back to a time at which there is nothing before. */
 export function begin(target: number): Mode {
   return replayTo(target, { kind: 'history-start' });
-}
-
-/** Goes to a time and on from there. */
-export function arriving(time: number, next: (lane: Lane) => Mode): Scan {
-  let mode: Mode = begin(0);
-  return {
-    from: time,
-    until: time + 1,
-    each: null,
-    addresses: [],
-    origin: time,
-    look: (lane) => {
-      mode = next(lane);
-    },
-    then: () => mode,
-  };
 }
 
 /** The time that a mode goes to through what is known, null when it goes into the unknown. */

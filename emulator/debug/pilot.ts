@@ -68,6 +68,8 @@ export class Pilot implements DebugHook {
   #resumedAt = -1;
   #findingsSeen = 0;
   #lastLane: Lane | null = null;
+  /** Addresses that events have interrupted since the last boundary of the core at hand. */
+  #taken: bigint[] = [];
   /** The time of the boundary at hand. */
   now = 0;
   /** Whether findings stop the run. */
@@ -110,6 +112,12 @@ export class Pilot implements DebugHook {
     this.#hits.note(lane, access);
   }
 
+  delivered(lane: Lane, interrupted: bigint): void {
+    if (lane !== this.#lastLane) this.#taken = [];
+    this.#lastLane = lane;
+    this.#taken.push(interrupted);
+  }
+
   entryRefused(lane: Lane): void {
     this.log.retiredWithoutTick(lane);
   }
@@ -120,6 +128,7 @@ export class Pilot implements DebugHook {
 
   atBoundary(lane: Lane): number {
     const time = this.log.arrive(lane);
+    if (lane !== this.#lastLane) this.#taken = [];
     this.#lastLane = lane;
     this.now = time;
     const { tape } = this.#parts;
@@ -140,6 +149,7 @@ export class Pilot implements DebugHook {
     }
     const budget = this.#budget(lane, time);
     this.#armed.tell(lane);
+    this.#taken = [];
     return Math.max(1, Math.min(budget, tape.nextTime - time));
   }
 
@@ -158,12 +168,14 @@ export class Pilot implements DebugHook {
       const { applied } = this.#parts.tape;
       const mark = this.log.mark()!;
       const snapshot = machine.snapshot();
-      this.#checkpoints.add({ time: this.now, snapshot, mark, applied });
+      this.#checkpoints.add({ time: this.now, snapshot, mark, applied, taken: this.#taken });
       return;
     }
     machine.restore(what.snapshot);
     this.log.restore(what.mark, machine.paused!);
     this.#parts.tape.applied = what.applied;
+    this.#taken = [...what.taken];
+    this.#lastLane = machine.paused;
     this.#checkpoints.restored();
     this.#hits.forget();
   }
@@ -291,7 +303,7 @@ export class Pilot implements DebugHook {
 
   #forwardCause(goal: Goal, lane: Lane, time: number): Cause | null {
     // The goal first: it keeps an account of what has run.
-    const verdict = goal.at(lane, time);
+    const verdict = goal.at(lane, time, this.#taken);
     const isWanted = this.#parts.takeInterrupt();
     // Before the wish to stop: a controller goes on from that as if it had not come, and what was hit here would be lost.
     const hits = this.#hits.count(this.#hitsAt(lane, time));
@@ -333,10 +345,11 @@ export class Pilot implements DebugHook {
       return this.#causeAt(lane, time);
     }
     if (time >= scan.until) {
+      if (time === scan.until) scan.arrive?.(lane, this.#taken);
       if (this.#go(scan.then(), time)) this.#rewind();
       return this.#causeAt(lane, time);
     }
-    if (time >= scan.from) scan.look(lane, time);
+    if (time >= scan.from) scan.look(lane, time, this.#taken);
     return null;
   }
 

@@ -21,10 +21,10 @@ export interface AddressRange {
 /** What tells the lines of the source apart; null where there is none. */
 export type LineOf = (lane: Lane, address: bigint) => SourceLineKey | null;
 
-/** A line, and whether a statement of it begins at the address. */
+/** A line, and what begins at the address: a statement, code of the line that is no place to stop, or nothing. */
 export interface SourceLineKey {
   readonly key: string;
-  readonly isStatement: boolean;
+  readonly begins: 'statement' | 'row' | 'nothing';
 }
 
 /** How to go on; `backwards` turns each of them round. */

@@ -8,11 +8,11 @@
  */
 import { unreachable } from '../../abi/errors.js';
 import type { Lane } from '../machine/lane.js';
-import { CallTrace } from './call-trace.js';
-import { stackOf } from './goals.js';
+import { CallTrace, type Passed } from './call-trace.js';
 import { changesOf, type Hits } from './hits.js';
-import { arriving, begin, replayTo, type Mode, type Scan } from './modes.js';
-import type { Cause, LineOf, Moving } from './resume.js';
+import { begin, replayTo, type Mode, type Scan } from './modes.js';
+import type { Cause, Moving } from './resume.js';
+import { lines, linesOverCalls, outOf, overCalls, type StepBack } from './steps-back.js';
 import type { StretchLog } from './stretches.js';
 
 /** What is known of the past, and what would stop there. */
@@ -47,29 +47,19 @@ export class WayBack {
         return this.#lastHit(time, resume.addresses, (one) => wanted.has(one.rip));
       }
       case 'next':
-        return this.#again(lane, time, resume.count ?? 1, (there, at) =>
-          this.#overCalls(there, at),
-        );
-      case 'step-line':
-        return this.#again(lane, time, resume.count ?? 1, (there, at) =>
-          this.#lineBack(there, at, resume.lineOf, resume.over === true),
-        );
-      case 'finish': {
-        const stack = stackOf(lane);
-        return this.#trace(lane, time, (trace, from) => trace.caller(stack) ?? from);
+        return this.#steps(lane.id, time, resume.count ?? 1, () => overCalls());
+      case 'step-line': {
+        const { lineOf, over, count } = resume;
+        const way = over === true ? linesOverCalls : lines;
+        return this.#steps(lane.id, time, count ?? 1, () => way(lineOf));
       }
-      case 'step-range': {
-        const { ranges } = resume;
-        let target: number | null = null;
-        const isIn = (rip: bigint): boolean =>
-          ranges.some(({ start, end }) => rip >= start && rip < end);
-        return this.#scan(lane, time, {
-          look: (one, at) => {
-            if (one.id === lane.id && !isIn(one.rip)) target = at;
-          },
-          target: (from) => target ?? from,
+      case 'step-range':
+        return this.#steps(lane.id, time, 1, () => outOf(resume.ranges, resume.over === true));
+      case 'finish':
+        return this.#trace(lane.id, time, time, {
+          note: () => undefined,
+          then: (trace, from) => replayTo(trace.caller ?? from),
         });
-      }
       default:
         return unreachable(resume);
     }
@@ -109,68 +99,60 @@ export class WayBack {
     return { kind: 'scan', scan };
   }
 
-  /** A step back `count` times, each seen from where the one before it ended. */
-  #again(lane: Lane, time: number, count: number, back: (lane: Lane, time: number) => Mode): Mode {
-    const one = back(lane, time);
-    if (count <= 1) return one;
-    const next = (first: Mode): Mode => {
-      if (first.kind !== 'replay' || first.target === 0) return first;
-      const { target } = first;
-      const scan = arriving(target, (there) => this.#again(there, target, count - 1, back));
-      return { kind: 'scan', scan };
+  /** Steps back through the exit at hand and, where they are not done at its beginning, through what came before it. */
+  #steps(vcpu: number, time: number, count: number, way: () => StepBack, origin = time): Mode {
+    const { log } = this.#past;
+    const from = log.startOfExit(log.positionAt(time).exit);
+    const beyond = (left: number): Mode => {
+      const before = log.back(from, 1, this.#past.onlyVcpu());
+      if (before === null) return begin(0);
+      return left === 1
+        ? replayTo(before)
+        : this.#steps(log.at(before).vcpu, before, left - 1, way, origin);
     };
-    if (one.kind !== 'scan') return next(one);
-    const { scan } = one;
-    return { kind: 'scan', scan: { ...scan, then: () => next(scan.then()) } };
-  }
-
-  /** One instruction of the frame back; a call is one. */
-  #overCalls(lane: Lane, time: number): Mode {
-    const stack = stackOf(lane);
-    return this.#trace(lane, time, (trace, from) => trace.before(stack) ?? from - 1);
-  }
-
-  /** To the beginning of the line at hand, or of the one before. */
-  #lineBack(lane: Lane, time: number, lineOf: LineOf, isOver: boolean): Mode {
-    const trace = new CallTrace(lane.id);
-    const stack = isOver ? stackOf(lane) : null;
-    return this.#scan(lane, time, {
-      look: (one, at) => {
-        if (one.id === lane.id) trace.look(one, at, lineOf(one, one.rip)?.key ?? null);
+    if (from >= time) return beyond(count);
+    const step = way();
+    return this.#trace(vcpu, time, origin, {
+      note: (lane, passed) => {
+        step.note(lane, passed);
       },
-      target: (from) => trace.lineBefore(stack) ?? from - 1,
+      then: (trace) => {
+        const { time: target, left } = trace.back(count, step);
+        if (target !== null) return replayTo(target);
+        return step.staysInExit ? replayTo(from) : beyond(left);
+      },
     });
   }
 
-  /** Follows the calls of the exit at hand up to `time` and goes where they say. */
-  #trace(lane: Lane, time: number, choose: (trace: CallTrace, from: number) => number): Mode {
-    const trace = new CallTrace(lane.id);
-    return this.#scan(lane, time, {
-      look: (one, at) => {
-        trace.look(one, at);
-      },
-      target: (from) => choose(trace, from),
-    });
-  }
-
-  /** Looks at every boundary of the exit at hand before `time`; at its first the way back is a single step. */
-  #scan(
-    lane: Lane,
-    time: number,
-    { look, target }: { look: Scan['look']; target: (from: number) => number },
-  ): Mode {
-    const from = this.#past.log.startOfExit(this.#past.log.positionAt(time).exit);
+  /** Follows the calls of the exit at hand up to `time`. */
+  #trace(vcpu: number, time: number, origin: number, { note, then }: Following): Mode {
+    const { log } = this.#past;
+    const from = log.startOfExit(log.positionAt(time).exit);
     if (from >= time) {
-      const before = this.#past.log.back(time, 1, this.#past.onlyVcpu());
+      const before = log.back(time, 1, this.#past.onlyVcpu());
       return before === null ? begin(0) : replayTo(before);
     }
-    const then = (): Mode => {
-      const chosen = target(from);
-      return chosen < 0 ? begin(0) : replayTo(chosen);
+    const trace = new CallTrace(vcpu);
+    const scan: Scan = {
+      from,
+      until: time,
+      each: vcpu,
+      addresses: [],
+      origin,
+      look: (lane, at, taken) => {
+        if (lane.id === vcpu) note(lane, trace.look(lane, at, taken));
+      },
+      arrive: (lane, taken) => {
+        if (lane.id === vcpu) trace.arrive(lane, taken);
+      },
+      then: () => then(trace, from),
     };
-    return {
-      kind: 'scan',
-      scan: { from, until: time, each: lane.id, addresses: [], origin: time, look, then },
-    };
+    return { kind: 'scan', scan };
   }
+}
+
+/** What is done with the boundaries of an exit, and where that leads. */
+interface Following {
+  readonly note: (lane: Lane, passed: Passed) => void;
+  readonly then: (trace: CallTrace, from: number) => Mode;
 }

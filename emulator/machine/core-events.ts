@@ -31,7 +31,9 @@ export function coreEvents(
     },
     onDelivery: (event, interrupted, result) => {
       const lane = laneIn();
-      if (lane !== undefined) onDelivery(machine, lane, event, interrupted, result);
+      if (lane === undefined) return;
+      onDelivery(machine, lane, event, interrupted, result);
+      if (result.kind === 'delivered') machine.debug?.delivered?.(lane, interrupted);
     },
     onFinding: ({ invariant, address, message, details }) => {
       const lane = laneIn();

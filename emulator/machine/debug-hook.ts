@@ -24,6 +24,8 @@ export interface DebugHook {
   hasBreakpoint(address: bigint): boolean;
   /** The instruction behind which the core stands made an access that the debugger watches. */
   watched(lane: Lane, access: WatchedAccess): void;
+  /** An event went through the payload's IDT: its handler begins where the code at `interrupted` would have gone on. */
+  delivered?(lane: Lane, interrupted: bigint): void;
   /** VMRESUME or VMLAUNCH failed and the core is behind it: an instruction that took no tick. */
   entryRefused(lane: Lane): void;
   /** A core is done with the payload for now; `wasBoundary` when it stands at a boundary that was asked about. */

@@ -5,7 +5,6 @@
  * sequence, and to no row outside every sequence.
  */
 import { toIndex } from '../../abi/uint.js';
-import type { AddressRange } from '../image.js';
 import { DW_AT } from './constants.js';
 import type { DebugInfo } from './debug-info.js';
 import { readLineHeader } from './line-header.js';
@@ -20,6 +19,9 @@ export interface SourceLine {
   readonly column: number;
   readonly isStatement: boolean;
 }
+
+/** What of a line begins at an address. */
+export type LineBeginning = 'statement' | 'row' | 'nothing';
 
 /** A row with its file: code from `address` up to the next row. */
 interface PlacedRow extends SourceLine {
@@ -46,6 +48,20 @@ export class Lines {
 
   /** The line of the instruction at an address. */
   at(address: bigint): SourceLine | undefined {
+    const row = this.#rowAt(address);
+    if (row === undefined) return undefined;
+    const { file, line, column, isStatement } = row;
+    return { file, line, column, isStatement };
+  }
+
+  /** What begins at an address: a statement of the source, a row of the table that is none, or nothing. */
+  beginningAt(address: bigint): LineBeginning {
+    if (this.beginsStatement(address)) return 'statement';
+    const row = this.#rowAt(address);
+    return row !== undefined && BigInt(row.address) === address ? 'row' : 'nothing';
+  }
+
+  #rowAt(address: bigint): PlacedRow | undefined {
     if (address < 0n || address > BigInt(Number.MAX_SAFE_INTEGER)) return undefined;
     const wanted = toIndex(address);
     const rows = this.#rows;
@@ -57,9 +73,7 @@ export class Lines {
       else high = middle;
     }
     const row = rows[low - 1];
-    if (row === undefined || wanted >= row.end) return undefined;
-    const { file, line, column, isStatement } = row;
-    return { file, line, column, isStatement };
+    return row === undefined || wanted >= row.end ? undefined : row;
   }
 
   /**
@@ -83,15 +97,6 @@ export class Lines {
       return last === undefined || (last.end !== address && last.address !== address);
     });
     return { line: nearest, addresses: starts.map(({ address }) => BigInt(address)) };
-  }
-
-  /** The stretches of code of the line that an address belongs to, in address order; none without a line. */
-  stretchesAt(address: bigint): AddressRange[] {
-    const here = this.at(address);
-    if (here === undefined || here.line === 0) return [];
-    return this.#rows
-      .filter(({ file, line }) => line === here.line && file === here.file)
-      .map((row) => ({ start: BigInt(row.address), end: BigInt(row.end) }));
   }
 
   /** Whether a statement begins at an address. */

@@ -215,7 +215,7 @@ describe('a wish to stop', () => {
     let left = Infinity;
     const lineOf: LineOf = () => {
       if (--left === 0) Atomics.store(interrupt, 0, 1);
-      return { key: 'the only line', isStatement: true };
+      return { key: 'the only line', begins: 'statement' };
     };
     const LOOKS = 12;
     const seen: string[] = [];

@@ -9,7 +9,7 @@ import { HarnessError } from '../../../abi/errors.js';
 import { hex } from '../../../abi/uint.js';
 import { hitText, type Change } from '../breakpoints.js';
 import { printPosition } from '../position.js';
-import type { Cause, LineOf, Resume, Stop } from '../resume.js';
+import type { Cause, Resume, Stop } from '../resume.js';
 import type { DebugSession } from '../session.js';
 import { evaluateNumber } from '../source/expression/evaluate.js';
 import { ExpressionScope } from '../source/expression/scope.js';
@@ -78,13 +78,6 @@ export class Repl {
   number(text: string): bigint {
     return evaluateNumber(text, this.scope);
   }
-
-  /** Tells the lines of the source apart. */
-  readonly lineOf: LineOf = (lane, address) => {
-    const line = this.level.core(this.session, lane.id).sourceOf(address)?.lineAt(address);
-    if (line === null || line === undefined || line.line === 0) return null;
-    return { key: `${line.file}:${line.line}`, isStatement: line.isStatement };
-  };
 
   /** A new stop: shows it. */
   stopped(stop: Stop): void {

@@ -3,10 +3,13 @@
  *
  * Invariant: a core's view is of the stop at hand and is asked for anew at each stop.
  */
+import { u64 } from '../../../abi/uint.js';
 import { Disassembler } from '../../cpu/disassembler.js';
+import type { LineOf } from '../resume.js';
 import type { DebugSession } from '../session.js';
 import { LaneView } from './lane-view.js';
 import { PayloadProgram } from './payload-program.js';
+import { SourceMap } from './source-map.js';
 import { sourceFolders, SourceText } from './source-text.js';
 import { contextView } from './views/context.js';
 import type { Canvas } from './views/paint.js';
@@ -53,6 +56,17 @@ export class SourceLevel {
     ]);
     return new LaneView(session.machine, lane, this.program, values);
   }
+
+  /** Tells the lines of the source apart: what steps by lines go by. */
+  readonly lineOf: LineOf = (lane, address) => {
+    if (lane.vcpu.ccb === 0n) return null;
+    const source = new SourceMap(this.program, u64(lane.vcpu.ccb - this.program.image.ccb.address));
+    const line = source.lineAt(address);
+    if (line === null) return null;
+    // What a compiler adds for no line is nowhere to stop.
+    const begins = line.line === 0 ? 'row' : source.beginningAt(address);
+    return { key: `${line.file}:${line.line}`, begins };
+  };
 
   /** The context of the stop at hand; what differs from the last one of the vCPU is marked. @throws DebugError. */
   context(session: DebugSession, canvas: Canvas, cause = ''): readonly string[] {

@@ -7,9 +7,7 @@
  */
 import { u64 } from '../../../abi/uint.js';
 import type { SourceFrame } from '../../../loader/dwarf/functions.js';
-import type { SourceLine } from '../../../loader/dwarf/lines.js';
-import { addressRangesOf } from '../../../loader/dwarf/ranges.js';
-import type { AddressRange } from '../../../loader/image.js';
+import type { LineBeginning, SourceLine } from '../../../loader/dwarf/lines.js';
 import { symbolNamed, symbolise } from '../../../loader/symbols.js';
 import type { SymbolisedAddress } from '../../../loader/symbols.js';
 import type { PayloadProgram } from './payload-program.js';
@@ -83,25 +81,9 @@ export class SourceMap {
     return found.map((address) => this.placed(address));
   }
 
-  /** The code of the line at an address inside its function: what a step by lines leaves; none without a line. */
-  lineRanges(address: bigint): readonly AddressRange[] {
-    const linked = this.linked(address);
-    const inside = this.program.ask((debug) => {
-      const [outer] = debug.functions.scopesAt(linked);
-      const own = outer === undefined ? [] : addressRangesOf(debug.info, outer);
-      const isOwn = (at: bigint): boolean =>
-        own.length === 0 || own.some(({ start, end }) => at >= start && at < end);
-      return debug.lines.stretchesAt(linked).filter(({ start }) => isOwn(start));
-    });
-    return (inside ?? []).map(({ start, end }) => ({
-      start: this.placed(start),
-      end: this.placed(end),
-    }));
-  }
-
-  /** Whether a statement of the source begins at an address. */
-  beginsStatement(address: bigint): boolean {
-    return this.program.ask(({ lines }) => lines.beginsStatement(this.linked(address))) ?? false;
+  /** What of a line begins at an address. */
+  beginningAt(address: bigint): LineBeginning {
+    return this.program.ask(({ lines }) => lines.beginningAt(this.linked(address))) ?? 'nothing';
   }
 
   /** Paths of the files that have code. */

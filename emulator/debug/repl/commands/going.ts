@@ -39,7 +39,7 @@ function bothWays(
 
 const byLine = (repl: Repl, args: Arguments, over: boolean, backwards: boolean): Resume => ({
   kind: 'step-line',
-  lineOf: repl.lineOf,
+  lineOf: repl.level.lineOf,
   over,
   count: countOf(args, repl),
   backwards,
