@@ -69,13 +69,18 @@ export class Checkpoints {
     this.#dueAt = 0;
   }
 
-  /** The last one at or before a time that the machine can go back to now. */
-  before(time: number, machine: Machine): Checkpoint | null {
+  /** The last one at or before a time that the machine can go back to in a loop: the one at hand, if nothing is said. */
+  before(
+    time: number,
+    machine: Machine,
+    activation: number = machine.activation,
+  ): Checkpoint | null {
     let found: Checkpoint | null = null;
     for (const one of this.#all) {
       if (one.time > time) break;
-      const { epoch, activation } = one.snapshot;
-      if (epoch === machine.structureEpoch && activation === machine.activation) found = one;
+      const { snapshot } = one;
+      if (snapshot.epoch === machine.structureEpoch && snapshot.activation === activation)
+        found = one;
     }
     return found;
   }

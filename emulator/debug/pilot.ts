@@ -64,6 +64,8 @@ export class Pilot implements DebugHook {
   readonly #checkpoints = new Checkpoints();
   /** What to do at the pause that was asked for. */
   #atPause: 'take' | Checkpoint | null = null;
+  /** The scenario is over, and its last step can be taken up in the middle. */
+  #canTakeUp = false;
   /** Where the run was last told to go on. */
   #resumedAt = -1;
   #findingsSeen = 0;
@@ -87,7 +89,7 @@ export class Pilot implements DebugHook {
       savedState: parts.savedState,
       onlyVcpu: () => this.onlyVcpu,
       hits: (lane, time) => this.#hitsAt(lane, time),
-      checkpointBefore: (time) => this.#checkpoints.before(time, this.#machine!)?.time ?? 0,
+      checkpointBefore: (time) => this.#checkpointBefore(time)?.time ?? 0,
     });
   }
 
@@ -101,6 +103,7 @@ export class Pilot implements DebugHook {
     this.#hits.forget();
     this.#checkpoints.clear();
     this.#atPause = null;
+    this.#canTakeUp = false;
     this.#lastLane = null;
   }
 
@@ -182,24 +185,45 @@ export class Pilot implements DebugHook {
 
   /** Takes the way back: from a checkpoint where one can be restored, else from the start. @throws always. */
   #rewind(): never {
-    const target = beginOf(this.#mode) ?? 0;
-    const found = this.#parts.tape.isStale
-      ? null
-      : this.#checkpoints.before(target, this.#machine!);
+    const found = this.#wayBegin();
     if (found === null) throw new Rewind();
     this.#atPause = found;
     throw new Jump();
   }
 
-  /** The scenario is over; whether the run is to be taken again. */
-  ended(error: HarnessError | null): boolean {
+  /** The checkpoint at which the way back begins; null for the start of the run. */
+  #wayBegin(): Checkpoint | null {
+    return this.#parts.tape.isStale ? null : this.#checkpointBefore(beginOf(this.#mode) ?? 0);
+  }
+
+  /** The last checkpoint at or before a time that can be restored from here. */
+  #checkpointBefore(time: number): Checkpoint | null {
+    const machine = this.#machine!;
+    if (!this.#canTakeUp) return this.#checkpoints.before(time, machine);
+    return this.#checkpoints.before(time, machine, machine.lastActivation);
+  }
+
+  /** The scenario is over; how the run goes on: from its start, or by taking up the last step where it can be. */
+  ended(error: HarnessError | null, canTakeUp: boolean): 'rewind' | 'take-up' {
+    this.#canTakeUp = canTakeUp && error === null;
+    this.#askAtEnd(error);
+    const found = this.#wayBegin();
+    if (found === null) return 'rewind';
+    this.#atPause = found;
+    this.#canTakeUp = false;
+    this.#machine!.takeUp(found.snapshot.paused!);
+    return 'take-up';
+  }
+
+  /** Asks the controller until its wish leads back. @throws Quit */
+  #askAtEnd(error: HarnessError | null): void {
     for (;;) {
       const mode = this.#mode;
       const time = this.log.end;
       this.now = time;
       switch (mode.kind) {
         case 'scan':
-          if (this.#go(mode.scan.then(), time)) return true;
+          if (this.#go(mode.scan.then(), time)) return;
           break;
         case 'reach': {
           if (mode.cause.kind === 'start') {
@@ -208,26 +232,20 @@ export class Pilot implements DebugHook {
           }
           const why = `the run ends after exit ${this.log.exits}`;
           const cause: Cause = { kind: 'not-reached', position: mode.position, why };
-          if (this.#go(replayTo(mode.origin, cause), time)) return true;
+          if (this.#go(replayTo(mode.origin, cause), time)) return;
           break;
         }
-        case 'replay':
+        case 'replay': {
           // Only a change that a recording brought can end a run sooner than it once went.
           if (mode.target !== time && error === null)
             throw new HarnessBug(`replay: ended before time ${mode.target}`);
-          if (
-            this.#ask(
-              mode.target !== time || mode.cause.kind === 'done' ? this.#end(error) : mode.cause,
-              null,
-              time,
-            )
-          ) {
-            return true;
-          }
+          const isEnd = mode.target !== time || mode.cause.kind === 'done';
+          if (this.#ask(isEnd ? this.#end(error) : mode.cause, null, time)) return;
           break;
+        }
         case 'forward':
         case 'end':
-          if (this.#ask(this.#end(error), null, time)) return true;
+          if (this.#ask(this.#end(error), null, time)) return;
           break;
         default:
           return unreachable(mode);

@@ -82,7 +82,7 @@ export class DebugSession {
   /** Runs the scenario under the controller until it quits. @throws what the scenario's first steps throw. */
   run(): void {
     try {
-      while (this.#runOnce());
+      for (;;) this.#runOnce();
     } catch (error) {
       if (!(error instanceof Quit)) throw error;
     } finally {
@@ -160,21 +160,30 @@ export class DebugSession {
     this.pilot.changed(this.stop.time);
   }
 
-  #runOnce(): boolean {
+  /** From the start of the run until a way back leads there again. @throws Quit */
+  #runOnce(): void {
     this.#dispose();
     const { scenario, payload } = this.options;
     const conductor = new Conductor(scenario, payload, false);
     this.#conductor = conductor;
     this.pilot.attach(conductor.machine);
-    let error: HarnessError | null = null;
-    try {
+    let play = (): void => {
       conductor.run();
-    } catch (thrown) {
-      if (thrown instanceof Rewind) return true;
-      if (!(thrown instanceof HarnessError) || conductor.machine.lanes.length === 0) throw thrown;
-      error = thrown as HarnessError;
+    };
+    for (;;) {
+      let error: HarnessError | null = null;
+      try {
+        play();
+      } catch (thrown) {
+        if (thrown instanceof Rewind) return;
+        if (!(thrown instanceof HarnessError) || conductor.machine.lanes.length === 0) throw thrown;
+        error = thrown as HarnessError;
+      }
+      if (this.pilot.ended(error, conductor.hasRest) === 'rewind') return;
+      play = () => {
+        conductor.runAgain();
+      };
     }
-    return this.pilot.ended(error);
   }
 
   #takeInterrupt(): boolean {

@@ -57,6 +57,8 @@ export class Conductor {
   gap: Gap | null = null;
   readonly payload: Uint8Array;
   #agent: Process | null = null;
+  /** What the step at hand does from where its vCPUs run; null for a step that has no such end. */
+  #rest: (() => void) | null = null;
 
   constructor(
     scenario: Scenario,
@@ -100,9 +102,33 @@ export class Conductor {
     }
     for (const step of scenario.steps) {
       machine.structureChanged();
+      this.#rest = null;
       if (!this.byHand.isDone(step)) take(this, step);
       this.byHand.takeWishes();
     }
+    this.#end();
+  }
+
+  /** What is left of a step once the vCPUs run: a debugger that goes back from the end begins with it. */
+  runRest(rest: () => void): void {
+    this.#rest = rest;
+    rest();
+  }
+
+  /** Whether the last step can be taken up where its vCPUs ran. */
+  get hasRest(): boolean {
+    return this.#rest !== null;
+  }
+
+  /** The rest of the last step once more, and the end, when the machine takes its loop up. @throws ConductorError. */
+  runAgain(): void {
+    this.#rest!();
+    this.byHand.takeWishes();
+    this.#end();
+  }
+
+  #end(): void {
+    const { machine } = this;
     this.#tellCompletions();
     this.attacks.end();
     for (const lane of machine.lanes)

@@ -115,6 +115,10 @@ export class Machine {
   #structureChanges = 0;
   #activation = 0;
   #activations = 0;
+  /** The last loop that no other one was around. */
+  #lastActivation = 0;
+  /** The loop that the next one is the rest of; null for none. */
+  #takenUp: number | null = null;
 
   constructor(config: MachineConfig) {
     this.config = config;
@@ -396,6 +400,20 @@ export class Machine {
     return this.#activation;
   }
 
+  /** The loop that ran last: with the structure of then, snapshots that were taken in it may be gone on from again. */
+  get lastActivation(): number {
+    return this.#lastActivation;
+  }
+
+  /**
+   * The next loop takes up the last one, in the middle: `paused` is the handler of a snapshot that the debugger restores
+   * in it. The caller runs it with the conditions of then.
+   */
+  takeUp(paused: Lane): void {
+    this.#takenUp = this.#lastActivation;
+    this.paused = paused;
+  }
+
   state(): MachineState {
     return { hostTsc: this.#hostTsc, steps: this.#steps, hostWishes: this.hostWishes.slice() };
   }
@@ -408,7 +426,9 @@ export class Machine {
 
   #activate<Value>(loop: () => Value): Value {
     const outer = this.#activation;
-    this.#activation = ++this.#activations;
+    this.#activation = this.#takenUp ?? ++this.#activations;
+    this.#takenUp = null;
+    if (outer === 0) this.#lastActivation = this.#activation;
     try {
       return loop();
     } finally {

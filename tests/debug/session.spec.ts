@@ -1,9 +1,10 @@
 /** The session core under scripts: where it stops, how it goes on, and that nobody notices. */
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { parsePosition, printPosition } from '../../emulator/debug/position.js';
 import type { BreakpointSpec } from '../../emulator/debug/breakpoints.js';
 import type { Cause, LineOf, Moving, Resume } from '../../emulator/debug/resume.js';
 import { debugRun, type DebugSession } from '../../emulator/debug/session.js';
+import { Conductor } from '../../emulator/machine/conductor.js';
 import { referencePayload } from '../support/reference-payload.js';
 import { describeStop, fingerprint, follow, outcomeOf, SHORT, undebugged } from './scripted.js';
 
@@ -55,11 +56,29 @@ describe('where a session stops', () => {
     expect(called).toBe(call);
   });
 
-  it('at the end of the scenario, from where there is a way back', () => {
-    const seen = follow([{ kind: 'continue' }, { kind: 'step', ...BACK }, { kind: 'continue' }]);
-    expect(seen[1]).toMatch(/^ended /);
+  it('at the end of the scenario, from where the way back is short, and leads to the same end', () => {
+    const begun = vi.spyOn(Conductor.prototype, 'run');
+    const ends: unknown[] = [];
+    const seen = follow([
+      { kind: 'continue' },
+      (session) => {
+        ends.push(outcomeOf(session.conductor));
+        return { kind: 'step', ...BACK };
+      },
+      { kind: 'step', count: 3_000, ...BACK },
+      { kind: 'continue' },
+      (session) => {
+        ends.push(outcomeOf(session.conductor));
+        return { kind: 'quit' };
+      },
+    ]);
+    expect(begun).toHaveBeenCalledTimes(1);
+    begun.mockRestore();
     expect(seen[2]).toMatch(/^done /);
-    expect(seen[3]).toBe(seen[1]);
+    expect(seen[3]).toMatch(/^done /);
+    expect(seen[4]).toBe(seen[1]);
+    expect(ends[1]).toEqual(ends[0]);
+    expect(ends[0]).toEqual(undebugged());
   });
 
   it('where it was when a position is sought that does not exist', () => {
