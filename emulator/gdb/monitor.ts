@@ -13,6 +13,10 @@ import type { CommandLine, CommandResult } from './session-target.js';
 
 const STALE = 'gdb has not noticed: `maintenance flush register-cache` makes it look again.';
 
+/** A session is its stub's, which serves the next client. */
+const NO_END =
+  'error: the session does not end here: `detach` leaves it to the next client, and whoever started gdbserver ends that';
+
 /** The command line of one session after the other. */
 export class Monitor implements CommandLine {
   readonly #level: SourceLevel;
@@ -28,8 +32,10 @@ export class Monitor implements CommandLine {
   run(session: DebugSession, vcpu: number | null, line: string): CommandResult {
     const repl = this.#of(session);
     if (vcpu !== null) session.select(vcpu);
-    const result = repl.tryLine(line);
-    return { output: this.#take(), resume: result?.resume ?? null };
+    const resume = repl.tryLine(line)?.resume ?? null;
+    if (resume?.kind !== 'quit') return { output: this.#take(), resume };
+    this.#lines.push(NO_END);
+    return { output: this.#take(), resume: null };
   }
 
   arrived(session: DebugSession, stop: Stop): string {

@@ -68,9 +68,7 @@ const VALUES = [
 ];
 const line = fc
   .tuple(
-    fc.constantFrom(
-      ...COMMANDS.map(({ name }) => name).filter((name) => name !== 'record' && name !== 'quit'),
-    ),
+    fc.constantFrom(...COMMANDS.map(({ name }) => name).filter((name) => name !== 'record')),
     fc.array(fc.constantFrom(...VALUES), { maxLength: 3 }),
   )
   .map(([name, words]) => [name, ...words].join(' '));
@@ -108,9 +106,9 @@ const packet = fc.oneof(
   line.map((text) => `qRcmd,${hexOfString(text)}`),
 );
 
-/** Sends packets and events one after the other to a new session; how many replies there were. */
-function serve(packets: readonly string[]): number {
-  let replies = 0;
+/** Sends packets and events one after the other to a new session; what it replied. */
+function serve(packets: readonly string[]): string[] {
+  const replies: string[] = [];
   const events: ChannelEvent[] = [{ kind: 'connected' }];
   for (const one of packets) {
     events.push({ kind: 'bytes', bytes: packetOf(one) });
@@ -123,7 +121,7 @@ function serve(packets: readonly string[]): number {
     channel: {
       receive: () => events.shift() ?? { kind: 'closed' },
       poll: () => null,
-      send: (bytes) => (replies += bodiesOf(textOfBytes(bytes)).length),
+      send: (bytes) => replies.push(...bodiesOf(textOfBytes(bytes))),
       hangUp: () => undefined,
     },
     path: 'caretaker.elf',
@@ -146,11 +144,17 @@ describe('a session under packets that change everything', () => {
       });
       fc.assert(
         fc.property(packets, (bodies) => {
-          expect(serve(bodies)).toBeGreaterThan(PACKETS_A_SESSION / 2);
+          expect(serve(bodies).length).toBeGreaterThan(PACKETS_A_SESSION / 2);
         }),
         { numRuns: SESSIONS, endOnFailure: true },
       );
     },
     GUARD_MS,
   );
+
+  it('does not end when its client says quit: the next one finds it where it was', () => {
+    const quit = serve([`qRcmd,${hexOfString('quit')}`, '?']);
+    expect(quit.some((reply) => /^O[0-9a-f]+$/.test(reply))).toBe(true);
+    expect(quit.filter((reply) => reply !== 'OK' && !reply.startsWith('O'))).toEqual(serve(['?']));
+  });
 });
