@@ -97,6 +97,9 @@ export class Pilot implements DebugHook {
   attach(machine: Machine): void {
     this.#machine = machine;
     machine.debug = this;
+    machine.ledger.onFinding = () => {
+      if (this.stopsAtFindings) this.#lastLane?.pcpu.endSoon();
+    };
     this.log.restart();
     this.#parts.tape.rewind();
     this.#armed.restart();

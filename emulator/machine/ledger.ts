@@ -45,6 +45,9 @@ export class Ledger {
   readonly #broken = new Float64Array(INVARIANT_IDS.length);
   readonly #findings = new Log<Finding>();
 
+  /** Hears of every finding as it is made; for a debugger. */
+  onFinding: (() => void) | null = null;
+
   /** Counts one evaluation. */
   count(row: LedgerRow): void {
     this.#checked[row]!++;
@@ -52,6 +55,7 @@ export class Ledger {
 
   /** Records a broken invariant. */
   fail(id: InvariantId, address: bigint, message: string, details: Finding['details'] = {}): void {
+    this.onFinding?.();
     const isFirst = this.#broken[INDEX[id]]!++ === 0;
     if (isFirst || this.#findings.length < KEPT_FINDINGS) {
       this.#findings.push({ invariant: id, message, address, details });

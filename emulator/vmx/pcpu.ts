@@ -97,6 +97,8 @@ export class Pcpu implements RootCpu {
   readonly #events: PcpuEvents;
   readonly #now: () => number;
   #requestedStop: StopReason | null = null;
+  /** The count of instructions at which the run under way ends. */
+  #end = 0;
   /** The engine holds near branches to something. */
   #isEnforcing = false;
   /** Exceptions since the last instruction that completed, and the count of instructions then. */
@@ -157,6 +159,11 @@ export class Pcpu implements RootCpu {
     this.#requestedStop ??= reason;
   }
 
+  /** Ends the run that is under way behind the next instruction that completes; for whoever wants to look there. */
+  endSoon(): void {
+    this.#end = Math.min(this.#end, this.engine.counters.instructions + 1);
+  }
+
   report(finding: Finding): 'continue' | 'stop' {
     return this.#events.onFinding(finding);
   }
@@ -183,10 +190,10 @@ export class Pcpu implements RootCpu {
     const refusal = this.#space.sync();
     if (refusal !== null) return unmodelled('CR3', this.#rip(), refusal).reason;
     const { counters } = this.engine;
-    const end = counters.instructions + limit;
+    this.#end = counters.instructions + limit;
     for (;;) {
       if (this.#requestedStop !== null) return this.#takeRequestedStop(this.#requestedStop);
-      const left = end - counters.instructions;
+      const left = this.#end - counters.instructions;
       if (left <= 0) return { kind: 'instruction-limit', address: this.#rip() };
       const stopped = this.#atBoundary();
       if (stopped !== null) return stopped;
@@ -198,7 +205,7 @@ export class Pcpu implements RootCpu {
       if (stop.kind === 'unmodelled') return stop;
       if (counters.instructions !== before) this.#endShadow();
       // The engine may stop at a site with nothing left of the limit: it is not this run's to execute.
-      if (stop.kind === 'site' && counters.instructions >= end) continue;
+      if (stop.kind === 'site' && counters.instructions >= this.#end) continue;
       const reason = this.#handle(stop);
       if (reason !== null) return reason;
     }

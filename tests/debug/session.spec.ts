@@ -155,6 +155,20 @@ describe('a stop of two causes', () => {
     expect(causes).toEqual([expect.objectContaining({ kind: 'breakpoint', findings: found })]);
   });
 
+  it.each<Resume>([{ kind: 'step' }, { kind: 'continue' }])(
+    'tells of what the payload does where it does it: $kind',
+    (next) => {
+      const seen = follow([
+        (session) => {
+          const { id } = session.lane;
+          session.edit({ kind: 'register', vcpu: id, name: 'RIP', value: 0xdead_beefn });
+          return next;
+        },
+      ]);
+      expect(seen[1]).toMatch(/^finding 1:1 vCPU 0 caretaker_trap_stubs\+/);
+    },
+  );
+
   it('tells of findings at the end', () => {
     const causes = withFinding(null, { kind: 'end' });
     expect(causes).toEqual([{ kind: 'ended', error: null, findings: found }]);
