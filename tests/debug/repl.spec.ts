@@ -102,6 +102,17 @@ describe('a script of commands', () => {
     ['vmcs GUEST_RPI', /GUEST_RIP/],
     ['catch exit CPIUD', /did you mean "CPUID"\?/],
     ['catch phase kexce', /kexec/],
+    ['x 0x7fffffffffffffff', /not mapped/],
+    ['x/4xg $rsp - 8', /^0x[0-9a-f]+: .*\n.*not mapped/],
+    ['hexdump 0x7fffffffffffffff', /not mapped/],
+    ['disassemble *0', /not mapped/],
+    ['until *0x123456', /no payload has code there/],
+    ['inject exit CPUID 1 2 3', /CPUID takes at most 2, and there is "3"/],
+    ['inject exit EPT_VIOLATION 1 2 3 4', /at most 3/],
+    ['frame 0 100', /nothing is expected behind "0"/],
+    ['frame 0x', /frames are 0 to/],
+    ['help exit x', /nothing is expected behind "exit"/],
+    ['save one two', /nothing is expected behind "one"/],
     ['flip sideways', /attached or detached/],
     ['flip', /flip takes what the flag becomes/],
     ['break exit HLT', /an event, not a place: catch exit HLT/],
@@ -129,6 +140,14 @@ describe('a script of commands', () => {
     expect(failedLine).toBe(1);
     expect(text).not.toContain('bug in caretaker-emu');
     expect(text).not.toMatch(/^\s+at .*\.(ts|js):/m);
+  });
+
+  it('cuts nothing off where there is no terminal to fit', () => {
+    const { text } = run('until caretaker_wrmsr', 'context', 'backtrace', 'vmcs', 'telemetry');
+    expect(text.split('\n').filter((line) => line.endsWith('>') && !/<[^<]*>$/.test(line))).toEqual(
+      [],
+    );
+    expect(text.split('\n').some((line) => line.length > 80)).toBe(true);
   });
 
   it('what was changed is there, and gone before it was changed', () => {

@@ -67,3 +67,11 @@ export function countOf({ words }: Arguments, repl: Repl): number {
 export function nothing({ text }: Arguments): void {
   if (text !== '') bad(`nothing is expected here, and there is "${text}"`);
 }
+
+/** The words, where they are no more than `most`. @throws ReplError BAD_ARGUMENT. */
+export function atMost({ words }: Arguments, most: number): readonly string[] {
+  if (words.length <= most) return words;
+  return bad(
+    `nothing is expected behind "${words.slice(0, most).join(' ')}", and there is "${words.slice(most).join(' ')}"`,
+  );
+}

@@ -14,18 +14,35 @@ import { reasonOf } from './stopping.js';
 
 const INJECTED = ['exit', 'nmi', 'mce', 'interrupt'];
 
+/** Makes an exit of at most so many values. */
+interface ExitMaker {
+  readonly most: number;
+  readonly make: (values: readonly bigint[]) => GuestExit;
+}
+
 /** Exits that an instruction with operands makes, by reason. */
-const BY_INSTRUCTION: Readonly<Record<string, (values: readonly bigint[]) => GuestExit>> = {
-  CPUID: ([leaf = 0n, subleaf = 0n]) => exits.cpuid(low32(leaf), low32(subleaf)),
-  HLT: () => exits.hlt(),
-  PAUSE_INSTRUCTION: () => exits.pause(),
-  RDTSC: () => exits.rdtsc(),
-  MSR_READ: ([index = 0n]) => exits.rdmsr(low32(index)),
-  MSR_WRITE: ([index = 0n, value = 0n]) => exits.wrmsr(low32(index), value),
-  VMCALL: () => exits.vmcall(),
-  XSETBV: ([value = 7n]) => exits.xsetbv(value),
-  EPT_MISCONFIG: ([gpa = 0n]) => exits.doorbell(gpa),
+const BY_INSTRUCTION: Readonly<Record<string, ExitMaker>> = {
+  CPUID: { most: 2, make: ([leaf = 0n, subleaf = 0n]) => exits.cpuid(low32(leaf), low32(subleaf)) },
+  HLT: { most: 0, make: () => exits.hlt() },
+  PAUSE_INSTRUCTION: { most: 0, make: () => exits.pause() },
+  RDTSC: { most: 0, make: () => exits.rdtsc() },
+  MSR_READ: { most: 1, make: ([index = 0n]) => exits.rdmsr(low32(index)) },
+  MSR_WRITE: { most: 2, make: ([index = 0n, value = 0n]) => exits.wrmsr(low32(index), value) },
+  VMCALL: { most: 0, make: () => exits.vmcall() },
+  XSETBV: { most: 1, make: ([value = 7n]) => exits.xsetbv(value) },
+  EPT_MISCONFIG: { most: 1, make: ([gpa = 0n]) => exits.doorbell(gpa) },
 };
+
+/** Any other exit, by what the VMCS says of it. */
+const byFields = (basic: number): ExitMaker => ({
+  most: 3,
+  make: ([qualification = 0n, gpa, gva]) => ({
+    basic,
+    qualification,
+    ...(gpa === undefined ? {} : { guestPhysicalAddress: gpa }),
+    ...(gva === undefined ? {} : { guestLinearAddress: gva }),
+  }),
+});
 
 /** `exit REASON [QUALIFICATION...] [NAME=VALUE...]`. */
 function exitOf(repl: Repl, words: readonly string[]): GuestExit {
@@ -34,14 +51,12 @@ function exitOf(repl: Repl, words: readonly string[]): GuestExit {
   const basic = reasonOf(name);
   const printed = printExitReason(basic);
   const plain = words.slice(1).filter((word) => !word.includes('='));
-  const values = plain.map((word) => repl.number(word));
-  const made = BY_INSTRUCTION[printed];
-  const exit: GuestExit = made?.(values) ?? {
-    basic,
-    qualification: values[0] ?? 0n,
-    ...(values[1] === undefined ? {} : { guestPhysicalAddress: values[1] }),
-    ...(values[2] === undefined ? {} : { guestLinearAddress: values[2] }),
-  };
+  const { most, make } = BY_INSTRUCTION[printed] ?? byFields(basic);
+  if (plain.length > most)
+    bad(
+      `${printed} takes ${most === 0 ? 'no value' : `at most ${most}`}, and there is "${plain[most]!}"`,
+    );
+  const exit = make(plain.map((word) => repl.number(word)));
   const registers: Partial<Record<RegisterName, bigint>> = { ...exit.registers };
   const fields: Partial<Record<FieldName, bigint>> = {};
   for (const word of words.slice(1)) {

@@ -89,6 +89,10 @@ const PAIRS = [
       const addresses = repl.session.machine.lanes.flatMap((lane) => [
         ...addressesIn(location, repl.session.image.bias(lane)),
       ]);
+      const isCode = (at: bigint): boolean => core.sourceOf(at)?.hasCode(at) === true;
+      const [first] = addresses;
+      if (first === undefined || !addresses.some(isCode))
+        bad(`${args.text}: no payload has code there, so nothing would stop`);
       return { kind: 'until', addresses, backwards };
     },
   ),

@@ -1,6 +1,6 @@
 /** help: all commands, or one with an example. */
 import { COMMANDS } from './index.js';
-import { GROUPS, type ReplCommand } from '../command.js';
+import { atMost, GROUPS, type ReplCommand } from '../command.js';
 import { findCommand } from '../repl.js';
 import { hanging } from '../../source/views/paint.js';
 
@@ -16,7 +16,8 @@ export const HELP: readonly ReplCommand[] = [
     summary: 'all commands, or what one takes, with an example',
     example: 'help break',
     complete: () => COMMANDS.map(({ name }) => name),
-    run: (repl, { words: [word] }) => {
+    run: (repl, args) => {
+      const [word] = atMost(args, 1);
       if (word !== undefined) {
         const command = findCommand(word);
         repl.print(

@@ -21,7 +21,7 @@ import { structureView } from '../../source/views/structure.js';
 import { vmcsView } from '../../source/views/vmcs.js';
 import { registerNamed } from '../../source/register-names.js';
 import { didYouMean } from '../../../../abi/did-you-mean.js';
-import { bad, nothing, type Arguments, type ReplCommand } from '../command.js';
+import { atMost, bad, nothing, type Arguments, type ReplCommand } from '../command.js';
 import type { Repl } from '../repl.js';
 
 const VIEWS = ['general', 'control', 'segment', 'msr', 'ssp', 'all'];
@@ -195,9 +195,11 @@ export const LOOKING: readonly ReplCommand[] = [
     usage: '[NUMBER]',
     summary: 'whose variables are meant: 0 is the innermost',
     example: 'frame 1',
-    run: (repl, { words: [word] }) => {
+    run: (repl, args) => {
+      const [word] = atMost(args, 1);
       const frames = framesOf(repl.core);
-      const wanted = word === undefined ? repl.frame : Number.parseInt(word, 10);
+      const wanted =
+        word === undefined ? repl.frame : /^\d+$/.test(word) ? Number.parseInt(word, 10) : -1;
       const frame = frames[wanted];
       if (frame === undefined) return bad(`frames are 0 to ${frames.length - 1}, not ${word!}`);
       repl.frame = wanted;
@@ -250,6 +252,7 @@ export const LOOKING: readonly ReplCommand[] = [
         place === ''
           ? disassembleAround(core, disassembler, address, 3, count)
           : disassembleAt(core, disassembler, address, count);
+      if (found.length === 0) bad(`${hex(address)}: not mapped`);
       repl.print(...instructionLines(found, canvas));
     },
   },

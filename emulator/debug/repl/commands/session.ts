@@ -1,7 +1,7 @@
 /** The session itself: positions with names, states to come back to, recordings, and its end. */
 import { printPosition } from '../../position.js';
 import { readRecording, writeRecording } from '../../recording.js';
-import { bad, nothing, type ReplCommand } from '../command.js';
+import { atMost, bad, nothing, type ReplCommand } from '../command.js';
 import { positionOf } from './going.js';
 
 const NAME = /^[A-Za-z_][\w.-]*$/;
@@ -14,7 +14,8 @@ export const SESSION: readonly ReplCommand[] = [
     usage: 'NAME [POSITION]',
     summary: 'gives a position a name for seek',
     example: 'name before-flip',
-    run: (repl, { words: [name, position] }) => {
+    run: (repl, args) => {
+      const [name, position] = atMost(args, 2);
       if (name === undefined || !NAME.test(name)) return bad('a name begins with a letter');
       const where = position === undefined ? repl.session.position : positionOf(repl, position);
       repl.session.names.set(name, where);
@@ -43,7 +44,8 @@ export const SESSION: readonly ReplCommand[] = [
     usage: '[NAME]',
     summary: 'keeps the state of the machine here, with all that was changed',
     example: 'save good',
-    run: (repl, { words: [name = 'saved'] }) => {
+    run: (repl, args) => {
+      const [name = 'saved'] = atMost(args, 1);
       if (!NAME.test(name)) bad('a name begins with a letter');
       repl.session.save(name);
       repl.print(`${name} is the state at ${printPosition(repl.session.position)}`);
@@ -56,7 +58,8 @@ export const SESSION: readonly ReplCommand[] = [
     summary: 'goes back to a saved state; what was changed since then never happened',
     example: 'restore good',
     complete: (repl) => [...repl.session.saved.keys()],
-    run: (repl, { words: [name = 'saved'] }) => {
+    run: (repl, args) => {
+      const [name = 'saved'] = atMost(args, 1);
       const saved = repl.session.saved.get(name);
       if (saved !== undefined) return { kind: 'restore', name };
       const known = [...repl.session.saved.keys()].join(', ');

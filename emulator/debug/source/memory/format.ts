@@ -2,8 +2,7 @@
  * Memory in the formats of gdb's `x`: `/8xg`, `/4i`, `/s`, and a hex dump.
  *
  * Source: gdb, "Examining Memory": a count, a format letter and a size letter in any order.
- * Invariant: each line begins with its address and the symbol there; memory that is not mapped ends the listing with a
- * line that says so.
+ * Invariant: each line begins with its address and the symbol there; memory that is not mapped ends the listing.
  */
 import { hex, u64 } from '../../../../abi/uint.js';
 import { unsignedOf } from '../../../../loader/dwarf/c-types.js';
@@ -63,13 +62,20 @@ export function parseFormat(text: string, base: MemoryFormat = DEFAULT_FORMAT): 
   return { count: count ?? single, letter, sizeBytes: sizeBytes ?? natural };
 }
 
-/** Memory in a format; `next` is the address after what was shown. */
+/** What was shown of memory. */
+export interface Examined {
+  readonly lines: readonly string[];
+  /** The address at which it ends because nothing is mapped there; null when all was shown. */
+  readonly unmapped: bigint | null;
+}
+
+/** Memory in a format. */
 export function examine(
   core: CoreView,
   disassembler: Disassembler,
   address: bigint,
   format: MemoryFormat,
-): { lines: readonly string[]; next: bigint } {
+): Examined {
   if (format.letter === 'i') return instructions(core, disassembler, address, format.count);
   if (format.letter === 's') return strings(core, address, format.count);
   return units(core, address, format);
@@ -80,19 +86,15 @@ function instructions(
   disassembler: Disassembler,
   address: bigint,
   count: number,
-): { lines: readonly string[]; next: bigint } {
+): Examined {
   const found = disassembleAt(core, disassembler, address, count);
   const lines = found.map((one) => `${label(core, one.address)}  ${one.text}`);
   const last = found.at(-1);
   const next = last === undefined ? address : u64(last.address + BigInt(last.bytes.length));
-  return { lines: found.length < count ? [...lines, unmapped(next)] : lines, next };
+  return { lines, unmapped: found.length < count ? next : null };
 }
 
-function strings(
-  core: CoreView,
-  address: bigint,
-  count: number,
-): { lines: readonly string[]; next: bigint } {
+function strings(core: CoreView, address: bigint, count: number): Examined {
   const lines: string[] = [];
   let next = address;
   for (let index = 0; index < count; index++) {
@@ -102,7 +104,7 @@ function strings(
     while (!isEnded && text.length < MAX_STRING) {
       const byte = core.read(next, 1);
       if (byte === null) {
-        if (next === start) return { lines: [...lines, unmapped(next)], next };
+        if (next === start) return { lines, unmapped: next };
         break;
       }
       next = u64(next + 1n);
@@ -111,14 +113,14 @@ function strings(
     }
     lines.push(`${label(core, start)}  "${text}"${isEnded ? '' : '...'}`);
   }
-  return { lines, next };
+  return { lines, unmapped: null };
 }
 
 function units(
   core: CoreView,
   address: bigint,
   { count, letter, sizeBytes }: MemoryFormat,
-): { lines: readonly string[]; next: bigint } {
+): Examined {
   const perLine =
     letter === 'a' ? 1 : letter === 'c' ? 8 : letter === 't' ? 2 : LINE_BYTES / sizeBytes;
   const lines: string[] = [];
@@ -133,7 +135,7 @@ function units(
     const bytes = core.read(next, sizeBytes);
     if (bytes === null) {
       flush();
-      return { lines: [...lines, unmapped(next)], next };
+      return { lines, unmapped: next };
     }
     if (shown.length === 0) start = next;
     shown.push(unit(core, unsignedOf(bytes), letter, sizeBytes));
@@ -141,7 +143,7 @@ function units(
     if (shown.length === perLine) flush();
   }
   flush();
-  return { lines, next };
+  return { lines, unmapped: null };
 }
 
 function unit(core: CoreView, value: bigint, letter: FormatLetter, sizeBytes: number): string {
@@ -167,10 +169,6 @@ function unit(core: CoreView, value: bigint, letter: FormatLetter, sizeBytes: nu
 function label(core: CoreView, address: bigint): string {
   const name = addressName(core, address);
   return name === null ? `${hex(address)}:` : `${hex(address)} <${name}>:`;
-}
-
-function unmapped(address: bigint): string {
-  return `${hex(address)}: not mapped`;
 }
 
 /** Bytes and characters, 16 a line; what is not mapped is left blank. */
