@@ -21,7 +21,7 @@ export interface CommandResult {
 export type CommandRunner = (line: string) => CommandResult | null;
 
 /** A console of a debug view is about as wide. */
-const CANVAS = { columns: 100, paint: plain, isUnicode: true } as const;
+const CANVAS = { columns: 100, cutAt: Infinity, paint: plain, isUnicode: true } as const;
 
 /** The files that a command may name. */
 const FILES: ReplFiles = {

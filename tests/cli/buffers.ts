@@ -34,6 +34,7 @@ export function bufferTerminal(columns: number): { terminal: Terminal; stdout: (
   let written = '';
   const terminal: Terminal = {
     columns,
+    isTerminal: true,
     isUnicode: false,
     print: (text) => void (written += `${text}\n`),
     note: () => undefined,

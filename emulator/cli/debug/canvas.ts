@@ -17,6 +17,7 @@ const STYLES: Readonly<Record<Mark, Style>> = {
 export function canvasOf(terminal: Terminal): Canvas {
   return {
     columns: terminal.columns,
+    cutAt: terminal.isTerminal ? terminal.columns : Infinity,
     isUnicode: terminal.isUnicode,
     paint: (mark, text) => terminal.style(STYLES[mark], text),
   };

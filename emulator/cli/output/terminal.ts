@@ -12,6 +12,8 @@ export type Style = 'bold' | 'dim' | 'red' | 'green' | 'yellow' | 'cyan';
 export interface Terminal {
   /** Columns of stdout, 80 when it is not a terminal. */
   readonly columns: number;
+  /** Whether stdout is one, and not a pipe or a file. */
+  readonly isTerminal: boolean;
   /** Whether the locale's characters are UTF-8; without it only ASCII is drawn. */
   readonly isUnicode: boolean;
   /** A result: one or more lines to stdout. */
@@ -48,6 +50,7 @@ export function terminalOf(
     environment['TERM'] !== 'dumb';
   return {
     columns: stdout.isTTY === true ? (stdout.columns ?? 80) : 80,
+    isTerminal: stdout.isTTY === true,
     isUnicode: /utf-?8/i.test(localeOf(environment)),
     print: (text) => void stdout.write(`${text}\n`),
     note: (text) => void stderr.write(`${text}\n`),

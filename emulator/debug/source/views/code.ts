@@ -46,7 +46,7 @@ export function linesAround(
   line: number,
   before: number,
   after: number,
-  { paint, columns }: Canvas,
+  { paint, cutAt }: Canvas,
 ): readonly string[] {
   const first = Math.max(1, line - before);
   const last = Math.min(lines.length, line + after);
@@ -57,7 +57,7 @@ export function linesAround(
     const body = (lines[number - 1] ?? '').replaceAll('\t', TAB);
     const whole = clipped(
       `${isHere ? '>' : ' '} ${number.toString().padStart(width)}  ${body}`,
-      columns,
+      cutAt,
     );
     return isHere ? paint('current', whole) : whole;
   });
@@ -80,7 +80,7 @@ export function codeView(
 /** One line an instruction: arrow, address, symbol, text, note. */
 export function instructionLines(
   found: readonly AnnotatedInstruction[],
-  { columns, paint }: Canvas,
+  { columns, cutAt, paint }: Canvas,
 ): readonly string[] {
   // The names of one function are not repeated where there is little room.
   const isNarrow = columns < 120;
@@ -94,12 +94,15 @@ export function instructionLines(
   const limit = isNarrow ? 26 : 40;
   const texts = Math.min(isNarrow ? 32 : 44, Math.max(0, ...found.map(({ text }) => text.length)));
   return found.map((one) => {
-    const label = padded(clipped(labelOf(one), limit), Math.min(labels, limit));
+    const label = padded(
+      cutAt === Infinity ? labelOf(one) : clipped(labelOf(one), limit),
+      Math.min(labels, limit),
+    );
     const arrow = one.isCurrent ? '>' : ' ';
     const head = `${arrow} ${hex(one.address)} ${label}  ${one.text}`;
     const wanted = widthOf(`${arrow} ${hex(one.address)} ${label}  `) + texts;
     const note = one.note === '' ? '' : `${padded('', wanted - widthOf(head))}  ; ${one.note}`;
-    const whole = clipped(head + note, columns);
+    const whole = clipped(head + note, cutAt);
     return one.isCurrent ? paint('current', whole) : whole;
   });
 }
@@ -124,7 +127,7 @@ export function backtraceView(
     const call = `${name}${isInlined ? '' : start}(${parametersOf(core, entry)})`;
     const how = isInlined ? ' [inlined]' : frame.isInterrupted ? ' [interrupted]' : '';
     const guess = frame.found === 'frame-pointer' ? ' [by frame pointer]' : '';
-    const line = clipped(`${head}${address} ${call}${where}${how}${guess}`, canvas.columns);
+    const line = clipped(`${head}${address} ${call}${where}${how}${guess}`, canvas.cutAt);
     return [index === selected ? canvas.paint('current', line) : line];
   });
 }
@@ -145,6 +148,6 @@ export function variablesView(core: CoreView, frame: Frame, canvas: Canvas): rea
     const owner = scopes.length > 1 ? `${scope}: ` : '';
     const kind = isParameter ? ' (parameter)' : '';
     const text = renderShort(value, { sourceOf: (address) => core.sourceOf(address) }, 100);
-    return clipped(`${owner}${name} = ${text}${kind}`, canvas.columns);
+    return clipped(`${owner}${name} = ${text}${kind}`, canvas.cutAt);
   });
 }

@@ -12,7 +12,7 @@ import type { CoreView } from '../core-view.js';
 import type { SourceText } from '../source-text.js';
 import { backtraceView, codeView, sourceView } from './code.js';
 import { placeText } from './names.js';
-import { beside, clipped, rule } from './paint.js';
+import { beside, clipped, rule, widthOf } from './paint.js';
 import type { Canvas } from './paint.js';
 import { generalView } from './registers.js';
 import type { EarlierRegisters } from './registers.js';
@@ -35,6 +35,8 @@ export interface ContextOptions {
 
 const WIDE = 160;
 const MAX_FRAMES = 8;
+/** What a rule has around its title. */
+const RULE_COLUMNS = 4;
 
 /** The lines of the context at a stop. */
 export function contextView(
@@ -45,8 +47,8 @@ export function contextView(
   const isWide = canvas.columns >= WIDE;
   const left = isWide ? Math.floor(canvas.columns * 0.44) : canvas.columns;
   const right = isWide ? canvas.columns - left - 2 : canvas.columns;
-  const one = { ...canvas, columns: left };
-  const other = { ...canvas, columns: right };
+  const one = { ...canvas, columns: left, cutAt: isWide ? left : canvas.cutAt };
+  const other = { ...canvas, columns: right, cutAt: isWide ? right : canvas.cutAt };
   const rip = core.register('RIP');
   const line = core.sourceOf(rip)?.lineAt(rip) ?? null;
   const title = line === null || line.line === 0 ? 'source' : placeText(line.file, line.line);
@@ -60,26 +62,37 @@ export function contextView(
     ...backtraceView(core, frames.slice(0, MAX_FRAMES), other),
     ...(frames.length > MAX_FRAMES ? [`  ... ${frames.length - MAX_FRAMES} more`] : []),
   ];
-  const head = rule(headline(core, options), canvas);
+  const head = headlines(partsOf(core, options), canvas);
   if (isWide)
-    return [head, ...beside([...registers, ...stack], [...source, ...code, ...trace], left)];
-  return [head, ...registers, ...source, ...code, ...stack, ...trace];
+    return [...head, ...beside([...registers, ...stack], [...source, ...code, ...trace], left)];
+  return [...head, ...registers, ...source, ...code, ...stack, ...trace];
 }
 
-/** `12:345 | breakpoint 1: ... | vCPU 0 | exit HLT, attached | guest RIP 0x...`. */
-export function headline(core: CoreView, { position, cause, attachment }: ContextOptions): string {
+/** Parts in a rule, and in a second line what has no room in it. */
+function headlines(parts: readonly string[], canvas: Canvas): readonly string[] {
+  const SEPARATOR = ' | ';
+  let count = parts.length;
+  while (count > 1 && widthOf(parts.slice(0, count).join(SEPARATOR)) + RULE_COLUMNS > canvas.cutAt)
+    count--;
+  const rest = parts.slice(count).join(SEPARATOR);
+  const head = rule(parts.slice(0, count).join(SEPARATOR), canvas);
+  return rest === '' ? [head] : [head, clipped(`   ${rest}`, canvas.cutAt)];
+}
+
+/** `12:345`, `breakpoint 1: ...`, `vCPU 0`, `exit HLT, attached`, `guest RIP 0x...`. */
+function partsOf(core: CoreView, options: ContextOptions): readonly string[] {
+  const { position, cause, attachment } = options;
   const reason = core.vmcsField('VM_EXIT_REASON');
   const exit = reason === null ? '' : `exit ${exitReasonText(low32(reason))}`;
   const guest = core.vmcsField('GUEST_RIP');
   const parts = [
     position,
-    // Before what a narrow terminal may cut off.
     cause,
     `vCPU ${core.id}`,
     [exit, attachment].filter((part) => part !== '').join(', '),
     guest === null ? '' : `guest RIP ${hex(guest)}`,
   ];
-  return parts.filter((part) => part !== '').join(' | ');
+  return parts.filter((part) => part !== '');
 }
 
 /** Words from RSP up, each with what it points to. */
@@ -95,7 +108,7 @@ export function stackView(core: CoreView, words: number, canvas: Canvas): readon
       break;
     }
     const text = telescope(core, unsignedOf(bytes), canvas);
-    lines.push(clipped(`${label} ${hex(address)}: ${text}`, canvas.columns));
+    lines.push(clipped(`${label} ${hex(address)}: ${text}`, canvas.cutAt));
   }
   return lines;
 }

@@ -16,14 +16,22 @@ export const plain: Paint = (_mark, text) => text;
 
 /** How a view is drawn. */
 export interface Canvas {
+  /** The width that the layout is for. */
   readonly columns: number;
+  /** Where lines are cut; Infinity where nobody's terminal would break them. */
+  readonly cutAt: number;
   readonly paint: Paint;
   /** Whether arrows and rules may be other than ASCII. */
   readonly isUnicode: boolean;
 }
 
-/** A plain canvas of 80 columns. */
-export const PLAIN_CANVAS: Canvas = { columns: 80, paint: plain, isUnicode: false };
+/** A plain canvas for 80 columns that cuts nothing. */
+export const PLAIN_CANVAS: Canvas = {
+  columns: 80,
+  cutAt: Infinity,
+  paint: plain,
+  isUnicode: false,
+};
 
 const ESCAPE = '\u001b';
 const ESCAPES = new RegExp(`${ESCAPE}\\[[0-9;]*m`, 'g');
@@ -75,10 +83,10 @@ export function padded(text: string, columns: number): string {
 }
 
 /** A heading over the whole width: `-- registers ------`. */
-export function rule(title: string, { columns, paint, isUnicode }: Canvas): string {
+export function rule(title: string, { columns, cutAt, paint, isUnicode }: Canvas): string {
   const dash = isUnicode ? '\u2500' : '-';
   const head = `${dash}${dash} ${title} `;
-  return paint('title', clipped(head + dash.repeat(Math.max(0, columns - head.length)), columns));
+  return paint('title', clipped(head + dash.repeat(Math.max(0, columns - head.length)), cutAt));
 }
 
 /** Two blocks of lines beside each other, the left one `left` columns wide. */

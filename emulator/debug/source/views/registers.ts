@@ -74,7 +74,7 @@ function line(
 ): string {
   const isChanged = earlier !== null && earlier.get(name) !== core.register(name);
   const label = `${isChanged ? '*' : ' '}${name.padEnd(6)}`;
-  return clipped(`${isChanged ? canvas.paint('changed', label) : label} ${text}`, canvas.columns);
+  return clipped(`${isChanged ? canvas.paint('changed', label) : label} ${text}`, canvas.cutAt);
 }
 
 /** CR0 to CR8, EFER, XCR0 and the debug registers, with their bits. */

@@ -103,5 +103,5 @@ function options(core: CoreView): { readonly sourceOf: CoreView['sourceOf'] } {
 function line(name: string, value: string, doc: string, canvas: Canvas): string {
   const head = `  ${name.padEnd(NAME_COLUMNS)} ${value}`;
   const text = doc === '' ? head : `${head.padEnd(72)}  ${canvas.paint('comment', doc)}`;
-  return clipped(text.trimEnd(), canvas.columns);
+  return clipped(text.trimEnd(), canvas.cutAt);
 }

@@ -50,7 +50,7 @@ export function vmcsView(core: CoreView, pattern: string, canvas: Canvas): reado
   return AREAS.flatMap((one) => {
     const own = fields.filter((field) => field.type === one);
     if (own.length === 0) return [];
-    const lines = own.map((field) => clipped(fieldLine(core, field), canvas.columns));
+    const lines = own.map((field) => clipped(fieldLine(core, field), canvas.cutAt));
     return fields.length === own.length ? lines : [canvas.paint('title', `${one}:`), ...lines];
   });
 }
