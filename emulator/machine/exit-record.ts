@@ -1,7 +1,8 @@
 /**
- * One VM exit while it is being handled: what the guest was, so that what it becomes can be judged.
+ * One VM exit while it is being handled, or one call of the run entry: what the guest was, so that what it becomes can be
+ * judged.
  *
- * Source: CONTRACT ("Outcome of an exit", "What the payload handles").
+ * Source: CONTRACT ("Outcome of an exit", "What the payload handles", "Entry points": run).
  * Invariant: filled once at the exit and not changed by the handler; general registers are those at HOST_RIP.
  * One record a vCPU, reused for every exit: this is the hot path, so values are words in typed arrays.
  */
@@ -43,6 +44,9 @@ export const AT_EXIT = Object.fromEntries(SAVED.map((name, index) => [name, inde
 >;
 /** A value of AT_EXIT. */
 export type SavedField = number & { readonly savedField: true };
+
+/** `basic` of a record that a call of the run entry began: no VM exit has it. */
+export const RUN = -1;
 
 export class ExitRecord {
   /** Counts this vCPU's exits from 1; 0 before the first. */
@@ -104,6 +108,28 @@ export class ExitRecord {
     this.basic = this.reasonWord & 0xffff;
     this.failedVmentry = decodeExitReason(this.reasonWord).failedVmentry;
     this.outcome = null;
+    const words = registers.words;
+    for (let i = 0; i < GENERAL_WORDS; i++) this.registers[i] = words[i]!;
+    this.#begin(vmcs);
+    this.nmis = this.isNmi ? 1 : 0;
+    this.machineChecks = this.isMachineCheck ? 1 : 0;
+  }
+
+  /**
+   * Takes over what KVM hands to the run entry behind exit `sequence`: all there is to do is to enter the guest, and
+   * `event` is delivered as one is whose delivery an exit broke off. The caller fills in the registers.
+   */
+  beginRun(vmcs: Vmcs, sequence: number, event: { info: number; errorCode: number }): void {
+    this.sequence = sequence;
+    this.basic = RUN;
+    this.outcome = 'fastpath';
+    this.#begin(vmcs);
+    this.#setLow(AT_EXIT.VM_EXIT_INTR_INFO, 0);
+    this.#setLow(AT_EXIT.IDT_VECTORING_INFO_FIELD, event.info);
+    this.#setLow(AT_EXIT.IDT_VECTORING_ERROR_CODE, event.errorCode);
+  }
+
+  #begin(vmcs: Vmcs): void {
     this.stallTicks = 0;
     this.waitedInstructions = 0;
     this.interposed = 0;
@@ -119,14 +145,10 @@ export class ExitRecord {
     if (this.fatal.length > 0) this.fatal.length = 0;
     this.machineCheckFrame = 0n;
     if (this.frames.size > 0) this.frames.clear();
-    const words = registers.words;
-    for (let i = 0; i < GENERAL_WORDS; i++) this.registers[i] = words[i]!;
     for (let i = 0; i < SLOTS.length; i++) {
       this.#fields[2 * i] = vmcs.words[2 * SLOTS[i]!]!;
       this.#fields[2 * i + 1] = vmcs.words[2 * SLOTS[i]! + 1]!;
     }
-    this.nmis = this.isNmi ? 1 : 0;
-    this.machineChecks = this.isMachineCheck ? 1 : 0;
   }
 
   /** Becomes a copy of another record; a snapshot of one is a record. */
@@ -171,6 +193,10 @@ export class ExitRecord {
   /** The high 32 bits of a saved field. */
   high(field: SavedField): number {
     return this.#fields[2 * field + 1]!;
+  }
+
+  #setLow(field: SavedField, value: number): void {
+    this.#fields[2 * field] = value;
   }
 
   /** Whether bit 31 of the saved IDT-vectoring information is set. */

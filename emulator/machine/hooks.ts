@@ -9,7 +9,7 @@ import type { GuestAccess } from '../vmx/ept/guest-access.js';
 import { makeInvariants } from './invariants/index.js';
 import type { Invariant } from './invariants/invariant.js';
 import type { CompletionQueue } from './completions.js';
-import type { Outcome } from './exit-record.js';
+import type { ExitRecord, Outcome } from './exit-record.js';
 import type { Lane } from './lane.js';
 import type { Ledger } from './ledger.js';
 
@@ -21,6 +21,7 @@ export interface ExitObserver {
 export class Hooks {
   readonly observers: ExitObserver[] = [];
   readonly invariants: readonly Invariant[] = makeInvariants();
+  readonly #ofRun = this.invariants.filter(({ holdsForRun }) => holdsForRun);
   readonly #exit = this.invariants.flatMap(({ atExit }) => atExit ?? []);
   readonly #resume = this.invariants.flatMap(({ atResume }) => atResume ?? []);
   readonly #route = this.invariants.flatMap(({ atRoute }) => atRoute ?? []);
@@ -32,6 +33,19 @@ export class Hooks {
   atResume(lane: Lane, ledger: Ledger): void {
     if (!hasVmcs(lane, ledger)) return;
     for (const look of this.#resume) look(lane, ledger);
+  }
+  /** KVM has called the run entry. */
+  atRun(lane: Lane, ledger: Ledger): void {
+    asExit(lane, lane.run, () => {
+      for (const invariant of this.#ofRun) invariant.atExit?.(lane, ledger);
+    });
+  }
+  /** The payload is at the VM entry that KVM called it for. */
+  atRunEntry(lane: Lane, ledger: Ledger): void {
+    asExit(lane, lane.run, () => {
+      if (!hasVmcs(lane, ledger)) return;
+      for (const invariant of this.#ofRun) invariant.atResume?.(lane, ledger);
+    });
   }
   atRoute(lane: Lane, ledger: Ledger): void {
     if (!hasVmcs(lane, ledger)) return;
@@ -79,6 +93,17 @@ export class Hooks {
   }
   atEnd(lane: Lane, ledger: Ledger): void {
     for (const invariant of this.invariants) invariant.atEnd?.(lane, ledger);
+  }
+}
+
+/** Looks at a lane with another record in the place of its exit's. */
+function asExit(lane: Lane, record: ExitRecord, look: () => void): void {
+  const { exit } = lane;
+  lane.exit = record;
+  try {
+    look();
+  } finally {
+    lane.exit = exit;
   }
 }
 

@@ -23,7 +23,7 @@ import type { Vmcs } from '../vmx/vmcs.js';
 import { ticksPerCount, timerExpiresAt } from '../vmx/preemption-timer.js';
 import type { KvmVcpu } from '../host/kvm/vcpu.js';
 import type { PagesName } from '../host/kvm/vcpu-memory.js';
-import { AT_EXIT, ExitRecord, GENERAL_WORDS } from './exit-record.js';
+import { AT_EXIT, ExitRecord, GENERAL_WORDS, RUN } from './exit-record.js';
 import { GroundTruth, type GroundTruthState } from './ground-truth.js';
 import { HostStateMark, type HostStateMarkState } from './host-state-mark.js';
 import { InterruptAccount, type InterruptAccountState } from './interrupt-account.js';
@@ -55,6 +55,7 @@ export interface LaneState extends Pick<
   | 'engine'
   | 'phase'
   | 'exit'
+  | 'run'
   | 'action'
   | 'actionTsc'
   | 'timerTsc'
@@ -109,7 +110,10 @@ export class Lane {
   engine: Engine;
   guest: Guest;
   phase: LanePhase = 'in-kvm';
-  readonly exit = new ExitRecord();
+  /** The exit at hand, or the last one. */
+  exit = new ExitRecord();
+  /** The last call of the payload's run entry. */
+  readonly run = new ExitRecord();
   readonly truth = new GroundTruth();
   /** What the exit at hand must leave as it is. */
   readonly host = new HostStateMark();
@@ -222,10 +226,12 @@ export class Lane {
     return this.pcpu.registers.values[REG.RIP]!;
   }
 
-  /** For messages: which exit of which vCPU. */
+  /** For messages: which exit of which vCPU, or behind which exit it was run. */
   describeExit(): string {
-    const state = this.exit.wasAttached ? 'attached' : 'detached';
-    return `vCPU ${this.id} exit ${this.exit.sequence} ${printExitReason(this.exit.basic)} (${state})`;
+    const { basic, sequence, wasAttached } = this.exit;
+    const state = wasAttached ? 'attached' : 'detached';
+    const what = basic === RUN ? 'run' : printExitReason(basic);
+    return `vCPU ${this.id} exit ${sequence} ${what} (${state})`;
   }
 
   /** Whether the vCPU is over for a reason that has been said, or that nobody could help. */
@@ -389,6 +395,7 @@ export class Lane {
       guest: this.guest.state(),
       phase: this.phase,
       exit: new ExitRecord().copyFrom(this.exit),
+      run: new ExitRecord().copyFrom(this.run),
       truth: this.truth.state(),
       host: this.host.state(),
       interrupts: this.interrupts.state(),
@@ -418,6 +425,7 @@ export class Lane {
     this.guest.restore(state.guest);
     this.phase = state.phase;
     this.exit.copyFrom(state.exit);
+    this.run.copyFrom(state.run);
     this.truth.restore(state.truth);
     this.host.restore(state.host);
     this.interrupts.restore(state.interrupts);

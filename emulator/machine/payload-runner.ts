@@ -23,6 +23,7 @@ import { addToTruth, isServicingMachineCheck, noteFault } from './interposed-eve
 import type { Lane } from './lane.js';
 import type { Machine } from './machine.js';
 import { onRouted } from './kvm-exits.js';
+import { beginRun, canEnter } from './run-entry.js';
 import { hostTakes, nextPlannedAt, raiseDue, raiseDueInKvm } from './stray-events.js';
 import { hasCountedBlocked } from './telemetry-view.js';
 import { payloadStateOf } from './wake.js';
@@ -45,7 +46,10 @@ export class PayloadRunner {
     const { counters } = lane.engine;
     const isFresh = lane.handlerEnd === null;
     lane.handlerEnd ??= counters.instructions + RUN_LIMIT;
-    if (isFresh && !lane.inExit) hostTakes(this.#machine, lane);
+    if (isFresh && !lane.inExit) {
+      hostTakes(this.#machine, lane);
+      beginRun(this.#machine, lane);
+    }
     const { debug } = this.#machine;
     const isOver =
       debug === null
@@ -163,6 +167,8 @@ export class PayloadRunner {
       if (lane.exit.outcome === null) this.#settle(lane, 'fastpath');
       addToTruth(lane);
       machine.hooks.atResume(lane, machine.ledger);
+    } else if (canEnter(lane, name)) {
+      machine.hooks.atRunEntry(lane, machine.ledger);
     }
     const result = execute(lane.pcpu, { name });
     if (result.kind === 'vmfail-valid' || result.kind === 'vmfail-invalid') {
@@ -227,6 +233,7 @@ export class PayloadRunner {
       }
     }
     onRouted(machine, lane);
+    if (lane.phase === 'payload') beginRun(machine, lane);
   }
 
   /** KVM attached after the payload had begun to wait and before its first poll: the exit was blocked, for no time. */

@@ -29,6 +29,14 @@ const ROWS: readonly Row[] = [
   ['stopped-with-a-wrong-register', 'guest-registers', /stopped with RBX/, 'stops'],
   ['register-outputs-wide', 'guest-registers', /RAX .* upper half/],
 
+  ['run-with-another-r12', 'guest-registers', /run .*R12 is 0x1234 at VM entry/, 'stops'],
+  ['launch-with-another-rax', 'guest-registers', /run .*RAX is 0x5 at VM entry/, 'stops'],
+  ['run-advances-rip', 'rip', /run .*GUEST_RIP is/, 'stops'],
+  ['run-writes-guest-rsp', 'vmcs-writes', /run .*VMWRITE to GUEST_RSP/, 'stops'],
+  ['run-leaks-a-host-msr', 'host-state', /run .*MSR 0xc0000082/, 'stops'],
+  ['run-writes-what-is-kvms', 'ownership', /run .*ccb\.vcpu_id/, 'stops'],
+  ['run-forgets-the-event', 'event-reinjected', /run .*the injection field has/, 'stops'],
+
   ['msr-value-inverted', 'guest-registers', /MSR 0x.* is not what/],
   ['task-priority-dropped', 'guest-registers', /MSR 0x808 was written/],
 

@@ -42,6 +42,7 @@ export const eventReinjected: Invariant = {
   id: 'event-reinjected',
   holdsWhen:
     'an exit with valid IDT-vectoring information has its event injected at the next entry',
+  holdsForRun: true,
 
   atResume(lane: Lane, ledger: Ledger): void {
     if (lane.exit.outcome !== 'fastpath' || !lane.exit.wasDeliveringEvent) return;

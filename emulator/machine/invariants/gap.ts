@@ -73,6 +73,7 @@ const reachablePreserved: Invariant = {
   id: 'reachable-preserved',
   holdsWhen:
     'everything reachable is KHO-preserved and outside scratch when the gap begins, and stays so',
+  holdsForRun: true,
   atResume: (lane: Lane, ledger: Ledger) => {
     if (lane.exit.wasAttached) return;
     const { written, writtenCount } = lane.vmcs;

@@ -67,6 +67,7 @@ export const guestRegisters: Invariant = {
   id: 'guest-registers',
   holdsWhen:
     'after a handled exit every guest register holds its value except the outputs the exit declares',
+  holdsForRun: true,
 
   atResume(lane: Lane, ledger: Ledger): void {
     if (lane.exit.outcome !== 'fastpath') return;

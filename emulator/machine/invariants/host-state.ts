@@ -20,6 +20,7 @@ export const hostState: Invariant = {
   id: 'host-state',
   holdsWhen:
     'what VM exit does not reload (MSRs, local APIC, XCR0, CR2, CR8, DR0-3, DR6) is as it was at the exit',
+  holdsForRun: true,
   atExit(lane: Lane): void {
     lane.host.take(lane.pcpu);
   },
@@ -46,6 +47,7 @@ const INSTRUCTIONS_PER_VCPU = 200;
 export const bounded: Invariant = {
   id: 'bounded',
   holdsWhen: 'each exit ends within f(vCPUs, table sizes) instructions, waits apart',
+  holdsForRun: true,
   atResume: withinBound,
   atRoute: withinBound,
 };

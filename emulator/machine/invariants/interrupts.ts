@@ -37,6 +37,7 @@ export function interrupts(): Invariant {
     id: ID,
     holdsWhen:
       'at least one delivery follows the last assertion, at most one each, and physical and virtual EOIs match',
+    holdsForRun: true,
 
     atExit(lane: Lane): void {
       if (isIcrWrite(lane)) pendingAtExit.set(lane.id, lowestPriorityPending(lane));

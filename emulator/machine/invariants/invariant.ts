@@ -15,6 +15,11 @@ export interface Invariant {
   readonly id: InvariantId;
   /** Completes the sentence "holds when ...". */
   readonly holdsWhen: string;
+  /**
+   * KVM's call of the run entry is looked at as an exit is that needs no answer: atExit at the call, atResume at the VM
+   * entry behind it, with the record of the call as lane.exit.
+   */
+  readonly holdsForRun?: true;
   /** HOST_RIP is about to execute; lane.exit is new. */
   readonly atExit?: (lane: Lane, ledger: Ledger) => void;
   /** The payload is at VMRESUME or VMLAUNCH after an exit; lane.exit.outcome is known. */

@@ -24,6 +24,7 @@ export const nmi: Invariant = {
   id: ID,
   holdsWhen:
     'an NMI or machine check at any instruction is survived or parks the core; NMIs are not blocked at VM entry',
+  holdsForRun: true,
 
   atExit(lane: Lane): void {
     lane.countedAtExit.nmis = counterOf(lane, 'nmis');

@@ -20,6 +20,7 @@ const NAMES = Object.keys(CARETAKER_RUN_STATE);
 export const ownership: Invariant = {
   id: 'ownership',
   holdsWhen: 'each CCB field and state transition is written only by its owner',
+  holdsForRun: true,
   atResume(lane: Lane, ledger: Ledger): void {
     check(lane, ledger);
     stateIs(lane, ledger, RUNNING);

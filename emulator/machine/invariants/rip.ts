@@ -48,6 +48,7 @@ const HARD_EXCEPTION = 0x8000_0300n;
 export const rip: Invariant = {
   id: 'rip',
   holdsWhen: "GUEST_RIP and interruptibility move as CONTRACT.md says for the exit's class",
+  holdsForRun: true,
 
   atResume(lane: Lane, ledger: Ledger): void {
     if (lane.exit.outcome !== 'fastpath') return;

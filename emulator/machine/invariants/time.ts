@@ -39,6 +39,7 @@ export function time(): Invariant {
     id: ID,
     holdsWhen:
       "the guest's TSC and PV clock never go backwards nor jump, and VM entry never forgets a deadline that it holds",
+    holdsForRun: true,
 
     state: () => [new Map(lastSeen), new Map(deadlineAtExit), clocks.state()],
     restore: (state) => {

@@ -55,6 +55,7 @@ export const vmcsWrites: Invariant = {
   id: 'vmcs-writes',
   holdsWhen:
     'VMWRITE goes only to the fields listed for that exit, and arms only what the payload says that it uses',
+  holdsForRun: true,
   atResume: (lane, ledger) => {
     check(lane, ledger);
     saysWhatItUses(lane, ledger);
