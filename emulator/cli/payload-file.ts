@@ -4,11 +4,11 @@
  * Invariant: never more than the loader's limit and one byte is read, whatever the path names; the loader refuses
  * what is longer.
  */
-import { closeSync, openSync, readSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { HarnessError } from '../../abi/errors.js';
 import { LIMITS } from '../../loader/limits.js';
 import { packageRoot } from '../machine/package-root.js';
+import { readFileUpTo } from '../machine/read-file.js';
 import { CliUsageError, RefusedFileError, shownName, systemReason } from './errors.js';
 
 /** The payload argument as commands declare it. */
@@ -26,26 +26,14 @@ export function referencePayload(): string {
 
 /** The bytes of a payload file. @throws CliUsageError FILE_UNREADABLE with the file's name. */
 export function readPayloadFile(file: string): Uint8Array {
-  const buffer = Buffer.alloc(LIMITS.fileBytes + 1);
-  let length = 0;
   try {
-    const descriptor = openSync(file, 'r');
-    try {
-      for (;;) {
-        const count = readSync(descriptor, buffer, length, buffer.length - length, null);
-        length += count;
-        if (count === 0 || length === buffer.length) break;
-      }
-    } finally {
-      closeSync(descriptor);
-    }
+    return readFileUpTo(file, LIMITS.fileBytes + 1);
   } catch (cause) {
     const isReference = file === referencePayload();
     const hint = isReference ? '; build the reference payload with `make payload`' : '';
     const message = `${shownName(file)}: cannot be read: ${systemReason(cause)}${hint}`;
     throw new CliUsageError('FILE_UNREADABLE', message, { file }, { cause });
   }
-  return new Uint8Array(buffer.subarray(0, length));
 }
 
 /** Runs a reader of `file`'s content, and puts the file's name to what it refuses. */

@@ -14,14 +14,15 @@ import { Attacks, compromisedPayload } from './conductor/attacks.js';
 import { ByHand } from './conductor/by-hand.js';
 import { GuestLoad } from './conductor/guest-load.js';
 import { Kernels } from './conductor/kernels.js';
-import { outOfOrder } from './conductor/refusal.js';
+import { ConductorError, outOfOrder, placed } from './conductor/refusal.js';
 import { take } from './conductor/steps.js';
 import type { IncomingSession, OutgoingSession } from './conductor/update-session.js';
 import { DEVICE, QUEUE_VECTORS, Vmm } from './conductor/vmm.js';
 import { Completions, type CompletionQueue } from './completions.js';
 import type { Lane } from './lane.js';
 import { Machine, type MachineConfig } from './machine.js';
-import type { Scenario, ScriptEntry } from './scenario/schema.js';
+import type { Scenario, Step } from './scenario/schema.js';
+import type { ScriptEntry } from './scenario/script.js';
 import { vmsOf, type VmPlan } from './scenario/vms.js';
 import { toAction } from './scripted-exit.js';
 import { plan, raise } from './stray-events.js';
@@ -100,10 +101,10 @@ export class Conductor {
       const vcpus = `${count} ${count === 1 ? 'vCPU' : 'vCPUs'}`;
       this.say(`${this.nameOf(plan)} with ${vcpus} runs, Caretaker on each vcpufd`, 3);
     }
-    for (const step of scenario.steps) {
+    for (const [index, step] of scenario.steps.entries()) {
       machine.structureChanged();
       this.#rest = null;
-      if (!this.byHand.isDone(step)) take(this, step);
+      if (!this.byHand.isDone(step)) this.#take(step, index);
       this.byHand.takeWishes();
     }
     this.#end();
@@ -130,9 +131,26 @@ export class Conductor {
   #end(): void {
     const { machine } = this;
     this.#tellCompletions();
+    this.#tellThoseAlone();
     this.attacks.end();
     for (const lane of machine.lanes)
       if (lane.remains === null) machine.hooks.atEnd(lane, machine.ledger);
+  }
+
+  #take(step: Step, index: number): void {
+    try {
+      take(this, step);
+    } catch (error) {
+      throw error instanceof ConductorError ? placed(error, step, index) : error;
+    }
+  }
+
+  /** That a run passes does not mean that anybody took the vCPUs back. */
+  #tellThoseAlone(): void {
+    const alone = this.machine.lanes.filter(({ vcpu }) => vcpu.state === 'detached').length;
+    if (alone === 0) return;
+    const vcpus = alone === 1 ? '1 vCPU runs' : `${alone} vCPUs run`;
+    this.say(`the scenario ends in the gap: ${vcpus} alone, and no kernel has come back`, 3);
   }
 
   #tellCompletions(): void {
@@ -218,8 +236,7 @@ export class Conductor {
     for (const entry of script) {
       if (entry.vcpu === 'all') {
         for (let vcpu = 0; vcpu < vcpus; vcpu++) this.#schedule({ ...entry, vcpu });
-      } else if (entry.vcpu < vcpus) this.#schedule({ ...entry, vcpu: entry.vcpu });
-      else throw outOfOrder('script', `there is no vCPU ${entry.vcpu}`);
+      } else this.#schedule({ ...entry, vcpu: entry.vcpu });
     }
   }
 
@@ -227,15 +244,19 @@ export class Conductor {
     const { machine } = this;
     const { times, every, stride } = entry.repeat ?? ONCE;
     const series = {};
-    for (let n = 0; n < times; n++) {
-      const at = machine.now() + this.ticks(entry.at + n * every);
+    const begun = machine.now();
+    // One waits at a time: there may be very many.
+    const scheduleNth = (n: number): void => {
+      const at = begun + this.ticks(entry.at + n * every);
       machine.events.schedule(at, () => {
         const lane = machine.lane(entry.vcpu);
         const { event, instruction } = entry;
         if (event === undefined || instruction === undefined) this.#happens(lane, entry);
         else plan(lane, { instruction: instruction + n * stride, event, series });
+        if (n + 1 < times) scheduleNth(n + 1);
       });
-    }
+    };
+    scheduleNth(0);
   }
 
   /** Runs the vCPUs as Machine.runUntil() does, and takes what is asked of the host meanwhile. @throws ConductorError. */

@@ -1,5 +1,5 @@
 /** What a payload that has turned on its host is after. Invariant: a value; it is part of its lane's state. */
-import type { ScriptedAttack } from './scenario/schema.js';
+import type { ScriptedAttack } from './scenario/script.js';
 
 export interface Loot {
   readonly how: ScriptedAttack['how'];

@@ -32,6 +32,7 @@ import { PayloadRunner } from './payload-runner.js';
 import { GuestRunner } from './guest-runner.js';
 import { Snapshots, type MachineSnapshot } from './snapshot.js';
 import { Timeline } from './timeline.js';
+import { pcpuCount } from './topology.js';
 import { nextPollTsc, nextTscOf } from './wake.js';
 
 /** TSC ticks a second, and of the modelled invariant TSC. */
@@ -70,11 +71,6 @@ export interface MachineState {
   readonly hostTsc: number;
   readonly steps: number;
   readonly hostWishes: readonly HandStep[];
-}
-
-/** The host's core, one thread a vCPU in whole cores, and a spare core to migrate to. */
-function coreCount({ vcpus, threadsPerCore = 1 }: MachineConfig): number {
-  return (2 + Math.ceil(vcpus / threadsPerCore)) * threadsPerCore;
 }
 
 export class Machine {
@@ -128,7 +124,7 @@ export class Machine {
     this.vmcsStore = new VmcsStore(this.memory);
     this.timeline = new Timeline(config.wantsSlices);
     const bus = new IpiBus();
-    this.cores = Array.from({ length: coreCount(config) }, (_, id) =>
+    this.cores = Array.from({ length: pcpuCount(config) }, (_, id) =>
       makeCore({
         id,
         machine: this,

@@ -4,7 +4,7 @@ import { low32 } from '../../abi/uint.js';
 import * as exits from '../guest/exits.js';
 import type { GuestAction, GuestExit } from '../guest/guest.js';
 import { ICR, ICR_DELIVERY, ICR_SHORTHAND, X2APIC } from '../../abi/x2apic.js';
-import type { ScriptedExit } from './scenario/schema.js';
+import type { ScriptedExit } from './scenario/script.js';
 
 const MODE = {
   fixed: ICR_DELIVERY.FIXED,

@@ -19,14 +19,14 @@ function outcomeOf(text: string): Scenario | ScenarioError {
 }
 
 const HEAD = 'name: a\ndescription: b\nvcpus: 1\n';
-const STEPS = 'steps: [{ vmm-exit: true }]\n';
+const STEPS = 'steps: [{ pause-devices: true }]\n';
 const run = (exit: string): string =>
-  `${HEAD}steps: [{ run: { script: [{ vcpu: 0, at: 1, exit: ${exit} }] } }]`;
+  `${HEAD}steps: [{ run: { exits: 1, script: [{ vcpu: 0, at: 1, exit: ${exit} }] } }]`;
 
 describe('a scenario file', () => {
   it('needs name, description, vcpus and steps, and has defaults for the rest', () => {
     expect(outcomeOf(HEAD + STEPS)).toEqual({
-      ...{ name: 'a', description: 'b', vcpus: 1, steps: [{ 'vmm-exit': true }] },
+      ...{ name: 'a', description: 'b', vcpus: 1, steps: [{ 'pause-devices': true }] },
       ...{
         'dirty-logging': false,
         'direct-map': false,
@@ -89,6 +89,16 @@ describe('a scenario file', () => {
     ['{ run: { exist: 3 } }', '.run: Unrecognized key: "exist"'],
     ['{ kexec: {} }', '.kexec.seconds: a number of seconds is wanted'],
     ['{ gap: { seconds: 3601 } }', '.gap.seconds: Too big'],
+    ['{ run: {} }', '.run.exits: exits or seconds are wanted'],
+    [
+      '{ run: { exits: 99999999999999999999 } }',
+      '.run.exits: Too big: expected number to be <=10000000',
+    ],
+    ['{ preserve: { expect: EFOO } }', '.preserve.expect: the name of an errno is wanted'],
+    [
+      '{ run: { seconds: 1, script: [{ vcpu: 0, at: 0, event: { kind: nmi }, repeat: { times: 9, every: 0 } }] } }',
+      '.run.script.0.repeat.every: Too small',
+    ],
     [
       '{ run: { script: [{ vcpu: 0, at: 1, exit: { kind: hlt2 } }] } }',
       '.run.script.0.exit.kind: ',
@@ -123,6 +133,21 @@ describe('a scenario file', () => {
   it.each([
     ['[{ finish: true }]', 'steps.0.finish: there is no session to finish; retrieve comes first'],
     ['[{ preserve: {} }, { finish: true }]', 'steps.1.finish: there is no session to finish'],
+    ['[{ vmm-exit: true }]', 'steps.0.vmm-exit: nothing but the VMM holds the VM'],
+    ['[{ gap: { seconds: 1 } }]', 'steps.0.gap: no vCPU runs alone'],
+    ['[{ preserve: {} }, { run: { exits: 1 } }]', 'steps.1.run: the vCPUs run alone'],
+    [
+      '[{ preserve: {} }, { kexec: { seconds: 1 } }, { run: { exits: 1 } }]',
+      'steps.2.run: the vCPUs run alone',
+    ],
+    [
+      '[{ preserve: {} }, { vmm-exit: true }, { madvise: { gpa: 0, pages: 1 } }]',
+      'steps.2.madvise: no VMM has the files',
+    ],
+    [
+      '[{ preserve: {} }, { kexec: { seconds: 1 } }, { update: {} }]',
+      'steps.2.update: no VMM has the files',
+    ],
     ['[{ retrieve: true }]', 'steps.0.retrieve: no session was handed over; kexec comes first'],
     ['[{ kexec: { seconds: 1 } }]', 'steps.0.kexec: vCPUs that are not preserved would be lost'],
     ['[{ close-session: true }]', 'steps.0.close-session: there is no session to close'],
@@ -136,8 +161,62 @@ describe('a scenario file', () => {
   });
 
   it.each([
+    ['migrate: { vcpu: 1, pcpu: 1 }', 'migrate.vcpu: there is no vCPU 1; the last is 0'],
+    ['migrate: { vcpu: 0, pcpu: 9 }', 'migrate.pcpu: there are cores 0 to 2'],
+    ['migrate: { vcpu: 0, pcpu: 0 }', "migrate.pcpu: core 0 is the host's own"],
+    ['offline: { pcpu: 9 }', 'offline.pcpu: there are cores 0 to 2'],
+    ['stop: { vcpu: 9 }', 'stop.vcpu: there is no vCPU 9'],
+    ['madvise: { gpa: 0x800, pages: 1 }', 'madvise.gpa: the address of a page is wanted'],
+    ['madvise: { gpa: 0x3f000, pages: 2 }', "madvise.gpa: the guest's memory ends at 0x40000"],
+    [
+      'run: { exits: 1, script: [{ vcpu: 9, at: 0, exit: { kind: hlt } }] }',
+      'run.script.0.vcpu: there is no vCPU 9',
+    ],
+    [
+      'run: { exits: 1, script: [{ vcpu: 0, at: 0, exit: { kind: access, gpa: 0x3ffffffff000, pages: 2 } }] }',
+      'run.script.0.exit.gpa: guest-physical addresses end at 0x400000000000',
+    ],
+    [
+      'run: { exits: 1, script: [{ vcpu: 0, at: 0, attack: { how: read, at: { vcpu: 1 } } }] }',
+      'run.script.0.attack.at.vcpu: there is no vCPU 1',
+    ],
+  ])('says of the step %s what there is not', (step, message) => {
+    const outcome = outcomeOf(`${HEAD}steps: [{ ${step} }]`) as ScenarioError;
+    expect(outcome.message).toContain(`${FILE}: steps.0.${message}`);
+  });
+
+  it('says of a VM that a step names and nobody makes that there is none', () => {
+    const steps =
+      '{ preserve: {} }, { kexec: { seconds: 1 } }, { retrieve: { refused: [{ vm: 1, expect: EIO }] } }';
+    const outcome = outcomeOf(`${HEAD}steps: [${steps}]`) as ScenarioError;
+    expect(outcome.message).toContain('steps.2.retrieve.refused.0.vm: there is no VM 1');
+  });
+
+  it('says that a field without a value is missing', () => {
+    const outcome = outcomeOf(`name: a\nvcpus: 1\n${STEPS}`) as ScenarioError;
+    expect(outcome.message).toBe(`${FILE}: description: it is missing`);
+  });
+
+  it('takes no text that a terminal would act on, and breaks no line for one', () => {
+    const named = (name: string): Scenario | ScenarioError =>
+      outcomeOf(`name: "${name}"\ndescription: b\nvcpus: 1\n${STEPS}`);
+    expect(named('\\e[31mred')).toMatchObject({ details: { field: 'name' } });
+    expect(named('\\u202ebackwards')).toMatchObject({ details: { field: 'name' } });
+    expect(named('two\\nlines')).toMatchObject({ name: 'two lines' });
+  });
+
+  it('may use an anchor as often as a script repeats itself', () => {
+    const entry = '{ vcpu: 0, at: 0, exit: { kind: hlt } }';
+    const uses = (n: number): string =>
+      `${HEAD}steps: [{ run: { exits: 1, script: [&a ${entry}${', *a'.repeat(n)}] } }]`;
+    expect(outcomeOf(uses(99))).toMatchObject({ name: 'a' });
+    expect(outcomeOf(uses(100))).toMatchObject({ code: 'SCENARIO_YAML' });
+  });
+
+  it.each([
     ['YAML that does not parse', 'a: [1', 2],
     ['a key given twice', 'name: a\nname: b\n', 2],
+    ['a second document', `${HEAD}${STEPS}---\n${HEAD}${STEPS}`, 6],
   ])('is refused with the line for %s', (_title, text) => {
     expect(outcomeOf(text)).toMatchObject({
       code: 'SCENARIO_YAML',

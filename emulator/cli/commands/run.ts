@@ -70,7 +70,7 @@ export const command = defineCommand({
     terminal.progress(`${scenario.name} ...`);
     const integrity = integrityOf(args);
     const conductor = new Conductor(scenario, payload, true, { integrity });
-    const stopped = takeAllSteps(conductor, file);
+    const stopped = takeAllSteps(conductor, file, args.scenario);
     terminal.progress('');
     const payloadSha256 = createHash('sha256').update(payload).digest('hex');
     trace?.write(traceFile(conductor, payloadSha256));
@@ -92,13 +92,20 @@ export const command = defineCommand({
   },
 });
 
-/** @throws RefusedFileError with the loader's code when the payload is refused. */
-function takeAllSteps(conductor: Conductor, file: string): ConductorError | null {
+/**
+ * @throws RefusedFileError with the loader's code when the payload is refused, ConductorError with the scenario's file for
+ * a step that cannot be taken.
+ */
+function takeAllSteps(conductor: Conductor, file: string, scenario: string): ConductorError | null {
   try {
     conductor.run();
     return null;
   } catch (error) {
-    if (!(error instanceof ConductorError) || error.code === 'STEP_OUT_OF_ORDER') throw error;
+    if (!(error instanceof ConductorError)) throw error;
+    if (error.code === 'STEP_OUT_OF_ORDER') {
+      const { code, message, details } = error;
+      throw new ConductorError(code, message, { ...details, file: scenario }, { cause: error });
+    }
     if (error.code === 'HOST_REFUSED') return error;
     const { code, ...details } = error.details;
     const cause = typeof code === 'string' ? code : error.code;

@@ -14,7 +14,7 @@ import type { Lane } from '../lane.js';
 import type { Loot } from '../loot.js';
 import type { Machine } from '../machine.js';
 import { packageRoot } from '../package-root.js';
-import type { ScriptedAttack } from '../scenario/schema.js';
+import type { ScriptedAttack } from '../scenario/script.js';
 import { ConductorError } from './refusal.js';
 
 const MAGIC = 0x6465_6b63_6174_746bn;

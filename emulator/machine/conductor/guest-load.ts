@@ -7,7 +7,8 @@ import type { Guest } from '../../guest/guest.js';
 import { MIXES, MixGuest, type MixName } from '../../guest/mix.js';
 import type { Scenario } from '../scenario/schema.js';
 import { vmsOf } from '../scenario/vms.js';
-import { DEVICE, GUEST_MEMORY_PAGES } from './vmm.js';
+import { GUEST_MEMORY_PAGES } from '../guest-memory.js';
+import { DEVICE } from './vmm.js';
 
 /** A host interrupt that nobody routes: a stray while detached. */
 const STRAY_VECTOR = 0xef;

@@ -8,6 +8,7 @@
  *
  * Source: the RFC, "Preservation of the vCPU"; Linux tools/testing/selftests/liveupdate for the agent's calls.
  */
+import type { ErrnoName } from '../../../abi/luo.js';
 import { hex } from '../../../abi/uint.js';
 import type { Conductor } from '../conductor.js';
 import type { Lane } from '../lane.js';
@@ -27,9 +28,6 @@ type Steps = { readonly [Name in StepName]: (host: Conductor, step: StepOf<Name>
 
 const STEPS: Steps = {
   run: (host, step) => {
-    if (step.exits === undefined && step.seconds === undefined) {
-      throw outOfOrder('run', 'says neither exits nor seconds, so it would not end');
-    }
     const { machine } = host;
     host.load.follow(step);
     host.schedule(step.script);
@@ -103,7 +101,7 @@ const STEPS: Steps = {
         host.say(`preserve ${name} is refused with -${result.errno}, as expected`, 3);
         return;
       }
-      must(result, `LIVEUPDATE_SESSION_PRESERVE_FD ${name}`);
+      must(result, `LIVEUPDATE_SESSION_PRESERVE_FD ${name}`, step.expect);
     }
     unfulfilled('preserve', step.expect);
     machine.gapBegins();
@@ -145,7 +143,7 @@ const STEPS: Steps = {
       host.say(`kexec is refused with -${gone.errno}, as expected`, 3);
       return;
     }
-    const bootNext = must(gone, 'reboot(LINUX_REBOOT_CMD_KEXEC)');
+    const bootNext = must(gone, 'reboot(LINUX_REBOOT_CMD_KEXEC)', step.expect);
     unfulfilled('kexec', step.expect);
     host.outgoing = [];
     host.enter('no-kernel');
@@ -215,7 +213,7 @@ const STEPS: Steps = {
       host.say(`the state of vCPU ${vcpu} is refused with -${expect}, as expected`, 3);
       return;
     }
-    unfulfilled('get-set-state', expect);
+    if (expect !== undefined) must(whileItRuns, 'KVM_GET_REGS', expect);
     must(kvm.stop(vcpu), 'stop and serialize');
     const state = must(kvm.getState(process, fd), 'KVM_GET_REGS');
     must(kvm.setState(process, fd, state), 'KVM_SET_REGS');
@@ -246,7 +244,7 @@ const STEPS: Steps = {
         host.say(`update of vCPU ${id} is refused with -${errno}, as expected`, 3);
         continue;
       }
-      if (errno !== null) must({ ok: false, errno }, `KVM_SET_CARETAKER: ${why}`);
+      if (errno !== null) must({ ok: false, errno }, `KVM_SET_CARETAKER: ${why}`, expect);
       unfulfilled('update', expect);
       host.machine.count('updates');
       host.say(`vCPU ${id} goes on with a new Caretaker; the old one is poisoned and freed`, 3);
@@ -255,18 +253,12 @@ const STEPS: Steps = {
 
   /** echo 0 > /sys/devices/system/cpu/cpuN/online */
   offline: (host, { pcpu }) => {
-    if (pcpu >= host.machine.cores.length)
-      throw outOfOrder('offline', `there are cores 0 to ${host.machine.cores.length - 1}`);
     must(host.kernels.kernel.hotplug.offline(pcpu), `offline of CPU ${pcpu}`);
   },
 
   /** The scheduler moves the vCPU's thread: it leaves its core with VMCLEAR and goes on elsewhere. */
   migrate: (host, { vcpu, pcpu }) => {
     const { machine } = host;
-    if (pcpu === 0) throw outOfOrder('migrate', "core 0 is the host's own");
-    if (pcpu >= machine.cores.length) {
-      throw outOfOrder('migrate', `there are cores 0 to ${machine.cores.length - 1}`);
-    }
     if (machine.laneOn(pcpu) !== undefined && machine.lane(vcpu).pcpu.id !== pcpu) {
       throw outOfOrder('migrate', `core ${pcpu} runs another vCPU`);
     }
@@ -277,11 +269,11 @@ const STEPS: Steps = {
 };
 
 /** What the scenario expects of a VM's retrieve: an errno, or undefined. */
-function refusalOf(step: StepOf<'retrieve'>, { plan }: Vmm): string | undefined {
+function refusalOf(step: StepOf<'retrieve'>, { plan }: Vmm): ErrnoName | undefined {
   return step === true ? undefined : step.refused.find(({ vm }) => vm === plan.id)?.expect;
 }
 
-function retrieveVm(host: Conductor, vmm: Vmm, expect: string | undefined): void {
+function retrieveVm(host: Conductor, vmm: Vmm, expect: ErrnoName | undefined): void {
   const session = new IncomingSession(vmm);
   const files = session.retrieve();
   if (!files.ok && files.errno === expect) {
@@ -290,7 +282,8 @@ function retrieveVm(host: Conductor, vmm: Vmm, expect: string | undefined): void
     return;
   }
   const why = host.kernels.kvm.lastMismatch?.why;
-  vmm.take(must(files, `LIVEUPDATE_SESSION_RETRIEVE_FD${why === undefined ? '' : `: ${why}`}`));
+  const call = `LIVEUPDATE_SESSION_RETRIEVE_FD${why === undefined ? '' : `: ${why}`}`;
+  vmm.take(must(files, call, expect));
   unfulfilled('retrieve', expect);
   host.incoming = [...host.incoming, session];
 }

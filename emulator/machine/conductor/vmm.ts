@@ -11,12 +11,12 @@ import type { Refusal } from '../../host/kvm/vm.js';
 import type { OpenFile } from '../../host/files.js';
 import type { Process } from '../../host/process.js';
 import type { RemappingEntry } from '../../vmx/interrupt-remapping.js';
+import { GUEST_MEMORY_PAGES } from '../guest-memory.js';
 import type { Device, DeviceQueue, Scenario } from '../scenario/schema.js';
 import type { VmPlan } from '../scenario/vms.js';
 import type { Kernels } from './kernels.js';
 import { ConductorError, must } from './refusal.js';
 
-export const GUEST_MEMORY_PAGES = 64;
 const GUEST_MEMORY_BYTES = GUEST_MEMORY_PAGES * 4096;
 /** A device of the first VM's guest, passed through: its vector on the host and in the guest. */
 export const DEVICE = { id: 1, hostVector: 0x41, guestVector: 0x51, vcpuId: 0 } as const;

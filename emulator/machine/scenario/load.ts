@@ -4,14 +4,18 @@
  * Source: CLI ("run --scenario NAME-or-FILE", "scenarios").
  * Invariant: integers of any size stay exact; aliases cannot blow a small file up; a bad file is a ScenarioError.
  */
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { parseDocument, type YAMLError } from 'yaml';
+import { parseDocument, type Document, type YAMLError } from 'yaml';
 import { packageRoot } from '../package-root.js';
+import { readFileUpTo } from '../read-file.js';
+import { contradictionIn, type Contradiction } from './consistency.js';
 import { ScenarioError, toScenario, type Scenario } from './schema.js';
 import { outOfOrder } from './step-order.js';
 
 const MAX_FILE_BYTES = 1 << 20;
+/** Aliases share what they stand for; each is checked again. */
+const MAX_ALIASES = 100;
 
 /** Where the built-in scenarios are, one YAML file each. */
 const directory = (): string => join(packageRoot(), 'emulator', 'machine', 'scenarios');
@@ -32,7 +36,7 @@ export function loadScenario(nameOrFile: string): Scenario {
     const file = join(directory(), `${nameOrFile}.yaml`);
     return parseScenario(readFileSync(file, 'utf8'), `${nameOrFile}.yaml`);
   }
-  if (!/[./\\]/.test(nameOrFile)) {
+  if (!/[./\\]/.test(nameOrFile) && !existsSync(nameOrFile)) {
     throw new ScenarioError('SCENARIO_UNKNOWN', `no scenario is named "${nameOrFile}"`, {
       name: nameOrFile,
       known: names,
@@ -43,9 +47,9 @@ export function loadScenario(nameOrFile: string): Scenario {
 
 function readScenarioFile(file: string): string {
   try {
-    const { size } = statSync(file);
-    if (size > MAX_FILE_BYTES) throw new Error(`${size} bytes; at most ${MAX_FILE_BYTES} are read`);
-    return readFileSync(file, 'utf8');
+    const bytes = readFileUpTo(file, MAX_FILE_BYTES + 1);
+    if (bytes.length > MAX_FILE_BYTES) throw new Error(`at most ${MAX_FILE_BYTES} bytes are read`);
+    return Buffer.from(bytes).toString('utf8');
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : 'unreadable';
     throw new ScenarioError('SCENARIO_UNREADABLE', `${file}: ${reason}`, { file }, { cause });
@@ -64,35 +68,33 @@ export function parseScenario(text: string, file: string): Scenario {
     const line = error.linePos?.[0].line ?? 0;
     throw new ScenarioError('SCENARIO_YAML', `${file}:${line}: ${yamlRule(error)}`, { file, line });
   }
+  const scenario = toScenario(plainOf(document, file), file);
+  const found = contradictionIn(scenario) ?? disorderIn(scenario);
+  if (found === null) return scenario;
+  const { field, rule } = found;
+  throw new ScenarioError('SCENARIO_SCHEMA', `${file}: ${field}: ${rule}`, { file, field, rule });
+}
+
+/** @throws ScenarioError SCENARIO_YAML when aliases would make much of a small file. */
+function plainOf(document: Document.Parsed, file: string): unknown {
   try {
-    const scenario = toScenario(document.toJS({ maxAliasCount: 10 }), file);
-    refuseOrder(scenario, file);
-    return scenario;
+    return document.toJS({ maxAliasCount: MAX_ALIASES });
   } catch (cause) {
-    if (cause instanceof ScenarioError) throw cause;
-    throw new ScenarioError(
-      'SCENARIO_YAML',
-      `${file}: aliases expand too far`,
-      { file },
-      { cause },
-    );
+    if (!(cause instanceof ReferenceError)) throw cause;
+    const rule = `at most ${MAX_ALIASES} uses of anchors are followed`;
+    throw new ScenarioError('SCENARIO_YAML', `${file}: ${rule}`, { file, rule }, { cause });
   }
 }
 
 /** What the parser has against a document, without the place, which the message has in front. */
-function yamlRule({ message }: YAMLError): string {
+function yamlRule({ code, message }: YAMLError): string {
+  if (code === 'MULTIPLE_DOCS') return 'a scenario is one document, and another begins here';
   // The parser is recursive and reports where its own stack ended.
   if (message.startsWith('Maximum call stack')) return 'collections are nested too deep';
   return message.split('\n')[0]!.replace(/ at line \d+, column \d+:?$/, '');
 }
 
-function refuseOrder({ steps }: Scenario, file: string): void {
+function disorderIn({ steps }: Scenario): Contradiction | null {
   const found = outOfOrder(steps);
-  if (found === null) return;
-  const { index, step, rule } = found;
-  throw new ScenarioError('SCENARIO_SCHEMA', `${file}: steps.${index}.${step}: ${rule}`, {
-    file,
-    field: `steps.${index}.${step}`,
-    rule,
-  });
+  return found && { field: `steps.${found.index}.${found.step}`, rule: found.rule };
 }
