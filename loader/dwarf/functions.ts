@@ -11,7 +11,7 @@ import type { DebugInfo } from './debug-info.js';
 import type { Entry } from './entry.js';
 import { refuseDwarf } from './errors.js';
 import type { Lines, SourceLine } from './lines.js';
-import { isInside, rangesOf } from './ranges.js';
+import { addressRangesOf, isInside, rangesOf } from './ranges.js';
 import type { CodeRange } from './ranges.js';
 
 /** A function that has code of its own. */
@@ -92,6 +92,12 @@ export class Functions {
       if (isInlined) place = this.#callSite(scope);
       return frame;
     });
+  }
+
+  /** The code of the innermost call that is inlined at an address; none outside of any. */
+  inlinedRangesAt(address: bigint): AddressRange[] {
+    const scope = this.scopesAt(address).findLast(({ tag }) => tag !== T.lexical_block);
+    return scope?.tag === T.inlined_subroutine ? addressRangesOf(this.#info, scope) : [];
   }
 
   /** Where the code of a function begins, and each of its inlined copies; none for an unknown name. */

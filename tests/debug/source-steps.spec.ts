@@ -84,6 +84,26 @@ describe('a step by lines', () => {
   });
 });
 
+describe('a way out of an inlined call', () => {
+  it.each([false, true])(
+    'leads to the function that it is inlined in; backwards: %s',
+    (backwards) => {
+      const chains: (readonly string[])[] = [];
+      debugRun({ scenario: SHORT, payload }, (session): Resume => {
+        const { lane } = session;
+        const source = level.core(session).sourceOf(lane.rip)!;
+        chains.push(source.chainAt(lane.rip).map(({ name }) => name));
+        if (chains.length === 1)
+          return { kind: 'until', addresses: source.addressesOf('msr.c', 19) };
+        return chains.length === 2 ? level.finish(session, backwards) : { kind: 'quit' };
+      });
+      const [, inside, outside] = chains;
+      expect(inside!.length).toBeGreaterThan(1);
+      expect(outside).toEqual(inside!.slice(1));
+    },
+  );
+});
+
 describe('many steps back', () => {
   it.each(['next', 'step-line'] as const)('go through each exit once: %s', (kind) => {
     const restored = vi.spyOn(Machine.prototype, 'restore');

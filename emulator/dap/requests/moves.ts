@@ -27,7 +27,7 @@ export function moveOf(state: AdapterState, command: string, args: Arguments): R
       return stepOf(state, args, true, true);
     case 'stepOut':
       select(state, args);
-      return { kind: 'finish' };
+      return state.level.finish(state.session, false);
     default:
       return null;
   }

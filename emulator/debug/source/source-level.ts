@@ -5,7 +5,7 @@
  */
 import { u64 } from '../../../abi/uint.js';
 import { Disassembler } from '../../cpu/disassembler.js';
-import type { LineOf } from '../resume.js';
+import type { LineOf, Resume } from '../resume.js';
 import type { DebugSession } from '../session.js';
 import { LaneView } from './lane-view.js';
 import { PayloadProgram } from './payload-program.js';
@@ -67,6 +67,15 @@ export class SourceLevel {
     const begins = line.line === 0 ? 'row' : source.beginningAt(address);
     return { key: `${line.file}:${line.line}`, begins };
   };
+
+  /** The way out of the innermost call at the stop, which a compiler may have inlined. @throws DebugError. */
+  finish(session: DebugSession, backwards: boolean): Resume {
+    const core = this.core(session);
+    const rip = core.register('RIP');
+    const ranges = core.sourceOf(rip)?.inlinedRanges(rip) ?? [];
+    if (ranges.length === 0) return { kind: 'finish', backwards };
+    return { kind: 'step-range', ranges, over: true, backwards };
+  }
 
   /** The context of the stop at hand; what differs from the last one of the vCPU is marked. @throws DebugError. */
   context(session: DebugSession, canvas: Canvas, cause = ''): readonly string[] {

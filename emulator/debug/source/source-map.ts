@@ -8,6 +8,7 @@
 import { u64 } from '../../../abi/uint.js';
 import type { SourceFrame } from '../../../loader/dwarf/functions.js';
 import type { LineBeginning, SourceLine } from '../../../loader/dwarf/lines.js';
+import type { AddressRange } from '../../../loader/image.js';
 import { symbolNamed, symbolise } from '../../../loader/symbols.js';
 import type { SymbolisedAddress } from '../../../loader/symbols.js';
 import type { PayloadProgram } from './payload-program.js';
@@ -79,6 +80,13 @@ export class SourceMap {
   addressesOf(file: string, line: number): readonly bigint[] {
     const found = this.program.ask(({ lines }) => lines.addressesOf(file, line)) ?? [];
     return found.map((address) => this.placed(address));
+  }
+
+  /** The code of the call that is inlined at an address, the innermost one; none outside of any. */
+  inlinedRanges(address: bigint): readonly AddressRange[] {
+    const linked = this.linked(address);
+    const ranges = this.program.ask(({ functions }) => functions.inlinedRangesAt(linked)) ?? [];
+    return ranges.map(({ start, end }) => ({ start: this.placed(start), end: this.placed(end) }));
   }
 
   /** What of a line begins at an address. */

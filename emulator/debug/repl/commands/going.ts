@@ -73,9 +73,9 @@ const PAIRS = [
     ['fin', 'rfin'],
     '',
     'out of this function, or to the end of the handler',
-    (_repl, args, backwards) => {
+    (repl, args, backwards) => {
       nothing(args);
-      return { kind: 'finish', backwards };
+      return repl.level.finish(repl.session, backwards);
     },
   ),
   ...bothWays(
