@@ -5,6 +5,7 @@
  * Source: gdb's watch, rwatch and awatch.
  * Invariant: looking changes nothing; a value that was not known before has not changed.
  */
+import { toIndex } from '../../abi/uint.js';
 import type { WatchedAccess } from '../vmx/stop-reason.js';
 import type { Lane } from '../machine/lane.js';
 import type { Machine } from '../machine/machine.js';
@@ -66,8 +67,9 @@ export class WatchedValues {
     const key = isShared ? `${one.id}` : `${one.id}:${lane.id}`;
     const before = this.#last.get(key);
     this.#last.set(key, after);
-    if (before === undefined || before === after || !isWanted(one, after)) return null;
-    return { breakpoint: one, before, after };
+    if (before === undefined || before === after) return null;
+    const change = { breakpoint: one, before, after };
+    return isWanted(change, machine) ? change : null;
   }
 
   #accessed(
@@ -87,7 +89,9 @@ export class WatchedValues {
 }
 
 /** Whether a new value is one to stop at. */
-function isWanted({ spec }: Breakpoint, after: bigint): boolean {
+function isWanted({ breakpoint: { spec }, before, after }: Change, machine: Machine): boolean {
+  if (spec.kind === 'phase' && spec.phase !== null)
+    return machine.timeline.begun(toIndex(before), toIndex(after)).includes(spec.phase);
   if (spec.kind === 'flip' && spec.to !== null) return after === (spec.to === 'attached' ? 1n : 0n);
   if (spec.kind === 'watch') return spec.on !== 'read';
   return true;
@@ -105,7 +109,7 @@ function valueOf({ spec }: Breakpoint, lane: Lane, machine: Machine): bigint | n
     case 'flip':
       return lane.vcpu.ccb === 0n ? null : BigInt(lane.vcpu.isAttached ? 1 : 0);
     case 'phase':
-      return BigInt(machine.timeline.phaseCount(spec.phase));
+      return BigInt(machine.timeline.phaseCount);
     case 'address':
     case 'code':
     case 'exit':

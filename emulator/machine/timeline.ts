@@ -88,11 +88,14 @@ export class Timeline {
     return this.#phases.items.at(-1)?.name ?? null;
   }
 
-  /** How often a phase, or any, has begun. */
-  phaseCount(name: PhaseName | null): number {
-    let count = 0;
-    for (const phase of this.#phases.items) if (name === null || phase.name === name) count++;
-    return count;
+  /** How often any phase has begun. */
+  get phaseCount(): number {
+    return this.#phases.length;
+  }
+
+  /** The phases that began from the `from`-th on, up to and without the `to`-th. */
+  begun(from: number, to: number): readonly PhaseName[] {
+    return this.#phases.items.slice(from, to).map(({ name }) => name);
   }
 
   /** How many events there are. */

@@ -142,6 +142,12 @@ describe('a script of commands', () => {
     expect(text).not.toMatch(/^\s+at .*\.(ts|js):/m);
   });
 
+  it('tells phases in the words in which they are caught, and which began at once', () => {
+    const { text } = run('catch phase kexec', 'continue', 'delete', 'catch phase', 'continue');
+    const told = text.split('\n').filter((line) => line.startsWith('phase'));
+    expect(told).toEqual(['phase kexec: preserve, then kexec', 'phase: next-kernel']);
+  });
+
   it('cuts nothing off where there is no terminal to fit', () => {
     const { text } = run('until caretaker_wrmsr', 'context', 'backtrace', 'vmcs', 'telemetry');
     expect(text.split('\n').filter((line) => line.endsWith('>') && !/<[^<]*>$/.test(line))).toEqual(

@@ -99,7 +99,9 @@ describe('a way out of an inlined call', () => {
       });
       const [, inside, outside] = chains;
       expect(inside!.length).toBeGreaterThan(1);
-      expect(outside).toEqual(inside!.slice(1));
+      expect(outside!.at(-1)).toBe(inside!.at(-1));
+      // Backwards another call may be right before it, inlined too.
+      expect(outside).not.toContain(inside![0]);
     },
   );
 });

@@ -136,10 +136,13 @@ describe('a catchpoint', () => {
     expect(flips).toBe(count);
   });
 
-  it('on a phase stops at the first instruction in it', () => {
-    const { forwards } = bothWays(() => ({ kind: 'phase', phase: 'no-kernel' }), 10);
-    expect(forwards).toHaveLength(1);
-  });
+  it.each(['detached', 'no-kernel', 'next-kernel'] as const)(
+    'on phase %s stops at the first instruction in it',
+    (phase) => {
+      const { forwards } = bothWays(() => ({ kind: 'phase', phase }), 10);
+      expect(forwards).toHaveLength(1);
+    },
+  );
 });
 
 describe('a wish to stop that comes as the machine goes on', () => {

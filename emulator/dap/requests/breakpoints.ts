@@ -4,13 +4,11 @@
  * Source: the Debug Adapter Protocol (`setBreakpoints` and its kin: each call replaces what the one before set).
  * Invariant: a breakpoint that cannot be set is answered as not verified, with the reason.
  */
-import { EXIT_REASON } from '../../../abi/exit-reasons.js';
 import { didYouMean } from '../../../abi/did-you-mean.js';
 import { HarnessError } from '../../../abi/errors.js';
 import { hex } from '../../../abi/uint.js';
-import { VMCS_FIELDS } from '../../../abi/vmcs-fields.js';
-import type { FieldName } from '../../../abi/vmcs-fields.js';
 import type { BreakpointSpec } from '../../debug/breakpoints.js';
+import { EVENTS, eventSpec, PHASES } from '../../debug/events.js';
 import { conditionOf } from '../../debug/source/condition.js';
 import { parseLocation } from '../../debug/source/location.js';
 import type { Location } from '../../debug/source/location.js';
@@ -48,7 +46,7 @@ export const FILTERS = [
     filter: 'phase',
     label: 'Phases of the live update',
     supportsCondition: true,
-    conditionDescription: 'attached, detached, no-kernel or next-kernel; empty for each',
+    conditionDescription: `${PHASES.join(', ')}; empty for each`,
   },
   {
     filter: 'vmread',
@@ -63,10 +61,6 @@ export const FILTERS = [
     conditionDescription: 'A VMCS field, such as GUEST_RIP; empty for each',
   },
 ] as const;
-
-type FilterName = (typeof FILTERS)[number]['filter'];
-const ATTACHMENTS = ['attached', 'detached'] as const;
-const PHASES = ['attached', 'detached', 'no-kernel', 'next-kernel'] as const;
 
 /** An answer for one breakpoint. */
 type Verdict = Readonly<Record<string, unknown>>;
@@ -179,7 +173,7 @@ export function setEventBreakpoints(state: AdapterState, args: Arguments): unkno
         state.session.pilot.stopsAtFindings = true;
         return { verified: true };
       }
-      const id = add(state, eventSpec(filter, condition), filter, {});
+      const id = add(state, specOf(filter, condition), filter, {});
       ids.push(id);
       return { id, verified: true };
     }),
@@ -188,50 +182,12 @@ export function setEventBreakpoints(state: AdapterState, args: Arguments): unkno
   return { breakpoints };
 }
 
-function eventSpec(filter: string, condition: string | null): BreakpointSpec {
+function specOf(filter: string, condition: string | null): BreakpointSpec {
+  const kind = EVENTS.find((one) => one === filter);
+  const name = condition?.trim() ?? '';
+  if (kind !== undefined) return eventSpec(kind, name === '' ? null : name);
   const words = FILTERS.map((one) => one.filter);
-  const name = words.find((one): one is FilterName => one === filter);
-  switch (name) {
-    case 'exit':
-      return { kind: 'exit', reason: condition === null ? null : exitReason(condition) };
-    case 'flip':
-      return {
-        kind: 'flip',
-        to: condition === null ? null : oneOf(condition, ATTACHMENTS),
-      };
-    case 'phase':
-      return { kind: 'phase', phase: condition === null ? null : oneOf(condition, PHASES) };
-    case 'vmread':
-    case 'vmwrite':
-      return { kind: name, field: condition === null ? null : fieldName(condition) };
-    case 'finding':
-    case undefined:
-      throw new DapError('BAD_ARGUMENT', `no filter "${filter}"${didYouMean(filter, words)}`);
-  }
-}
-
-function exitReason(condition: string): number {
-  const wanted = condition.trim().toUpperCase();
-  const table: Readonly<Record<string, number>> = EXIT_REASON;
-  const found = table[wanted] ?? table[`EXIT_REASON_${wanted}`];
-  if (found !== undefined) return found;
-  const names = Object.keys(table).map((name) => name.slice('EXIT_REASON_'.length));
-  throw new DapError('BAD_ARGUMENT', `no exit reason "${condition}"${didYouMean(wanted, names)}`);
-}
-
-function fieldName(condition: string): FieldName {
-  const wanted = condition.trim().toUpperCase();
-  const names = VMCS_FIELDS.map(({ name }) => name);
-  const found = names.find((name) => name === wanted);
-  if (found !== undefined) return found;
-  throw new DapError('BAD_ARGUMENT', `no VMCS field "${condition}"${didYouMean(wanted, names)}`);
-}
-
-function oneOf<T extends string>(condition: string, words: readonly T[]): T {
-  const wanted = condition.trim().toLowerCase();
-  const found = words.find((word) => word === wanted);
-  if (found !== undefined) return found;
-  throw new DapError('BAD_ARGUMENT', `"${condition}" is none of ${words.join(', ')}`);
+  throw new DapError('BAD_ARGUMENT', `no filter "${filter}"${didYouMean(filter, words)}`);
 }
 
 /** Replaces one list of breakpoints in code. */

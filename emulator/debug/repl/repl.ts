@@ -6,7 +6,8 @@
  */
 import { didYouMean } from '../../../abi/did-you-mean.js';
 import { HarnessError } from '../../../abi/errors.js';
-import { hex } from '../../../abi/uint.js';
+import { hex, toIndex } from '../../../abi/uint.js';
+import { phaseText } from '../events.js';
 import { hitText, type Change } from '../breakpoints.js';
 import { printPosition } from '../position.js';
 import type { Cause, Resume, Stop } from '../resume.js';
@@ -196,7 +197,11 @@ function detailsOf(cause: Cause, session: DebugSession): readonly string[] {
 
 function changeText({ breakpoint, before, after }: Change, session: DebugSession): string {
   const { text, spec } = breakpoint;
-  if (spec.kind === 'phase') return `${text}: ${session.machine.timeline.phase ?? 'none'}`;
+  if (spec.kind === 'phase') {
+    const begun = session.machine.timeline.begun(toIndex(before), toIndex(after)).map(phaseText);
+    // The host may go on without a vCPU's having run in between.
+    return `${text}: ${begun.join(', then ')}`;
+  }
   if (spec.kind === 'flip') return `${text}: KVM_${after === 0n ? 'DETACHED' : 'ATTACHED'}`;
   if (before === after) return `${text}: ${hex(after)} was read`;
   return `${text}: ${hex(before)} -> ${hex(after)}`;

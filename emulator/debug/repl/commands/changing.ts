@@ -6,11 +6,11 @@ import { VMCS_FIELDS, type FieldName } from '../../../../abi/vmcs-fields.js';
 import { REG, type RegisterName } from '../../../cpu/registers.js';
 import * as exits from '../../../guest/exits.js';
 import type { GuestExit } from '../../../guest/guest.js';
+import { exitReasonNamed } from '../../events.js';
 import { editOf, parseAssignment } from '../../source/expression/assign.js';
 import { sessionEdits } from '../../source/session-edit.js';
 import { bad, nothing, type ReplCommand } from '../command.js';
 import type { Repl } from '../repl.js';
-import { reasonOf } from './stopping.js';
 
 const INJECTED = ['exit', 'nmi', 'mce', 'interrupt'];
 
@@ -48,7 +48,7 @@ const byFields = (basic: number): ExitMaker => ({
 function exitOf(repl: Repl, words: readonly string[]): GuestExit {
   const [name] = words;
   if (name === undefined) bad('the reason is missing, for instance: inject exit CPUID 0x15');
-  const basic = reasonOf(name);
+  const basic = exitReasonNamed(name);
   const printed = printExitReason(basic);
   const plain = words.slice(1).filter((word) => !word.includes('='));
   const { most, make } = BY_INSTRUCTION[printed] ?? byFields(basic);

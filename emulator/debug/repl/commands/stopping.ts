@@ -1,10 +1,8 @@
 /** Breakpoints, watchpoints and catchpoints: setting, listing, changing. */
 import { didYouMean } from '../../../../abi/did-you-mean.js';
-import { EXIT_REASON, printExitReason } from '../../../../abi/exit-reasons.js';
 import { hex, u64 } from '../../../../abi/uint.js';
-import { VMCS_FIELDS, type FieldName } from '../../../../abi/vmcs-fields.js';
-import type { PhaseName } from '../../../machine/timeline.js';
 import type { Breakpoint, BreakpointSpec } from '../../breakpoints.js';
+import { EVENTS, eventSpec, namesOf, type EventKind } from '../../events.js';
 import { conditionOf } from '../../source/condition.js';
 import { evaluate } from '../../source/expression/evaluate.js';
 import { parseLocation, type Location } from '../../source/location.js';
@@ -106,58 +104,12 @@ function watch(repl: Repl, { text }: Arguments, on: 'write' | 'read' | 'access')
   }
 }
 
-const PHASES: Readonly<Record<string, PhaseName>> = {
-  preserve: 'detached',
-  kexec: 'no-kernel',
-  'next-kernel': 'next-kernel',
-  retrieve: 'attached',
-};
-const CATCHES = ['exit', 'vmread', 'vmwrite', 'flip', 'phase', 'finding'];
+const CATCHES = [...EVENTS, 'finding'];
+const isEvent = (word: string): word is EventKind => (EVENTS as readonly string[]).includes(word);
 
-function catchSpec(words: readonly string[]): BreakpointSpec {
-  const [what = '', name] = words;
-  switch (what) {
-    case 'exit':
-      return { kind: 'exit', reason: name === undefined ? null : reasonOf(name) };
-    case 'vmread':
-    case 'vmwrite':
-      return { kind: what, field: name === undefined ? null : fieldOf(name) };
-    case 'flip':
-      if (name !== undefined && name !== 'attached' && name !== 'detached') {
-        bad(`a flip is to attached or detached, not "${name}"`);
-      }
-      return { kind: 'flip', to: name ?? null };
-    case 'phase': {
-      const phase = name === undefined ? null : PHASES[name];
-      if (phase === undefined) {
-        bad(
-          `phases are ${Object.keys(PHASES).join(', ')}${didYouMean(name!, Object.keys(PHASES))}`,
-        );
-      }
-      return { kind: 'phase', phase };
-    }
-    default:
-      return bad(`what to catch: ${CATCHES.join(', ')}${didYouMean(what, CATCHES)}`);
-  }
-}
-
-/** The number of an exit reason by its printed name, its full name or its number. */
-export function reasonOf(name: string): number {
-  const wanted = name.toUpperCase().replace(/^EXIT_REASON_/, '');
-  const found = Object.entries(EXIT_REASON).find(([known]) => known === `EXIT_REASON_${wanted}`);
-  if (found !== undefined) return found[1];
-  if (/^\d+$/.test(name)) return Number.parseInt(name, 10);
-  const known = Object.values(EXIT_REASON).map((basic) => printExitReason(basic));
-  return bad(`no exit reason is named "${name}"${didYouMean(wanted, known)}`);
-}
-
-/** The name of a VMCS field. */
-export function fieldOf(name: string): FieldName {
-  const wanted = name.toUpperCase();
-  const found = VMCS_FIELDS.find((field) => field.name === wanted);
-  if (found !== undefined) return found.name;
-  const known = VMCS_FIELDS.map((field) => field.name);
-  return bad(`no VMCS field is named "${name}"${didYouMean(wanted, known)}`);
+function catchSpec([what = '', name]: readonly string[]): BreakpointSpec {
+  if (isEvent(what)) return eventSpec(what, name ?? null);
+  return bad(`what to catch: ${CATCHES.join(', ')}${didYouMean(what, CATCHES)}`);
 }
 
 function describe(one: Breakpoint): string {
@@ -284,11 +236,8 @@ export const STOPPING: readonly ReplCommand[] = [
     summary: 'stop at an event',
     example: 'catch exit MSR_WRITE',
     complete: (_repl, words) => {
-      if (words[0] === 'exit') return Object.values(EXIT_REASON).map((one) => printExitReason(one));
-      if (words[0] === 'vmread' || words[0] === 'vmwrite')
-        return VMCS_FIELDS.map((one) => one.name);
-      if (words[0] === 'phase') return Object.keys(PHASES);
-      if (words[0] === 'flip') return ['attached', 'detached'];
+      const [what = ''] = words;
+      if (isEvent(what)) return namesOf(what);
       return CATCHES;
     },
     run: (repl, args) => {
