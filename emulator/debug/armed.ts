@@ -66,6 +66,12 @@ export class ArmedBreakpoints {
     });
   }
 
+  /** Whether a lane is to stop at an address, be it code or not. */
+  wants(lane: Lane, address: bigint): boolean {
+    if (!this.#isOn) return false;
+    return this.#extra.includes(address) || this.#of(lane).has(address);
+  }
+
   /** Whether the instruction at a lane's RIP is a VMWRITE behind which a watched field is to be looked at. */
   isAtWatchedWrite(lane: Lane): boolean {
     if (!this.#table.has('field')) return false;

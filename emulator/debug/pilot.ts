@@ -72,6 +72,8 @@ export class Pilot implements DebugHook {
   #lastLane: Lane | null = null;
   /** Addresses that events have interrupted since the last boundary of the core at hand. */
   #taken: bigint[] = [];
+  /** RIP at the last boundary. */
+  #shownAt = -1n;
   /** The time of the boundary at hand. */
   now = 0;
   /** Whether findings stop the run. */
@@ -112,6 +114,10 @@ export class Pilot implements DebugHook {
 
   hasBreakpoint(address: bigint): boolean {
     return this.#armed.has(address);
+  }
+
+  stopsFetch(lane: Lane, address: bigint): boolean {
+    return address !== this.#shownAt && this.#armed.wants(lane, address);
   }
 
   watched(lane: Lane, access: WatchedAccess): void {
@@ -156,6 +162,7 @@ export class Pilot implements DebugHook {
     const budget = this.#budget(lane, time);
     this.#armed.tell(lane);
     this.#taken = [];
+    this.#shownAt = lane.rip;
     return Math.max(1, Math.min(budget, tape.nextTime - time));
   }
 

@@ -4,6 +4,7 @@
  * Source: DESIGN ("One VM exit, as the data flows").
  * Invariant: what happens while the kernel calls a payload happens to the kernel, and reaches no vCPU.
  */
+import { VECTOR } from '../../abi/interruption.js';
 import type { PcpuEvents } from '../vmx/pcpu.js';
 import { onDelivery } from './interposed-events.js';
 import type { Lane } from './lane.js';
@@ -26,6 +27,9 @@ export function coreEvents(
     onException: (exception, address) => {
       const lane = laneIn();
       if (lane === undefined) return 'stop';
+      // A breakpoint is before its instruction, and so before what the fetch of that comes to.
+      const isFetch = exception.vector === VECTOR.PF && exception.address === address;
+      if (isFetch && machine.debug?.stopsFetch?.(lane, address) === true) return 'stop';
       payload().onException(lane, exception, address);
       return 'deliver';
     },

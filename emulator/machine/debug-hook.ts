@@ -22,6 +22,8 @@ export interface DebugHook {
   paused?(lane: Lane): void;
   /** Whether the engine's stop at an address is the debugger's own breakpoint. */
   hasBreakpoint(address: bigint): boolean;
+  /** A fetch at an address is about to fault: whether the debugger has a breakpoint there that it has not shown. */
+  stopsFetch?(lane: Lane, address: bigint): boolean;
   /** The instruction behind which the core stands made an access that the debugger watches. */
   watched(lane: Lane, access: WatchedAccess): void;
   /** An event went through the payload's IDT: its handler begins where the code at `interrupted` would have gone on. */

@@ -91,6 +91,8 @@ export class PayloadRunner {
       }
       const isDebuggers =
         (stop.kind === 'breakpoint' && debug.hasBreakpoint(stop.address)) ||
+        // Where none is delivered the debugger has stopped the fetch.
+        stop.kind === 'exception' ||
         (stop.kind === 'instruction-limit' && counters.instructions < end);
       if (!isDebuggers && this.#handle(lane, stop) === 'over') {
         debug.left(lane, stop, wasBoundary);

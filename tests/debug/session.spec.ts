@@ -1,5 +1,6 @@
 /** The session core under scripts: where it stops, how it goes on, and that nobody notices. */
 import { describe, expect, it, vi } from 'vitest';
+import { toIndex } from '../../abi/uint.js';
 import { parsePosition, printPosition } from '../../emulator/debug/position.js';
 import type { BreakpointSpec } from '../../emulator/debug/breakpoints.js';
 import type { Cause, LineOf, Moving, Resume } from '../../emulator/debug/resume.js';
@@ -172,6 +173,36 @@ describe('a stop of two causes', () => {
   it('tells of findings at the end', () => {
     const causes = withFinding(null, { kind: 'end' });
     expect(causes).toEqual([{ kind: 'ended', error: null, findings: found }]);
+  });
+});
+
+describe('a breakpoint where no code may run, as the return of a call by hand has it', () => {
+  it('stops before the fetch, which faults when the machine goes on', () => {
+    let address = 0n;
+    let broken = 0;
+    const seen = follow([
+      ({ image, lane }) => {
+        const entry = image.symbol('caretaker_dispatch')!;
+        return { kind: 'until', addresses: [image.placed(lane, entry)] };
+      },
+      (session) => {
+        const rsp = session.lane.pcpu.registers.get('RSP');
+        address = rsp - 0x400n;
+        const bytes = Array.from({ length: 8 }, (_, index) =>
+          toIndex((address >> BigInt(8 * index)) & 0xffn),
+        );
+        session.edit({ kind: 'memory', address: rsp, bytes });
+        session.breakpoints.add({ kind: 'address', address });
+        return { kind: 'continue' };
+      },
+      (session) => {
+        expect(session.lane.rip).toBe(address);
+        broken = session.machine.ledger.findings.length;
+        return { kind: 'continue' };
+      },
+    ]);
+    expect(broken).toBe(0);
+    expect(seen.slice(2).map((line) => line.split(' ')[0])).toEqual(['breakpoint', 'finding']);
   });
 });
 
