@@ -61,7 +61,7 @@ export interface LaneState extends Pick<
   | 'timerTsc'
   | 'waitBeganTsc'
   | 'pollTicks'
-  | 'countedAtExit'
+  | 'counted'
   | 'poll'
   | 'inExit'
   | 'handlerEnd'
@@ -133,8 +133,8 @@ export class Lane {
   waitBeganTsc = NaN;
   /** Ticks between two polls of the wait at hand. */
   pollTicks = 1;
-  /** Counters of telemetry at the exit, for nmi. */
-  readonly countedAtExit = { nmis: 0, machine_checks: 0 };
+  /** Counters of telemetry as they were when they were judged last, or at the exit. */
+  readonly counted = { nmis: 0, machine_checks: 0, stray_interrupts: 0 };
   /** Ticks that a stall record may differ from the wait: the polls and handlers around it. */
   readonly stallTolerance = 2_000;
   /** The last PAUSE: a poll is in vain when nothing but the TSC differs from the one before. */
@@ -406,7 +406,7 @@ export class Lane {
       timerTsc: this.timerTsc,
       waitBeganTsc: this.waitBeganTsc,
       pollTicks: this.pollTicks,
-      countedAtExit: { ...this.countedAtExit },
+      counted: { ...this.counted },
       poll: { ...this.poll, words: this.poll.words.slice() },
       inExit: this.inExit,
       handlerEnd: this.handlerEnd,
@@ -436,7 +436,7 @@ export class Lane {
     this.timerTsc = state.timerTsc;
     this.waitBeganTsc = state.waitBeganTsc;
     this.pollTicks = state.pollTicks;
-    Object.assign(this.countedAtExit, state.countedAtExit);
+    Object.assign(this.counted, state.counted);
     const { words, ...poll } = state.poll;
     Object.assign(this.poll, poll);
     this.poll.words.set(words);

@@ -76,6 +76,12 @@ const ROWS: readonly Row[] = [
   ['stall-time-wrong', 'telemetry', /stall record says .* ticks/],
   ['stall-without-a-record', 'telemetry', /stall records written or dropped is 0/],
   ['ring-wrap-off-by-one', 'telemetry', /stall record says/, 'many-stalls'],
+  ['qualification-not-recorded', 'telemetry', /last_qualification is not the exit's/],
+  ['exit-time-not-recorded', 'telemetry', /last_tsc is 0/],
+  ['stall-without-its-qualification', 'telemetry', /the stall record's qualification/],
+  ['stall-with-another-rip', 'telemetry', /the stall record's RIP/],
+  ['stall-time-not-summed', 'telemetry', /stall_tsc is 0/],
+  ['stray-interrupt-not-counted', 'telemetry', /stray_interrupts moved by 0/, 'stray-events'],
   ['ring-overwrites', 'telemetry', /overwrote one that nobody has read/, 'many-stalls'],
 
   ['nmis-left-blocked', 'nmi', /NMIs are still blocked/],

@@ -27,8 +27,8 @@ export const nmi: Invariant = {
   holdsForRun: true,
 
   atExit(lane: Lane): void {
-    lane.countedAtExit.nmis = counterOf(lane, 'nmis');
-    lane.countedAtExit.machine_checks = counterOf(lane, 'machine_checks');
+    lane.counted.nmis = counterOf(lane, 'nmis');
+    lane.counted.machine_checks = counterOf(lane, 'machine_checks');
   },
 
   atResume(lane: Lane, ledger: Ledger): void {
@@ -107,6 +107,6 @@ const counterOf = (lane: Lane, name: Counter): number =>
 
 /** A payload counts what it serviced, which is at most what came. */
 function counted(lane: Lane, name: Counter, came: number, fail: (message: string) => void): void {
-  const moved = counterOf(lane, name) - lane.countedAtExit[name];
+  const moved = counterOf(lane, name) - lane.counted[name];
   if (moved < 0 || moved > came) fail(`telemetry.${name} moved by ${moved}, and ${came} came`);
 }

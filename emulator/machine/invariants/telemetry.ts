@@ -1,12 +1,20 @@
 /**
- * telemetry: the payload's counters equal the ground truth by reason and outcome; a stall has a record, and so has what
- * parked the core.
+ * telemetry: the payload's counters equal the ground truth by reason and outcome; the last exit, a stall and what parked
+ * the core have their records, to each field.
  *
  * Source: the RFC, "Gap Observability and Telemetry"; CONTRACT ("Outcome of an exit").
  * Invariant: counters move by one at an exit's first outcome, and only those of that reason; the whole table is
  * compared when the run ends.
  */
+import {
+  CARETAKER_CONFIG,
+  CARETAKER_INTERRUPT_DELIVERY,
+  CARETAKER_IRQ_ROUTE,
+} from '../../../abi/config.js';
+import { INTR_INFO } from '../../../abi/interruption.js';
 import { offsetsOf } from '../../../abi/layout.js';
+import { PI_DESC, PI_NV_SHIFT } from '../../../abi/posted-interrupt.js';
+import { CARETAKER_SOFT_STATE } from '../../../abi/soft-state.js';
 import { hex } from '../../../abi/uint.js';
 import {
   CARETAKER_STALL,
@@ -14,8 +22,8 @@ import {
   CARETAKER_TELEMETRY,
   CARETAKER_TELEMETRY_REASONS,
 } from '../../../abi/telemetry.js';
-import { printExitReason } from '../../../abi/exit-reasons.js';
-import { AT_EXIT, type Outcome } from '../exit-record.js';
+import { EXIT_REASON, printExitReason } from '../../../abi/exit-reasons.js';
+import { AT_EXIT, type Outcome, type SavedField } from '../exit-record.js';
 import { OUTCOMES } from '../ground-truth.js';
 import type { Lane } from '../lane.js';
 import { rowOf, type Ledger } from '../ledger.js';
@@ -32,17 +40,37 @@ type Name =
   | 'stall_head'
   | 'stall_tail'
   | 'stall_dropped'
+  | 'stall_tsc'
+  | 'stray_interrupts'
   | 'last_exit_reason'
+  | 'last_qualification'
   | 'last_rip'
-  | 'stall_tsc';
+  | 'last_tsc';
 const AT = offsetsOf<Name>(CARETAKER_TELEMETRY);
-const STALL = offsetsOf<'exit_reason' | 'rip' | 'tsc_entry' | 'tsc_release'>(CARETAKER_STALL);
+const STALL = offsetsOf<'exit_reason' | 'qualification' | 'rip' | 'tsc_entry' | 'tsc_release'>(
+  CARETAKER_STALL,
+);
+const CONFIG = offsetsOf<
+  'notification_vector' | 'interrupt_delivery' | 'irq_route_count' | 'irq_route'
+>(CARETAKER_CONFIG);
+/** The control word of the posted-interrupt descriptor. */
+const DESCRIPTOR =
+  offsetsOf<'pi_desc'>(CARETAKER_SOFT_STATE).pi_desc + offsetsOf<'control'>(PI_DESC).control;
 const COUNTERS_BYTES = 24;
 
 /** A counter as the payload keeps it; 2^53 exits are out of reach. */
 const counter = (lane: Lane, offset: number): number => {
   const at = (lane.telemetry + offset) >>> 2;
   return lane.memory.words[at]! + lane.memory.words[at + 1]! * 0x1_0000_0000;
+};
+
+/** Whether 64 bits of telemetry are a field of the VMCS at the exit. */
+const holds = (lane: Lane, offset: number, field: SavedField): boolean => {
+  const at = (lane.telemetry + offset) >>> 2;
+  return (
+    lane.memory.words[at] === lane.exit.low(field) &&
+    lane.memory.words[at + 1] === lane.exit.high(field)
+  );
 };
 
 const reasonOffset = (basic: number, outcome: Outcome): number => {
@@ -54,6 +82,11 @@ export const telemetry: Invariant = {
   id: 'telemetry',
   holdsWhen:
     'counters equal the ground truth per reason and outcome, and each blocking exit has its record or is counted as dropped',
+
+  atExit(lane: Lane): void {
+    if (lane.exit.basic === EXIT_REASON.EXIT_REASON_EXTERNAL_INTERRUPT)
+      lane.counted.stray_interrupts = counter(lane, AT.stray_interrupts);
+  },
 
   atResume: countersMoved,
   atRoute: countersMoved,
@@ -89,6 +122,10 @@ export const telemetry: Invariant = {
     const stalls = counter(lane, AT.stall_head) + counter(lane, AT.stall_dropped);
     // A vCPU that still waits has not written its record yet.
     say('stall records written or dropped', stalls, truth.stalls.length);
+    const waited = truth.stalls.reduce((sum, each) => sum + each.tscRelease - each.tscEntry, 0);
+    const total = counter(lane, AT.stall_tsc);
+    const isNear = Math.abs(total - waited) <= truth.stalls.length * lane.stallTolerance;
+    say('stall_tsc', total, isNear ? total : waited);
   },
 };
 
@@ -100,48 +137,41 @@ function countersMoved(lane: Lane, ledger: Ledger): void {
   const actual = counter(lane, reasonOffset(exit.basic, exit.outcome));
   const expected = lane.truth.count(exit.basic, exit.outcome);
   if (actual !== expected) {
-    ledger.fail(
-      'telemetry',
-      lane.rip,
-      `${lane.describeExit()}: counter ${printExitReason(exit.basic)} ${exit.outcome} is ${actual}, should be ${expected}`,
-    );
+    const what = `${printExitReason(exit.basic)} ${exit.outcome}`;
+    fail(lane, ledger, `counter ${what} is ${actual}, should be ${expected}`);
   }
-  if (lane.memory.words[(lane.telemetry + AT.last_exit_reason) >>> 2] !== exit.reasonWord) {
-    ledger.fail(
-      'telemetry',
-      lane.rip,
-      `${lane.describeExit()}: last_exit_reason is another exit's`,
-    );
-  }
-  const rip = (lane.telemetry + AT.last_rip) >>> 2;
-  if (
-    lane.memory.words[rip] !== exit.low(AT_EXIT.GUEST_RIP) ||
-    lane.memory.words[rip + 1] !== exit.high(AT_EXIT.GUEST_RIP)
-  ) {
-    ledger.fail(
-      'telemetry',
-      lane.rip,
-      `${lane.describeExit()}: last_rip is not the guest's RIP at the exit`,
-    );
-  }
+  lastExitRecorded(lane, ledger);
   if (exit.outcome === 'blocked') stallRecorded(lane, ledger);
+  if (exit.basic === EXIT_REASON.EXIT_REASON_EXTERNAL_INTERRUPT) strayCounted(lane, ledger);
+}
+
+/** What was the last exit is written down before anything is decided, and so before any wait. */
+function lastExitRecorded(lane: Lane, ledger: Ledger): void {
+  const { exit } = lane;
+  if (lane.memory.words[(lane.telemetry + AT.last_exit_reason) >>> 2] !== exit.reasonWord)
+    fail(lane, ledger, "last_exit_reason is another exit's");
+  if (!holds(lane, AT.last_rip, AT_EXIT.GUEST_RIP))
+    fail(lane, ledger, "last_rip is not the guest's RIP at the exit");
+  if (!holds(lane, AT.last_qualification, AT_EXIT.EXIT_QUALIFICATION))
+    fail(lane, ledger, "last_qualification is not the exit's");
+  const tsc = counter(lane, AT.last_tsc);
+  if (tsc < exit.tsc || tsc > lane.pcpu.now() - exit.stallTicks + lane.stallTolerance)
+    fail(lane, ledger, `last_tsc is ${tsc}, the exit was at ${exit.tsc}`);
 }
 
 /** The newest record is this stall's; its time is the time waited, to one poll and the payload's own instructions. */
 function stallRecorded(lane: Lane, ledger: Ledger): void {
+  const { exit } = lane;
   const written = counter(lane, AT.stall_head);
   const unread = written - counter(lane, AT.stall_tail);
   if (unread > CARETAKER_STALL_RING) {
-    ledger.fail(
-      'telemetry',
-      lane.rip,
-      `${lane.describeExit()}: the stall record overwrote one that nobody has read: ${unread} in a ring of ${CARETAKER_STALL_RING}`,
-    );
+    const what = `${unread} in a ring of ${CARETAKER_STALL_RING}`;
+    fail(lane, ledger, `the stall record overwrote one that nobody has read: ${what}`);
   }
   if (written === 0 || counter(lane, AT.stall_dropped) > 0) return;
   const record = AT.stall + ((written - 1) % CARETAKER_STALL_RING) * CARETAKER_STALL.sizeBytes;
-  const { exit } = lane;
-  const ticks = counter(lane, record + STALL.tsc_release) - counter(lane, record + STALL.tsc_entry);
+  const entry = counter(lane, record + STALL.tsc_entry);
+  const ticks = counter(lane, record + STALL.tsc_release) - entry;
   const reason = lane.memory.words[(lane.telemetry + record + STALL.exit_reason) >>> 2];
   ledger.expect(
     'telemetry',
@@ -150,7 +180,46 @@ function stallRecorded(lane: Lane, ledger: Ledger): void {
     () =>
       `${lane.describeExit()}: stall record says ${ticks} ticks, the core waited ${exit.stallTicks}`,
   );
+  if (!holds(lane, record + STALL.rip, AT_EXIT.GUEST_RIP))
+    fail(lane, ledger, "the stall record's RIP is not the guest's at the exit");
+  if (!holds(lane, record + STALL.qualification, AT_EXIT.EXIT_QUALIFICATION))
+    fail(lane, ledger, "the stall record's qualification is not the exit's");
+  if (entry < exit.tsc || entry + ticks > lane.pcpu.now())
+    fail(lane, ledger, `the stall record begins at ${entry}, the exit was at ${exit.tsc}`);
 }
+
+/** An interrupt that is no kick and has no route was wanted by nobody; a spurious one may have a device's vector. */
+function strayCounted(lane: Lane, ledger: Ledger): void {
+  const { exit } = lane;
+  const before = lane.counted.stray_interrupts;
+  const moved = counter(lane, AT.stray_interrupts) - before;
+  lane.counted.stray_interrupts += moved;
+  const info = exit.low(AT_EXIT.VM_EXIT_INTR_INFO);
+  // What the payload's own IDT took in the meantime is counted there too.
+  if (exit.outcome !== 'fastpath' || exit.interposed > 0 || (info & INTR_INFO.VALID) === 0) return;
+  const vector = info & INTR_INFO.VECTOR_MASK;
+  if (vector === lane.pcpu.apic.spuriousVector) return;
+  const came = isWanted(lane, vector) ? 0 : 1;
+  if (moved !== came) {
+    const message = `stray_interrupts moved by ${moved}, vector ${hex(vector)} is ${came === 0 ? 'wanted' : 'not'}`;
+    fail(lane, ledger, message);
+  }
+}
+
+function isWanted(lane: Lane, vector: number): boolean {
+  const word = (at: number): number => lane.memory.words[(lane.config + at) >>> 2]!;
+  if (vector === word(CONFIG.notification_vector)) return true;
+  const isProcessors = word(CONFIG.interrupt_delivery) === CARETAKER_INTERRUPT_DELIVERY.PROCESSOR;
+  const posted = lane.memory.words[(lane.softState + DESCRIPTOR) >>> 2]!;
+  if (isProcessors && ((posted >>> Number(PI_NV_SHIFT)) & 0xff) === vector) return true;
+  for (let route = 0; route < word(CONFIG.irq_route_count); route++)
+    if ((word(CONFIG.irq_route + route * CARETAKER_IRQ_ROUTE.sizeBytes) & 0xff) === vector)
+      return true;
+  return false;
+}
+
+const fail = (lane: Lane, ledger: Ledger, message: string): void =>
+  ledger.fail('telemetry', lane.rip, `${lane.describeExit()}: ${message}`);
 
 /** The park record and the CCB say what ended the payload's work, to the address. */
 function parkRecorded(lane: Lane, ledger: Ledger): void {

@@ -248,6 +248,11 @@ export class LocalApic implements IpiTarget {
     const vector = this.#queue.acknowledge();
     if (vector >= 0) return vector;
     this.#isSpurious = false;
+    return this.spuriousVector;
+  }
+
+  /** What acknowledge() answers with nothing to take. */
+  get spuriousVector(): number {
     return this.#sivr & 0xff;
   }
 
