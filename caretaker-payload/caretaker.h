@@ -167,6 +167,7 @@ void caretaker_restore_nmi_blocking(u64 info);
 enum caretaker_severity caretaker_judge_machine_check(u64 mcg_status);
 void caretaker_remember_machine_check(struct caretaker_ccb *ccb,
 				      u64 mcg_status);
+void caretaker_leave_machine_check(struct caretaker_ccb *ccb, u32 reason);
 void caretaker_count_machine_check(struct caretaker_ccb *ccb);
 bool caretaker_survive_machine_check(struct caretaker_ccb *ccb);
 enum caretaker_answer caretaker_machine_check_exit(struct caretaker_ccb *ccb);

@@ -11,6 +11,7 @@ u64 caretaker_block(struct caretaker_ccb *ccb, u32 reason)
 	u64 tsc_entry;
 
 	caretaker_count_blocked(ccb, reason);
+	caretaker_leave_machine_check(ccb, reason);
 	ccb->exit_reason = reason;
 	ccb->registers_valid = 1;
 	set_state(ccb, CARETAKER_SPINNING);

@@ -33,12 +33,11 @@ export function noteIntent(machine: Machine, lane: Lane, exit: VmExit): void {
         lane.interrupts.assert(lane.vcpu.softState.number('lvt_timer') & 0xff, lane.pcpu.now());
       return;
     case X2APIC.LVT_TIMER:
-      // A change of mode disarms the timer, and with it goes what it owes.
-      if (((lane.vcpu.softState.number('lvt_timer') ^ low) & LVT_MODE) !== 0)
-        lane.isTimerDisarmed = true;
+      noteTimerVector(lane, low);
       return;
     case X2APIC.SELF_IPI:
-      lane.interrupts.assert(low & 0xff, lane.pcpu.now());
+      // Bits 63:8 are reserved: such a write sends nothing.
+      if (high === 0 && low < 0x100) lane.interrupts.assert(low, lane.pcpu.now());
       return;
     case X2APIC.ICR:
       noteIpi(machine, lane, low, high);
@@ -48,6 +47,16 @@ export function noteIntent(machine: Machine, lane: Lane, exit: VmExit): void {
       return;
     default:
   }
+}
+
+/** A change of mode disarms the timer, and with it goes what it owes; with another vector it owes that one. */
+function noteTimerVector(lane: Lane, low: number): void {
+  const soft = lane.vcpu.softState;
+  const before = soft.number('lvt_timer');
+  if (((before ^ low) & (LVT_MODE | 0xff)) === 0) return;
+  lane.interrupts.release(before & 0xff);
+  if (((before ^ low) & LVT_MODE) !== 0) lane.isTimerDisarmed = true;
+  else if (soft.get('tsc_deadline') !== 0n) lane.interrupts.assert(low & 0xff, lane.pcpu.now());
 }
 
 /** The vCPUs that an ICR write of this one addresses. */

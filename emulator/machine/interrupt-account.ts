@@ -39,6 +39,11 @@ export class InterruptAccount {
     this.#isDue[vector] = 0;
   }
 
+  /** The guest has taken back what it had asked for: a delivery stays allowed and none is due. */
+  release(vector: number): void {
+    this.#isDue[vector] = 0;
+  }
+
   counts(vector: number): { readonly asserted: number; readonly delivered: number } {
     return { asserted: this.#asserted[vector]!, delivered: this.#delivered[vector]! };
   }

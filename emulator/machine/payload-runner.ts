@@ -258,7 +258,7 @@ export class PayloadRunner {
   /** Stopped on request: the exit at hand was answered, or counts as blocked (CONTRACT, "Stop and serialize"). */
   #serialized(lane: Lane): void {
     this.#stopped(lane);
-    if (lane.exit.outcome === 'blocked') this.#released(lane);
+    if (lane.exit.outcome === 'blocked') this.#tellRelease(lane);
     addToTruth(lane);
     this.#machine.hooks.atHandOver(lane, this.#machine.ledger);
     this.#machine.count('serialized');
@@ -275,6 +275,8 @@ export class PayloadRunner {
       this.#settle(lane, isAnswered ? 'fastpath' : 'blocked');
       if (!isAnswered) lane.waitBeganTsc = lane.pcpu.now();
     }
+    // Its record is written by now: what it waits from here on is the stop's and not the exit's.
+    if (exit.outcome === 'blocked') this.#endStall(lane);
     this.#machine.hooks.atStop(lane, this.#machine.ledger);
   }
 
@@ -308,15 +310,20 @@ export class PayloadRunner {
 
   /** The wait is over and the exit goes to KVM. */
   #released(lane: Lane): void {
+    this.#endStall(lane);
+    this.#tellRelease(lane);
+  }
+
+  #endStall({ exit, pcpu, truth, waitBeganTsc: tscEntry }: Lane): void {
+    const tscRelease = pcpu.now();
+    exit.stallTicks = tscRelease - tscEntry;
+    truth.addStall({ basic: exit.basic, tscEntry, tscRelease });
+  }
+
+  #tellRelease(lane: Lane): void {
     const now = lane.pcpu.now();
-    lane.exit.stallTicks = now - lane.waitBeganTsc;
     lane.exit.waitedInstructions = instructionsOf(lane);
-    lane.truth.addStall({
-      basic: lane.exit.basic,
-      tscEntry: lane.waitBeganTsc,
-      tscRelease: now,
-    });
-    const ms = (lane.exit.stallTicks / this.#machine.tscFrequencyHz) * 1000;
+    const ms = ((now - lane.waitBeganTsc) / this.#machine.tscFrequencyHz) * 1000;
     this.#machine.timeline.add(
       now,
       lane.id,

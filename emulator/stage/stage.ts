@@ -9,7 +9,7 @@
 import { HarnessBug, unreachable } from '../../abi/errors.js';
 import { EXIT_REASON } from '../../abi/exit-reasons.js';
 import { decodeInterruption, INTR_TYPE } from '../../abi/interruption.js';
-import type { GuestExit } from '../guest/guest.js';
+import type { GuestAction, GuestExit } from '../guest/guest.js';
 import { ScriptGuest } from '../guest/script.js';
 import { isolate, leaveVmx, requestStop } from '../host/kvm/vcpu-run.js';
 import type { KvmVm } from '../host/kvm/vm.js';
@@ -171,14 +171,20 @@ export class Stage {
   /** The guest exits, and the payload deals with that until the vCPU has left it or waits in it. */
   exit(exit: GuestExit): void {
     const { machine, lane } = this;
+    // What is pending, a debug trap or an interrupt, comes before whatever the guest does next.
+    if (lane.phase === 'guest' && this.#isEventDue()) this.settle();
     if (lane.phase !== 'guest') return;
-    const before = lane.exit.sequence;
     const vectoring = exit.idtVectoringInfo ?? 0;
     // An interrupt or an NMI in delivery was asserted before.
     if (isAsserted(vectoring)) lane.interrupts.assert(vectoring & 0xff, machine.now());
     machine.guests.script(lane, { kind: 'exit', after: 0, exit });
+    // An event that comes first leaves the exit with other fields.
+    const isAhead = (action: GuestAction | null): boolean =>
+      action?.kind === 'exit' &&
+      action.exit.basic === exit.basic &&
+      action.exit.registers === exit.registers;
     machine.runUntil(
-      () => lane.exit.sequence > before && lane.phase !== 'payload',
+      () => !isAhead(lane.action) && !lane.scripted.some(isAhead) && lane.phase !== 'payload',
       machine.now() + OP_TICKS,
     );
   }

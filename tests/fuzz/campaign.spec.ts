@@ -6,7 +6,7 @@ import { EXIT_REASON } from '../../abi/exit-reasons.js';
 import { accountOf } from '../../emulator/fuzz/account.js';
 import { Arena } from '../../emulator/fuzz/arena.js';
 import { Campaign } from '../../emulator/fuzz/campaign.js';
-import { encode } from '../../emulator/fuzz/codec.js';
+import { decode, encode } from '../../emulator/fuzz/codec.js';
 import type { ExitOp, FuzzInput, Op } from '../../emulator/stage/input.js';
 import { minimise } from '../../emulator/fuzz/minimise.js';
 import { campaignReport } from '../../emulator/fuzz/report.js';
@@ -52,6 +52,33 @@ describe('a campaign', () => {
       expect(seen(false), `reason ${basic} detached`).toContain(basic);
       expect(seen(true), `reason ${basic} attached`).toContain(basic);
     }
+  });
+});
+
+describe('what a campaign found once holds now', () => {
+  it.each([
+    ['a debug trap comes before the next exit', 'da00120001000d00000000010002040202008000000000'],
+    [
+      'SELF_IPI with reserved bits sends nothing',
+      '5000200001000208e6793000000000003f080000000000000000000000000000',
+    ],
+    [
+      'an exit that an event defers is still that op',
+      'd90501002400010004000141000c0001000200002f0001000c00040562',
+    ],
+    [
+      'an interrupt that KVM injects #DB before waits again',
+      '020000000100020601000000000000000000000000000000',
+    ],
+    ['a machine check that the policy leaves to KVM has no MCIP', '37072d000103020307'],
+    [
+      'a timer that gets another vector owes the old one nothing',
+      'a700200001000208000000000000000032080000000000000000000000000000',
+    ],
+  ])('%s', (_, input) => {
+    expect(new Arena(tree.reference, 1).run(decode(Buffer.from(input, 'hex'))).findings).toEqual(
+      [],
+    );
   });
 });
 

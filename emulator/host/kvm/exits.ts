@@ -187,9 +187,22 @@ const exceptionOrNmi: Handler = (context) => {
 /** kvm_queue_exception_p() and vmx_clear_hlt(): #DB is the guest's own, and DR6 gets what the exit qualification says. */
 function queueDebug({ cpu, kernel, self, vmcs }: ExitContext): void {
   const soft = new StructView(CARETAKER_SOFT_STATE, kernel.memory, self.softState);
+  putBack(soft, soft.number('event_info'));
   soft.set('event_info', encodeInterruption('HARD_EXCEPTION', VECTOR.DB));
   vmcs.write('GUEST_ACTIVITY_STATE', BigInt(ACTIVITY.ACTIVE));
   cpu.registers.set('DR6', cpu.registers.get('DR6') | vmcs.read('EXIT_QUALIFICATION'));
+}
+
+/** A trap comes before an interrupt or NMI of the same instruction boundary (kvm_check_and_inject_events()): that waits again. */
+function putBack(soft: StructView, info: number): void {
+  const event = decodeInterruption(info);
+  if (!event.valid) return;
+  if (event.type === INTR_TYPE.NMI_INTR) soft.set('virtual_nmi_pending', 1n);
+  if (event.type !== INTR_TYPE.EXT_INTR) return;
+  const bit = 1n << BigInt(event.vector & 63);
+  const word = event.vector >> 6;
+  soft.set(`isr[${word}]`, soft.get(`isr[${word}]`) & ~bit);
+  soft.set(`irr[${word}]`, soft.get(`irr[${word}]`) | bit);
 }
 
 /**
