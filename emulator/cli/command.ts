@@ -7,19 +7,24 @@ import type { InferredOptionTypes, Options, PositionalOptions } from 'yargs';
 import type { ExitStatus } from './exit-status.js';
 import type { Terminal } from './output/terminal.js';
 
+/** An option as yargs has it, and the least and the greatest value of a number: 0 and none unless said. */
+export interface CommandOption extends Options {
+  readonly minimum?: number;
+  readonly maximum?: number;
+}
+
 /** Options that every command takes. */
 export const GLOBAL_OPTIONS = {
   json: { type: 'boolean', default: false, describe: 'One JSON document on stdout, nothing else' },
-  seed: { type: 'number', describe: 'Seed of everything that is drawn' },
-} as const satisfies Record<string, Options>;
+  seed: {
+    type: 'number',
+    maximum: 0xffff_ffff,
+    describe: 'Seed of everything that is drawn, of 32 bits',
+  },
+} as const satisfies Record<string, CommandOption>;
 
 /** Values of the options that every command takes. */
 export type GlobalArguments = InferredOptionTypes<typeof GLOBAL_OPTIONS>;
-
-/** An option as yargs has it, and the least value of a number: 0 unless said. */
-export interface CommandOption extends Options {
-  readonly minimum?: number;
-}
 
 type OptionTable = Readonly<Record<string, CommandOption>>;
 type PositionalTable = Readonly<Record<string, PositionalOptions>>;

@@ -14,9 +14,13 @@ export type CliUsageErrorCode =
 /** Bad usage or unreadable input; `details.command` names the command whose --help would have told. */
 export class CliUsageError extends HarnessError<CliUsageErrorCode> {}
 
+/** Text of a user's own, as in a file's name, must not move the cursor or change colours. */
+export const visible = (text: string): string =>
+  text.replaceAll(/[^\P{Cc}\n\t]|\p{Cf}/gu, (unseen) => JSON.stringify(unseen).slice(1, -1));
+
 /** A file's name in a message: as it is, or in quotes where it could not be seen otherwise. */
 export function shownName(file: string): string {
-  return file === '' || /\s/.test(file) ? `"${file}"` : file;
+  return visible(file === '' || /\s/.test(file) ? `"${file}"` : file);
 }
 
 /** Why the system refused a file, without the call and the path, which the message names already. */

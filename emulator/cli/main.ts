@@ -1,19 +1,23 @@
 /**
  * The process: argv in, exit status out, and the accidents that only a process has.
  *
- * Invariant: a reader that goes away (EPIPE) ends the program silently; an error in an event ends it as a bug.
+ * Invariant: a reader that goes away (EPIPE) ends the program silently; a stream that cannot be written is told on stderr;
+ * an error in an event ends it as a bug.
  */
 import { COMMANDS } from './commands.js';
+import { CliUsageError, systemReason } from './errors.js';
 import { refuse, runProgram } from './program.js';
 import { terminalOf } from './output/terminal.js';
 
 const words = process.argv.slice(2);
 const terminal = terminalOf(process.stdout, process.stderr, process.env);
 
-for (const stream of [process.stdout, process.stderr]) {
+for (const [name, stream] of Object.entries({ stdout: process.stdout, stderr: process.stderr })) {
   stream.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'EPIPE') process.exit();
-    throw error;
+    const message = `${name}: cannot be written: ${systemReason(error)}`;
+    // Never as a document, which would have to go to stdout.
+    process.exit(refuse(new CliUsageError('FILE_UNWRITABLE', message), false, terminal));
   });
 }
 process.on('uncaughtException', (error) => {

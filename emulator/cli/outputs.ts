@@ -14,7 +14,10 @@ export interface OutputFile {
 
 /** The file of an option, open. @throws CliUsageError FILE_UNWRITABLE, now or when it is written. */
 export function openOutput(option: string, file: string): OutputFile {
-  const descriptor = writing(option, file, () => openSync(file, 'w'));
+  const descriptor = writing(option, file, () => {
+    if (file === '-') throw new Error('stdout has the result');
+    return openSync(file, 'w');
+  });
   return {
     write: (text) => {
       writing(option, file, () => {

@@ -71,9 +71,16 @@ export async function parseArguments(
 ): Promise<Parsed> {
   const usage = (code: CliUsageError['code'], message: string, cause?: unknown): CliUsageError =>
     new CliUsageError(code, message, { command: title }, { cause });
+  const options: Record<string, CommandOption> = { ...command.options, ...GLOBAL_OPTIONS };
+  for (const [name, { type }] of Object.entries(options)) {
+    if (type !== 'boolean' || !words.some((word) => word.startsWith(`--${name}=`))) continue;
+    throw usage('BAD_VALUE', `--${name}: takes no value`);
+  }
   let parsed: Record<string, unknown>;
   try {
-    parsed = await parserOf(title, '', command, 80).parseAsync([...words]);
+    const parser = parserOf(title, '', command, 80);
+    // As text: yargs takes the empty one for 0.
+    parsed = await parser.string(numbersOf(options)).parseAsync([...words]);
   } catch (error) {
     if (!(error instanceof Error) || !['Error', 'YError'].includes(error.name)) throw error;
     const message = error.message.replaceAll(/\s+/g, ' ').trim();
@@ -87,7 +94,6 @@ export async function parseArguments(
   }
   const extra = parsed['_'];
   for (const own of ['_', '$0', 'help']) Reflect.deleteProperty(parsed, own);
-  const options: Record<string, CommandOption> = { ...command.options, ...GLOBAL_OPTIONS };
   for (const [name, { type, array }] of Object.entries(options)) {
     if (type === 'boolean' || array === true || !Array.isArray(parsed[name])) continue;
     throw usage('BAD_VALUE', `--${name}: given more than once`);
@@ -111,13 +117,23 @@ export async function parseArguments(
   return values;
 }
 
-/** A flag given twice is still one flag. */
+const numbersOf = (options: Readonly<Record<string, CommandOption>>): string[] =>
+  Object.keys(options).filter((name) => options[name]!.type === 'number');
+
+/** A flag given twice is still one flag; a number is read here. */
 function valueOf(option: CommandOption | undefined, value: unknown): unknown {
-  return option?.type === 'boolean' && Array.isArray(value) ? value.at(-1) : value;
+  if (option?.type === 'boolean' && Array.isArray(value)) return value.at(-1);
+  if (option?.type !== 'number' || typeof value !== 'string') return value;
+  return value.trim() === '' ? NaN : Number(value);
 }
 
-function problemOf({ type, minimum = 0 }: CommandOption, value: unknown): string | null {
+function problemOf(
+  { type, minimum = 0, maximum = Infinity }: CommandOption,
+  value: unknown,
+): string | null {
   if (value === undefined || type !== 'number') return null;
-  const isWanted = Number.isSafeInteger(value) && Number(value) >= minimum;
-  return isWanted ? null : `a whole number from ${minimum} is wanted`;
+  const isWanted =
+    Number.isSafeInteger(value) && Number(value) >= minimum && Number(value) <= maximum;
+  const end = maximum === Infinity ? '' : ` to ${maximum}`;
+  return isWanted ? null : `a whole number from ${minimum}${end} is wanted`;
 }

@@ -6,7 +6,7 @@
  */
 import { didYouMean } from '../../abi/did-you-mean.js';
 import type { CommandEntry } from './command.js';
-import { CliUsageError } from './errors.js';
+import { CliUsageError, visible } from './errors.js';
 import { EXIT, refusalOf } from './exit-status.js';
 import type { ExitStatus } from './exit-status.js';
 import { jsonText } from './output/json.js';
@@ -38,7 +38,7 @@ export function refuse(error: unknown, isJson: boolean, terminal: Terminal): Exi
     return status;
   }
   const place = file === null || message.includes(file) ? '' : `${file}: `;
-  terminal.note(`${NAME}: ${place}${message}`);
+  terminal.note(`${NAME}: ${visible(place + message)}`);
   if (hint !== null) terminal.note(hint);
   if (status === EXIT.BUG) terminal.note('this is a bug in caretaker-emu: please report it');
   return status;

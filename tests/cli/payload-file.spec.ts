@@ -1,4 +1,5 @@
 /** Payload arguments that name a file, no file, or something that never ends. */
+import { execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -35,6 +36,31 @@ describe('readPayloadFile', () => {
     })();
     expect(error).toMatchObject({ code: 'FILE_UNREADABLE', details: { file } });
     expect((error as Error).message.startsWith(`${file}: cannot be read: E`)).toBe(true);
+  });
+});
+
+describe('a FIFO', () => {
+  const make = (name: string): string => {
+    const file = join(folder, name);
+    execFileSync('mkfifo', [file]);
+    return file;
+  };
+
+  it('gives what its writer writes, however late that begins', () => {
+    const file = make('written');
+    const writer = spawn('sh', [
+      '-c',
+      'sleep 0.2; exec 3> "$1"; sleep 0.2; printf abc >&3',
+      '',
+      file,
+    ]);
+    expect([...readPayloadFile(file)]).toEqual([0x61, 0x62, 0x63]);
+    writer.unref();
+  });
+
+  it('is refused when nobody writes to it', () => {
+    const file = make('forgotten');
+    expect(() => readPayloadFile(file)).toThrow(`${file}: cannot be read: it is a FIFO`);
   });
 });
 

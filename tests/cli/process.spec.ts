@@ -1,6 +1,14 @@
 /** The program as a process: bin/caretaker-emu on what `make build` compiled. */
 import { spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -51,6 +59,20 @@ describe('bin/caretaker-emu', () => {
     );
     expect({ stdout, stderr }).toEqual({ stdout: '0\n', stderr: '' });
   });
+
+  it.skipIf(!existsSync('/dev/full')).each([[[] as string[]], [['--json']]])(
+    'says on stderr that stdout cannot be written, with %j',
+    (options) => {
+      const full = openSync('/dev/full', 'w');
+      const { status, stderr } = spawnSync(process.execPath, [bin, '--version', ...options], {
+        encoding: 'utf8',
+        stdio: ['ignore', full, 'pipe'],
+      });
+      closeSync(full);
+      expect(status).toBe(2);
+      expect(stderr).toContain('stdout: cannot be written: ENOSPC');
+    },
+  );
 
   it('says what to do when it is not built', () => {
     const elsewhere = mkdtempSync(join(tmpdir(), 'caretaker-'));

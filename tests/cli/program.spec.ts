@@ -92,6 +92,8 @@ describe('exit status', () => {
   });
 });
 
+const SEEDS = 'a whole number from 0 to 4294967295 is wanted';
+
 describe('arguments', () => {
   it('reach the command typed, wherever the options stand', async () => {
     const wanted = { payload: '42', depth: 3, tso: true, seed: 7 };
@@ -109,11 +111,26 @@ describe('arguments', () => {
     ['no value and no command', '--seed', '--seed: a value is missing'],
     ['a word for a number', 'echo --depth x', '--depth: a whole number from 0 is wanted'],
     ['a word for a number from 1', 'echo --rounds x', '--rounds: a whole number from 1 is wanted'],
+    ['a seed beyond 32 bits', 'echo --seed 4294967296', `--seed: ${SEEDS}`],
+    ['no digit', 'echo --seed=', `--seed: ${SEEDS}`],
+    ['a flag with a value', 'echo --json=/tmp/x', '--json: takes no value'],
+    ["a flag of the command's own with one", 'echo --tso=no', '--tso: takes no value'],
     ['a number that is too small', 'echo --rounds 0', '--rounds: a whole number from 1 is wanted'],
   ])('are refused by name for %s', async (_title, line, message) => {
     const { status, stderr } = await run(...line.split(' '));
     expect(status).toBe(2);
     expect(stderr.split('\n')[0]).toBe(`caretaker-emu: ${message}`);
+  });
+
+  it('take no empty text for the number 0', async () => {
+    const { status, stderr } = await run('echo', '--seed', '');
+    expect(status).toBe(2);
+    expect(stderr).toContain(`--seed: ${SEEDS}`);
+  });
+
+  it('are shown without what a terminal would act on', async () => {
+    const { stderr } = await run('echo', 'a.elf', '\u001b[31mred');
+    expect(stderr).toContain('unexpected argument "\\u001b[31mred"');
   });
 
   it('take a flag twice as once', async () => {

@@ -126,6 +126,7 @@ describe('run', () => {
 
   it.each([
     ['a folder', folder, 'EISDIR: illegal operation on a directory'],
+    ['stdout', '-', 'stdout has the result'],
     ['a file in no folder', at('none/trace.json'), 'ENOENT: no such file or directory'],
   ])('says before the run that a trace cannot be written to %s', async (_title, file, reason) => {
     const { status, stdout, stderr } = await run('run', 'package.json', '--trace', file);
@@ -186,5 +187,8 @@ describe('scenarios', () => {
     const list = JSON.parse(stdout) as { name: string; description: string }[];
     expect(list[0]!.name).toBe('live-update');
     expect(list.every(({ description }) => description.length > 0)).toBe(true);
+    const lines = (await run('scenarios')).stdout.trimEnd().split('\n');
+    expect(lines.map((line) => line.split(' ')[0])).toEqual(list.map(({ name }) => name));
+    expect(lines.filter((line) => line.length > 80)).toEqual([]);
   });
 });

@@ -224,6 +224,10 @@ describe('a scenario file', () => {
     });
   });
 
+  it('is read up to a bound, whatever it is', () => {
+    expect(() => loadScenario('/dev/zero')).toThrow('/dev/zero: at most 1048576 bytes are read');
+  });
+
   it('says that it is nested too deep, in a file made of brackets', () => {
     const outcome = outcomeOf('['.repeat(100_000));
     expect(outcome).toBeInstanceOf(ScenarioError);

@@ -1,7 +1,7 @@
 /**
  * The ```console blocks of a Markdown text: commands after `$ `, what they print, and how that is compared.
  *
- * After `console` a block may say: `verify` (the output must match, numbers and densities apart), `exact` (numbers too), `status=N`
+ * After `console` a block may say: `verify` (the output must match, densities and most numbers apart: see STEADY), `exact` (numbers too), `status=N`
  * (the last command's exit status, 0 unless said), `not-run` (shown only). In expected output a line `...` stands for
  * any lines, `{*}` for any text in a line, and a run of spaces for any other. `make golden` rewrites what stands before and
  * after a single `...`.
@@ -66,12 +66,15 @@ const HEX = '0x[0-9a-f]+';
 /** Columns of a lane: how dense they are depends on the compiler that built the payload. */
 const DENSITY = '[▁▂▃▄▅▆▇█░▒▓·━─┬]+';
 
+/** Numbers that depend on neither the compiler of the payload nor the load of the machine, with the words that tell. */
+const STEADY = 'seed \\d+|gap of [0-9.]+ s|\\d+ (?:vCPUs?|invariants|findings?)\\b';
+
 const literal = (text: string): string => text.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&');
 
 function lineMatches(shown: string, printed: string, isExact: boolean): boolean {
   const holes = isExact
     ? /(\{\*\}| +)/
-    : /(\{\*\}| +|[▁▂▃▄▅▆▇█░▒▓·━─┬]+|0x[0-9a-f]+|\b[0-9a-f]{12}\b|-?[0-9][0-9,]*(?:\.[0-9]+)?)/;
+    : new RegExp(`(${STEADY}|\\{\\*\\}| +|${DENSITY}|${HEX}|\\b[0-9a-f]{12}\\b|${NUMBER})`);
   const source = shown
     .trimStart()
     .split(holes)
@@ -82,6 +85,7 @@ function lineMatches(shown: string, printed: string, isExact: boolean): boolean 
 
 function patternOf(part: string): string {
   if (part === '{*}') return '.*';
+  if (new RegExp(`^(?:${STEADY})$`).test(part)) return literal(part);
   if (part.startsWith(' ')) return ' +';
   if (part.startsWith('0x')) return HEX;
   if (/^[0-9a-f]{12}$/.test(part)) return '[0-9a-f]{12}';

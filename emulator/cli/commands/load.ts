@@ -14,7 +14,7 @@ import { place, spanPages } from '../../../loader/place.js';
 import { symbolise } from '../../../loader/symbols.js';
 import { CCB_RULE } from '../../host/kvm/ccb-rule.js';
 import { defineCommand } from '../command.js';
-import { CliUsageError } from '../errors.js';
+import { CliUsageError, shownName } from '../errors.js';
 import { EXIT } from '../exit-status.js';
 import { jsonText } from '../output/json.js';
 import { columnsOf } from '../output/table.js';
@@ -118,7 +118,7 @@ function textOf({ file, outcome, milliseconds }: Verdict, terminal: Terminal): s
   if (outcome instanceof LoaderError) {
     const { offset } = outcome.details;
     const where = offset === undefined ? '' : ` at file offset ${hex(offset)}`;
-    return `${file}: ${terminal.style('red', 'refused')}, ${outcome.code}${where}: ${outcome.message}`;
+    return `${shownName(file)}: ${terminal.style('red', 'refused')}, ${outcome.code}${where}: ${outcome.message}`;
   }
   const entry = symbolise(outcome, outcome.entry);
   const name = entry === undefined ? '' : ` <${entry.name}>`;
@@ -134,7 +134,7 @@ function textOf({ file, outcome, milliseconds }: Verdict, terminal: Terminal): s
     `${spanPages(outcome)} pages with guards`,
   ];
   return [
-    `${file}: ${terminal.style('green', 'accepted')} in ${milliseconds.toFixed(1)} ms`,
+    `${shownName(file)}: ${terminal.style('green', 'accepted')} in ${milliseconds.toFixed(1)} ms`,
     `  ${outcome.type}, entry ${hex(outcome.entry)}${name}, ${counts.join(', ')}`,
     columnsOf(rows, terminal.columns, [1]),
   ].join('\n');

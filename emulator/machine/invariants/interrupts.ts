@@ -190,7 +190,7 @@ function highestRequest(lane: Lane): number {
   return -1;
 }
 
-/** The virtual ISR after this exit: a completed EOI takes its highest bit away, the interrupt that VM entry delivers adds one. */
+/** The virtual ISR after this exit: a completed EOI takes its highest bit away, a new interrupt that VM entry delivers adds one. */
 function expectedInService(lane: Lane, isr: Uint32Array): void {
   const isEoi =
     lane.exit.basic === EXIT_REASON.EXIT_REASON_MSR_WRITE &&
@@ -201,6 +201,8 @@ function expectedInService(lane: Lane, isr: Uint32Array): void {
     isr[i]! ^= (1 << (31 - Math.clz32(isr[i]!))) >>> 0;
     break;
   }
+  // Delivered once more: it has been in service since the first time.
+  if (lane.exit.wasDeliveringEvent) return;
   const event = lane.vmcs.words[2 * VMCS_SLOT.VM_ENTRY_INTR_INFO_FIELD]!;
   if (event >>> 31 === 1 && ((event >>> 8) & 7) === INTR_TYPE.EXT_INTR) {
     const vector = event & 0xff;
