@@ -5,6 +5,7 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import type { Resume } from '../debug/resume.js';
+import { wordsBehind } from '../debug/repl/asking.js';
 import { ReplError } from '../debug/repl/command.js';
 import { findCommand, Repl } from '../debug/repl/repl.js';
 import type { ReplFiles } from '../debug/repl/repl.js';
@@ -43,7 +44,8 @@ function orRefused<T>(path: string, work: () => T): T {
 }
 
 /** The debugger's own commands over a session. */
-export function replRunner({ session, level }: AdapterState): CommandRunner {
+export function replRunner(state: AdapterState): CommandRunner {
+  const { session, level } = state;
   let lines: string[] = [];
   const repl = new Repl({
     session,
@@ -52,6 +54,7 @@ export function replRunner({ session, level }: AdapterState): CommandRunner {
     print: (line) => lines.push(line),
     files: FILES,
   });
+  state.commandWords = (line) => wordsBehind(repl, line);
   return (line) => {
     if (!isCommand(line)) return null;
     lines = [];

@@ -32,6 +32,8 @@ export class AdapterState {
   readonly level: SourceLevel;
   /** Breakpoints of the session by the source, list or filter that set them. */
   readonly breakpoints = new Map<string, readonly number[]>();
+  /** Words of the console's commands that a line may go on with. */
+  commandWords: (line: string) => readonly string[] = () => [];
   #frames: NumberedFrame[] = [];
   #containers: Container[] = [];
 

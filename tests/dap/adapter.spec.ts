@@ -249,6 +249,30 @@ describe('breakpoints', () => {
     expect(stop).toMatchObject({ reason: 'data breakpoint' });
     expect(stop.text).toContain('0x0 became 0x1');
   });
+
+  it('on a register, a VMCS field or what an expression names stop behind the change', async () => {
+    const client = await stopped();
+    const info = async (name: string) =>
+      client.body<{ dataId: string | null; description: string }>('dataBreakpointInfo', {
+        name,
+        frameId: (await frames(client))[0]!.id,
+      });
+    const wanted = ['ccb->attach_state', '$rax', 'vmcs.GUEST_RIP', 'telemetry.total.fastpath'];
+    for (const name of wanted) {
+      const { dataId } = await info(name);
+      const { breakpoints } = await client.body<{ breakpoints: Verdict[] }>('setDataBreakpoints', {
+        breakpoints: [{ dataId, accessType: 'write' }],
+      });
+      expect(breakpoints[0]).toMatchObject({ verified: true });
+      if (name === 'ccb->attach_state') continue;
+      const stop = await move(client, 'continue');
+      expect(stop.text).toMatch(/0x\w+ became 0x\w+/);
+    }
+    expect(await info('msr.IA32_EFER')).toMatchObject({
+      dataId: null,
+      description: expect.stringContaining('nothing that can be watched') as string,
+    });
+  });
 });
 
 describe('a client that is not there', () => {
@@ -448,6 +472,24 @@ describe('the state of a stop', () => {
       column: 15,
     });
     expect(targets.map(({ label }) => label)).toContain('caretaker_dispatch');
+    const frameId = (await frames(client))[0]!.id;
+    for (const [typed, label] of [
+      ['vmcs.GUEST_R', 'GUEST_RIP'],
+      ['ccb.at', 'attach_state'],
+      ['telemetry.tot', 'total'],
+      ['telemetry.total.', 'blocked'],
+      ['print 1 + ccb->vcpu', 'vcpu_id'],
+      ['vmcs GUEST_', 'GUEST_RIP'],
+      ['catch phase next-', 'next-kernel'],
+    ] as const) {
+      const found = await client.body<{ targets: Target[] }>('completions', {
+        text: typed,
+        column: typed.length + 1,
+        frameId,
+      });
+      const lines = found.targets.map((one) => typed.slice(0, one.start) + one.label);
+      expect(lines).toContain(typed.replace(/[\w-]*$/, label));
+    }
     const { message } = await client.request('evaluate', {
       expression: 'ccb.stat',
       context: 'repl',
@@ -455,6 +497,11 @@ describe('the state of a stop', () => {
     expect(message).toMatch(/did you mean "state"\?\n {2}ccb\.stat\n {6}\^$/);
   });
 });
+
+interface Target {
+  readonly label: string;
+  readonly start: number;
+}
 
 describe('a client', () => {
   it('may pause a run, ask while it runs, and end it', async () => {

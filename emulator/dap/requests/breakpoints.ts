@@ -5,15 +5,18 @@
  * Invariant: a breakpoint that cannot be set is answered as not verified, with the reason.
  */
 import { didYouMean } from '../../../abi/did-you-mean.js';
-import { HarnessError } from '../../../abi/errors.js';
+import { HarnessBug, HarnessError } from '../../../abi/errors.js';
 import { hex } from '../../../abi/uint.js';
 import type { BreakpointSpec } from '../../debug/breakpoints.js';
-import { EVENTS, eventSpec, PHASES } from '../../debug/events.js';
+import { EVENTS, eventSpec, fieldNamed, PHASES } from '../../debug/events.js';
 import { conditionOf } from '../../debug/source/condition.js';
+import { evaluate } from '../../debug/source/expression/evaluate.js';
+import type { LaneView } from '../../debug/source/lane-view.js';
+import { registerNamed } from '../../debug/source/register-names.js';
 import { parseLocation } from '../../debug/source/location.js';
 import type { Location } from '../../debug/source/location.js';
-import { isThere } from '../../debug/source/values/value.js';
 import type { Value } from '../../debug/source/values/value.js';
+import { watchSpec } from '../../debug/source/watch.js';
 import {
   address,
   DapError,
@@ -107,18 +110,9 @@ export function setDataBreakpoints(state: AdapterState, args: Arguments): unknow
   const breakpoints = records(args['breakpoints']).map((one) =>
     verdict(() => {
       const id = text(one, 'dataId');
-      const [, at, size] = /^(0x[0-9a-f]+)\/([1-8])$/.exec(id) ?? [];
-      if (at === undefined || size === undefined) {
-        throw new DapError('BAD_ARGUMENT', `"${id}" names no data`);
-      }
       const on = { read: 'read', readWrite: 'access' }[optionalText(one, 'accessType') ?? ''];
-      const spec: BreakpointSpec = {
-        kind: 'watch',
-        address: BigInt(at),
-        sizeBytes: Number.parseInt(size, 10),
-        on: on === 'read' || on === 'access' ? on : 'write',
-      };
-      const made = add(state, spec, id, one);
+      const { spec, vcpu } = dataOf(id, on === 'read' || on === 'access' ? on : 'write');
+      const made = add(state, spec, id, one, null, vcpu);
       ids.push(made);
       return { id: made, verified: true };
     }),
@@ -127,34 +121,75 @@ export function setDataBreakpoints(state: AdapterState, args: Arguments): unknow
   return { breakpoints };
 }
 
-/** dataBreakpointInfo: the memory behind a variable or an expression. */
+/** dataBreakpointInfo: what a variable or an expression is kept in. */
 export function dataBreakpointInfo(state: AdapterState, args: Arguments): unknown {
   const name = text(args, 'name');
   const reference = typeof args['variablesReference'] === 'number' ? args['variablesReference'] : 0;
   const frameId = typeof args['frameId'] === 'number' ? args['frameId'] : null;
-  const value =
-    reference > 0
-      ? (state
-          .container(reference)
-          .children()
-          .find((one) => one.name === name)?.value ?? null)
-      : valueOf(state, name, frameId);
-  const size = value?.type.sizeBytes ?? 0;
-  if (value?.place.kind !== 'memory' || size < 1 || size > 8) {
-    const description = `${name} is not in memory, or larger than 8 bytes`;
-    return { dataId: null, description };
+  try {
+    const { core, value } =
+      reference > 0 ? rowOf(state, reference, name) : valueOf(state, name, frameId);
+    const spec = watchSpec(core, value, name, 'write');
+    const isMemory = spec.kind === 'watch';
+    return {
+      dataId: dataIdOf(spec, core.id),
+      description: isMemory ? `${spec.sizeBytes} bytes at ${hex(spec.address)} (${name})` : name,
+      accessTypes: isMemory ? ['read', 'write', 'readWrite'] : ['write'],
+    };
+  } catch (error) {
+    if (!(error instanceof HarnessError)) throw error;
+    return { dataId: null, description: error.message };
   }
-  const at = hex(value.place.address);
-  return {
-    dataId: `${at}/${size}`,
-    description: `${size} bytes at ${at} (${name})`,
-    accessTypes: ['read', 'write', 'readWrite'],
-  };
 }
 
-function valueOf(state: AdapterState, name: string, frameId: number | null): Value | null {
-  const found = state.scope(frameId).named(name);
-  return found !== undefined && isThere(found) ? found : null;
+/** What is watched: memory of the machine, or a register or a VMCS field of one vCPU. */
+interface Data {
+  readonly spec: BreakpointSpec;
+  readonly vcpu: number | null;
+}
+
+function dataIdOf(spec: BreakpointSpec, vcpu: number): string {
+  switch (spec.kind) {
+    case 'watch':
+      return `${hex(spec.address)}/${spec.sizeBytes}`;
+    case 'register':
+    case 'field':
+      return `${spec.kind}/${spec.name}/${vcpu}`;
+    default:
+      throw new HarnessBug(`${spec.kind} is no data`);
+  }
+}
+
+/** @throws DapError for what dataIdOf() never said. */
+function dataOf(id: string, on: 'read' | 'write' | 'access'): Data {
+  const [, at, size] = /^(0x[0-9a-f]{1,16})\/(\d{1,4})$/.exec(id) ?? [];
+  if (at !== undefined && size !== undefined) {
+    const sizeBytes = Number.parseInt(size, 10);
+    return { spec: { kind: 'watch', address: BigInt(at), sizeBytes, on }, vcpu: null };
+  }
+  const [, kind, name = '', owner = ''] = /^(register|field)\/(\w+)\/(\d{1,2})$/.exec(id) ?? [];
+  const vcpu = Number.parseInt(owner, 10);
+  if (kind === 'field') return { spec: { kind, name: fieldNamed(name) }, vcpu };
+  const register = kind === 'register' ? registerNamed(name.toLowerCase()) : null;
+  if (register === null) throw new DapError('BAD_ARGUMENT', `"${id}" names no data`);
+  return { spec: { kind: 'register', name: register.register }, vcpu };
+}
+
+interface Watchable {
+  readonly core: LaneView;
+  readonly value: Value;
+}
+
+function rowOf(state: AdapterState, reference: number, name: string): Watchable {
+  const container = state.container(reference);
+  const value = container.children().find((one) => one.name === name)?.value ?? null;
+  if (value === null) throw new DapError('BAD_ARGUMENT', `${name} has no value to watch`);
+  return { core: container.core, value };
+}
+
+function valueOf(state: AdapterState, name: string, frameId: number | null): Watchable {
+  const core = frameId === null ? coreOf(state) : state.frame(frameId).core;
+  return { core, value: evaluate(name, state.scope(frameId)) };
 }
 
 /** setExceptionBreakpoints: which kinds of events stop the machine. */
@@ -234,12 +269,13 @@ function add(
   name: string,
   options: Arguments,
   place: Location | null = null,
+  vcpu: number | null = null,
 ): number {
   const asked = optionalText(options, 'condition');
   const condition = asked === null ? null : conditionOf(asked, level, session, place);
   const hits = optionalText(options, 'hitCondition');
   const ignore = hits === null ? 0 : ignoredHits(hits);
-  const made = session.breakpoints.add(spec, { text: name, condition });
+  const made = session.breakpoints.add(spec, { text: name, condition, vcpu });
   made.ignore = ignore;
   return made.id;
 }

@@ -9,6 +9,7 @@ import { hex } from '../../../abi/uint.js';
 import { framesOf } from '../../debug/source/backtrace.js';
 import { editOf, editPlace } from '../../debug/source/expression/assign.js';
 import type { Edit } from '../../debug/source/expression/assign.js';
+import { completeExpression } from '../../debug/source/expression/complete.js';
 import { evaluate, evaluateNumber } from '../../debug/source/expression/evaluate.js';
 import { ExpressionScope } from '../../debug/source/expression/scope.js';
 import type { LaneView } from '../../debug/source/lane-view.js';
@@ -18,6 +19,8 @@ import type { Arguments } from '../arguments.js';
 import { childOf, localsOf, msrsOf, registersOf, sharedOf, vmcsOf } from '../children.js';
 import type { Child } from '../children.js';
 import type { AdapterState, NumberedFrame } from '../state.js';
+
+const MOST_COMPLETIONS = 200;
 
 /** threads. */
 export function threads(state: AdapterState): unknown {
@@ -203,15 +206,21 @@ function apply(state: AdapterState, core: LaneView, edit: Edit): void {
   for (const one of sessionEdits(core, edit)) state.session.edit(one);
 }
 
-/** completions: names that the text before the cursor may become. */
+/** completions: what the text before the cursor may become, as words of a command or as an expression. */
 export function completions(state: AdapterState, args: Arguments): unknown {
   const before = text(args, 'text').slice(0, Math.max(0, whole(args, 'column', 1) - 1));
-  const word = /[$A-Za-z_][\w.$]*$/.exec(before)?.[0] ?? '';
-  const scope = scopeOf(state, args);
-  const names = word.startsWith('$') ? scope.registerNames.map((name) => `$${name}`) : scope.names;
-  const targets = [...new Set(names)].filter((name) => name.startsWith(word)).slice(0, 200);
-  const start = before.length - word.length;
-  return { targets: targets.map((label) => ({ label, start, length: word.length })) };
+  const { part, names } = completeExpression(before, scopeOf(state, args));
+  const word = /\S*$/.exec(before)?.[0] ?? '';
+  const targets = [
+    ...state.commandWords(before).map((label) => targetOf(label, before, word)),
+    ...names.map((label) => targetOf(label, before, part)),
+  ];
+  return { targets: targets.slice(0, MOST_COMPLETIONS) };
+}
+
+/** `label` in place of the end of the text before the cursor. */
+function targetOf(label: string, before: string, end: string): unknown {
+  return { label, start: before.length - end.length, length: end.length };
 }
 
 /** loadedSources. */

@@ -58,6 +58,11 @@ function completionsOf(repl: Repl): Completions {
   return words;
 }
 
+/** The words that a line of a session may go on with. */
+export function wordsBehind(repl: Repl, line: string): readonly string[] {
+  return complete(completionsOf(repl), line)[0].map((word) => word.trimEnd());
+}
+
 /** The words that a line may go on with, and the part that they would replace. */
 export function complete(completions: Completions, line: string): [string[], string] {
   const [, before = '', part = ''] = /^(.*?)(\S*)$/s.exec(line.replace(/^\s+/, '')) ?? [];

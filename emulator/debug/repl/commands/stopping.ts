@@ -6,6 +6,7 @@ import { EVENTS, eventSpec, namesOf, type EventKind } from '../../events.js';
 import { conditionOf } from '../../source/condition.js';
 import { evaluate } from '../../source/expression/evaluate.js';
 import { parseLocation, type Location } from '../../source/location.js';
+import { watchSpec } from '../../source/watch.js';
 import { bad, nothing, type Arguments, type ReplCommand } from '../command.js';
 import type { Repl } from '../repl.js';
 
@@ -78,30 +79,7 @@ function watch(repl: Repl, { text }: Arguments, on: 'write' | 'read' | 'access')
   const { what } = partsOf(repl, text);
   if (what === '')
     bad('what to watch is missing: an expression in memory, a register, or vmcs.FIELD');
-  const { place, bytes } = evaluate(what, repl.scope);
-  switch (place.kind) {
-    case 'memory': {
-      const address = repl.core.physical(place.address);
-      if (address === null) return bad(`${hex(place.address)} is not mapped`);
-      if (repl.core.sourceOf(place.address)?.hasCode(place.address) === true) {
-        bad(`${hex(place.address)} is code, which is not watched; use break`);
-      }
-      if (bytes.length > 4096) bad(`${what} has ${bytes.length} bytes; at most 4096 are watched`);
-      set(repl, text, { kind: 'watch', address, sizeBytes: bytes.length, on }, what);
-      return;
-    }
-    case 'register':
-      if (on !== 'write') bad('a register is watched for changes only: use watch');
-      set(repl, text, { kind: 'register', name: place.register }, what);
-      return;
-    case 'vmcs':
-      if (on !== 'write') bad('reads of a field are caught: catch vmread FIELD');
-      set(repl, text, { kind: 'field', name: place.field }, what);
-      return;
-    case 'msr':
-    case 'none':
-      return bad(`${what} is nothing that can be watched: memory, a register or vmcs.FIELD is`);
-  }
+  set(repl, text, watchSpec(repl.core, evaluate(what, repl.scope), what, on), what);
 }
 
 const CATCHES = [...EVENTS, 'finding'];
