@@ -39,8 +39,11 @@ export type Answer =
   | {
       readonly kind: 'vmx';
       readonly result: 'VMsucceed' | 'VMfailInvalid' | 'VMfailValid' | 'exception';
+      /** The VM-instruction error, or the vector of an exception. */
       readonly error: number;
       readonly value: bigint;
+      /** The arithmetic flags behind it. */
+      readonly flags: bigint;
     }
   /** The monitor itself met an exception that it did not expect, and ended. */
   | { readonly kind: 'exception'; readonly vector: number; readonly rip: bigint }
@@ -118,7 +121,13 @@ function readLine(line: string, fields: readonly FieldName[]): Answer {
         bytes: bytesOf(words.slice(1).join(' ')),
       };
     case 'V':
-      return { kind: 'vmx', result: VMX_RESULTS[number(0)]!, error: number(1), value: wide[2]! };
+      return {
+        kind: 'vmx',
+        result: VMX_RESULTS[number(0)]!,
+        error: number(1),
+        value: wide[2]!,
+        flags: wide[3]!,
+      };
     case 'C':
       return { kind: 'cpuid', values: words.map((_, i) => number(i)) };
     case 'X':

@@ -22,6 +22,7 @@ import { KNOWN_APIC_DIFFERENCES } from './known-apic-differences.js';
 import { KNOWN_DIFFERENCES } from './known-differences.js';
 import { KNOWN_EXIT_DIFFERENCES } from './known-exit-differences.js';
 import { KNOWN_INSTRUCTION_DIFFERENCES } from './known-instruction-differences.js';
+import { KNOWN_VMX_DIFFERENCES } from './known-vmx-differences.js';
 import { APIC_CASES, randomApicCases } from './local-apic-cases.js';
 import { compareLocalApic } from './local-apic.js';
 import { MSR_CASES } from './msr-cases.js';
@@ -191,6 +192,7 @@ export function unusedOf(differences: readonly Pick<ReportedDifference, 'known'>
     ...KNOWN_EXIT_DIFFERENCES,
     ...KNOWN_APIC_DIFFERENCES,
     ...KNOWN_INSTRUCTION_DIFFERENCES,
+    ...KNOWN_VMX_DIFFERENCES,
   ];
   return all.map(({ id }) => id).filter((id) => !seen.has(id));
 }

@@ -14,7 +14,7 @@ import type { VmcsDescription } from '../vmx/description.js';
 const OPERATION = {
   END: 0, MEMORY: 1, FILL: 2, REGION: 3, VMWRITE: 4, REGISTERS: 5, ENTER: 6, WRMSR: 7, RDMSR: 8, FIELDS: 9,
   DUMP: 10, LABEL: 11, VMX: 12, NMI_PROBE: 13, CPUID: 14, BASE: 15, REGION_AT: 16, START_OTHER: 17, WAIT: 18, DELAY: 19,
-  HALT: 20, SEND: 21, TAKE: 22,
+  HALT: 20, SEND: 21, TAKE: 22, CONTROL: 23,
 } as const;
 
 /** How `enter` enters: `movss` is a VMLAUNCH right after MOV SS; `jump` goes to R8, where somebody else enters. */
@@ -129,6 +129,13 @@ export class MonitorProgram {
   /** Executes one VMX instruction with up to three operands; answers how it ended and what it delivered. */
   vmx(kind: keyof typeof VMX_KIND, first = 0n, second = 0n, third = 0n): this {
     return this.#op('VMX').#word(VMX_KIND[kind]).#wide(first).#wide(second).#wide(third);
+  }
+
+  /** Loads CR0 or CR4; what VMX operation fixes may not be changed in it. */
+  control(register: 'CR0' | 'CR4', value: bigint): this {
+    return this.#op('CONTROL')
+      .#word(register === 'CR0' ? 0 : 4)
+      .#wide(value);
   }
 
   /** Sends itself a non-maskable interrupt; answers how many arrive before an IRET and how many after it. */

@@ -31,23 +31,28 @@ const CASES_TIMEOUT_MS = 300_000;
 /** Bytes of a program after which no case is added: the last one may be long. */
 const CASES_LIMIT = PROGRAM_LIMIT - 0x1_0000;
 
+/** What boots an image and returns what it printed. */
+export type Boot = typeof runBochs;
+
 /** Bochs with the monitor. */
 export class SecondMachine {
+  readonly #boot: Boot;
   readonly #monitor: Uint8Array;
   #capabilities: VmxCapabilities | undefined;
   /** How often it was booted. */
   boots = 0;
 
   /** @throws ConformError BOCHS_MISSING, ROM_BUILD_FAILED. */
-  constructor() {
+  constructor(boot: Boot = runBochs) {
     requireBochs();
+    this.#boot = boot;
     this.#monitor = buildMonitor();
   }
 
   /** Executes a program to its end. @throws ConformError */
   run(program: MonitorProgram, fields: readonly FieldName[] = []): Answer[] {
     this.boots++;
-    const { output, timedOut } = runBochs(romImage(program, this.#monitor));
+    const { output, timedOut } = this.#boot(romImage(program, this.#monitor));
     if (timedOut) throw new ConformError('BOCHS_TIMEOUT', 'the second machine did not end');
     return readAnswers(output, fields);
   }
@@ -63,7 +68,7 @@ export class SecondMachine {
   ): { readonly output: string; readonly hasEnded: boolean } {
     this.boots++;
     const image = romImage(program, this.#monitor);
-    const { output, timedOut } = runBochs(image, {
+    const { output, timedOut } = this.#boot(image, {
       commands,
       processors,
       timeoutMs: WATCH_TIMEOUT_MS,
@@ -86,7 +91,7 @@ export class SecondMachine {
       let end = cases.length;
       while (end < count && program.sizeBytes < CASES_LIMIT) add(program.label(end), end++);
       this.boots++;
-      const { output, log, timedOut } = runBochs(romImage(program, this.#monitor), {
+      const { output, log, timedOut } = this.#boot(romImage(program, this.#monitor), {
         timeoutMs: CASES_TIMEOUT_MS,
         processors,
       });

@@ -18,8 +18,14 @@ export interface Enter {
   readonly how: 'launch' | 'resume';
 }
 
-/** One step: an instruction that goes on behind itself, or an entry. */
-export type VmxStep = VmxInstruction | Enter;
+/** Something that a later instruction looks at: a control register outside VMX operation, or a region's first word. */
+export type Precondition =
+  | { readonly name: 'CR0' | 'CR4'; readonly value: bigint }
+  /** The processor's revision identifier and these bits. */
+  | { readonly name: 'REVISION'; readonly region: bigint; readonly bits: number };
+
+/** One step: an instruction that goes on behind itself, an entry, or what answers nothing. */
+export type VmxStep = VmxInstruction | Enter | Precondition;
 
 /** Steps in their order; what each answers is compared. */
 export interface VmxInstructionCase {
@@ -57,6 +63,19 @@ const VMXOFF: VmxInstruction = { name: 'VMXOFF' };
 const VMPTRST: VmxInstruction = { name: 'VMPTRST' };
 const VMLAUNCH: VmxInstruction = { name: 'VMLAUNCH' };
 const VMRESUME: VmxInstruction = { name: 'VMRESUME' };
+
+const cr0 = (value: bigint): Precondition => ({ name: 'CR0', value });
+const cr4 = (value: bigint): Precondition => ({ name: 'CR4', value });
+const revision = (region: bigint, bits: number): Precondition => ({
+  name: 'REVISION',
+  region,
+  bits,
+});
+/** The monitor's own, and what the next cases leave out of them. */
+const CR0_HOST = 0x8005_0033n;
+const CR0_NE = 0x20n;
+const CR4_HOST = 0x0005_2660n & ~0x2000n;
+const CR4_VMX = CR4_HOST | 0x2000n;
 
 const LAUNCH: Enter = { name: 'ENTER', how: 'launch' };
 const RESUME: Enter = { name: 'ENTER', how: 'resume' };
@@ -186,6 +205,39 @@ const MODES: readonly VmxInstructionCase[] = [
   one('VMXON beyond the physical width', VMXOFF, vmxon(BEYOND), vmxon()),
   one('VMXON of a region with another revision', VMXOFF, vmxon(VALID_VMCS_PAGES.spare), vmxon()),
   one('VMPTRLD that fails without a current VMCS', VMXOFF, vmxon(), vmptrld(BEYOND)),
+  one('VMXON with CR4.VMXE clear is #UD', VMXOFF, cr4(CR4_HOST), vmxon(), cr4(CR4_VMX), vmxon()),
+  one(
+    'VMXON with a bit of CR0 clear that VMX operation fixes is #GP',
+    VMXOFF,
+    cr0(CR0_HOST & ~CR0_NE),
+    vmxon(),
+    cr0(CR0_HOST),
+    vmxon(),
+  ),
+];
+
+const SHADOW = 0x8000_0000 | 0;
+const SHADOWS: readonly VmxInstructionCase[] = [
+  one('VMPTRLD of a shadow VMCS', revision(OTHER_REGION, SHADOW), vmptrld(OTHER_REGION), VMPTRST),
+  one(
+    'VMLAUNCH and VMRESUME of a shadow VMCS',
+    revision(OTHER_REGION, SHADOW),
+    vmptrld(OTHER_REGION),
+    VMLAUNCH,
+    VMRESUME,
+  ),
+  one(
+    'VMXON of a region with bit 31 of its revision',
+    VMXOFF,
+    revision(OTHER_REGION, SHADOW),
+    vmxon(OTHER_REGION),
+    vmxon(),
+  ),
+  one(
+    'VMPTRLD of a region with another bit of the revision',
+    revision(OTHER_REGION, 1 << 30),
+    vmptrld(OTHER_REGION),
+  ),
 ];
 
 const VPID = 1n;
@@ -226,5 +278,6 @@ export const VMX_INSTRUCTION_CASES: readonly VmxInstructionCase[] = [
   ...FIELDS,
   ...ENTRIES,
   ...MODES,
+  ...SHADOWS,
   ...INVALIDATIONS,
 ];

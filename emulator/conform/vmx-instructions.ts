@@ -7,6 +7,7 @@
 import { HarnessBug, unreachable } from '../../abi/errors.js';
 import { EXIT_REASON } from '../../abi/exit-reasons.js';
 import { hex } from '../../abi/uint.js';
+import { RFLAGS, RFLAGS_ARITHMETIC } from '../cpu/registers.js';
 import type { VmxCapabilities } from '../vmx/capabilities.js';
 import { vmEntry } from '../vmx/vm-entry.js';
 import { deliverExit } from '../vmx/vm-exit.js';
@@ -15,6 +16,7 @@ import type { Answer } from './answers.js';
 import { baseVmcs } from './base-vmcs.js';
 import { modelPcpu, withVmcs, type ModelPcpu } from './model.js';
 import type { CaseResult } from './case-result.js';
+import { knownVmxDifference } from './known-vmx-differences.js';
 import type { MonitorProgram } from './program.js';
 import type { SecondMachine } from './second-machine.js';
 import {
@@ -34,7 +36,7 @@ export function compareVmxInstructions(
     ['VM_EXIT_REASON'],
     (program, index) => {
       program.region();
-      for (const step of cases[index]!.steps) add(program, step);
+      for (const step of cases[index]!.steps) add(program, step, capabilities.revision);
     },
     (program) => program.base(baseVmcs(capabilities)),
   );
@@ -45,12 +47,13 @@ export function compareVmxInstructions(
     // What is undefined in the model is taken as the second machine has it.
     const here = model.map((text, i) => text ?? texts[i] ?? 'no answer').join('; ');
     const there = stopped ?? texts.join('; ');
-    const differs = { what: 'answers', model: here, second: there, known: null };
+    const known = knownVmxDifference(title, here, there);
+    const differs = { what: 'answers', model: here, second: there, known };
     return { title, differences: here === there ? [] : [differs] };
   });
 }
 
-function add(program: MonitorProgram, step: VmxStep): void {
+function add(program: MonitorProgram, step: VmxStep, revision: number): void {
   switch (step.name) {
     case 'ENTER':
       program.enter(step.how);
@@ -76,6 +79,13 @@ function add(program: MonitorProgram, step: VmxStep): void {
     case 'VMRESUME':
       program.vmx(step.name);
       break;
+    case 'CR0':
+    case 'CR4':
+      program.control(step.name, step.value);
+      break;
+    case 'REVISION':
+      program.values(step.region, BigInt(step.bits >>> 0) | BigInt(revision));
+      break;
     case 'VMCALL':
       throw new HarnessBug('the second machine stops at a VMCALL in root operation');
     default:
@@ -90,9 +100,22 @@ function answerText(answer: Answer): string[] {
     return [kind === 'exit' ? exitText(fields.get('VM_EXIT_REASON')!) : `${kind} ${error}`];
   }
   if (answer.kind !== 'vmx') return [];
-  const { result, error, value } = answer;
-  if (result === 'VMfailValid') return [`VMfail ${error}`];
-  return [result === 'VMsucceed' && value !== 0n ? `VMsucceed ${hex(value)}` : result];
+  const { result, error, value, flags } = answer;
+  switch (result) {
+    case 'VMfailValid':
+      return [`VMfail ${error}${unlessThese(flags, RFLAGS.ZF)}`];
+    case 'VMfailInvalid':
+      return [`${result}${unlessThese(flags, RFLAGS.CF)}`];
+    case 'VMsucceed':
+      return [`${result}${value === 0n ? '' : ` ${hex(value)}`}${unlessThese(flags, 0n)}`];
+    case 'exception':
+      return [`exception ${error}`];
+  }
+}
+
+/** The arithmetic flags, where they are not those of the result. */
+function unlessThese(flags: bigint, wanted: bigint): string {
+  return flags === wanted ? '' : ` with flags ${hex(flags)}`;
 }
 
 const exitText = (reason: bigint): string => `exit ${hex(reason)}`;
@@ -101,9 +124,25 @@ const exitText = (reason: bigint): string => `exit ${hex(reason)}`;
 function inModel(capabilities: VmxCapabilities, steps: readonly VmxStep[]): (string | null)[] {
   const pcpu = modelPcpu(capabilities);
   withVmcs(pcpu, baseVmcs(capabilities));
-  return steps.map((step) =>
-    step.name === 'ENTER' ? entered(pcpu, step.how) : resultText(execute(pcpu, step)),
-  );
+  return steps.flatMap((step): (string | null)[] => {
+    switch (step.name) {
+      case 'ENTER':
+        return [entered(pcpu, step.how)];
+      case 'CR0':
+      case 'CR4':
+        pcpu.registers.set(step.name, step.value);
+        return [];
+      case 'REVISION':
+        pcpu.memory.writeU32(step.region, (step.bits | capabilities.revision) >>> 0);
+        return [];
+      default: {
+        const { registers } = pcpu;
+        registers.set('RFLAGS', registers.get('RFLAGS') | RFLAGS_ARITHMETIC);
+        const result = execute(pcpu, step);
+        return [resultText(result, registers.get('RFLAGS') & RFLAGS_ARITHMETIC)];
+      }
+    }
+  });
 }
 
 /** Enters; a guest that is entered exits at its first fetch. */
@@ -117,19 +156,19 @@ function entered(pcpu: ModelPcpu, how: 'launch' | 'resume'): string {
   return exitText(vmcs.read('VM_EXIT_REASON'));
 }
 
-function resultText(result: VmxResult): string | null {
+function resultText(result: VmxResult, flags: bigint): string | null {
   switch (result.kind) {
     case 'succeed': {
       if (result.poison !== undefined) return null;
       const value = result.value ?? 0n;
-      return value === 0n ? 'VMsucceed' : `VMsucceed ${hex(value)}`;
+      return `VMsucceed${value === 0n ? '' : ` ${hex(value)}`}${unlessThese(flags, 0n)}`;
     }
     case 'vmfail-invalid':
-      return 'VMfailInvalid';
+      return `VMfailInvalid${unlessThese(flags, RFLAGS.CF)}`;
     case 'vmfail-valid':
-      return `VMfail ${result.error}`;
+      return `VMfail ${result.error}${unlessThese(flags, RFLAGS.ZF)}`;
     case 'exception':
-      return 'exception';
+      return `exception ${result.vector}`;
     case 'entry':
       return 'entry';
     default:

@@ -20,6 +20,7 @@ import {
   type FieldName,
   type VmcsField,
 } from '../../abi/vmcs-fields.js';
+import { SECONDARY } from '../../abi/vmx-controls.js';
 import { RFLAGS, RFLAGS_ARITHMETIC } from '../cpu/registers.js';
 import { CR, EPT_VPID_CAP, isPhysicalAddress } from './capabilities.js';
 import { NO_VMCS } from './description.js';
@@ -134,11 +135,18 @@ function isRegionAddress(pcpu: VmxPcpu, pointer: bigint): boolean {
   );
 }
 
-/** Whether the region begins with this processor's revision identifier, bit 31 clear. */
-function hasRevision(pcpu: VmxPcpu, pointer: bigint): boolean {
+/** Whether the region begins with this processor's revision identifier, and with no bit of `besides` above it. */
+function hasRevision(pcpu: VmxPcpu, pointer: bigint, besides = 0): boolean {
   // DEVIATION: an address without memory reads as all ones instead of whatever the bus delivers.
   if (pointer + BigInt(VMCS_REGION_BYTES) > BigInt(pcpu.memory.sizeBytes)) return false;
-  return pcpu.memory.readU32(pointer) === pcpu.capabilities.revision;
+  return (pcpu.memory.readU32(pointer) & ~besides) >>> 0 === pcpu.capabilities.revision;
+}
+
+/** Bit 31 of a region's first word, which makes it a shadow VMCS where the processor has VMCS shadowing. */
+const SHADOW_INDICATOR = 0x8000_0000 | 0;
+
+function offersShadowing({ capabilities }: VmxPcpu): boolean {
+  return (capabilities.secondary.allowed1 & SECONDARY.SHADOW_VMCS) !== 0;
 }
 
 function vmxon(pcpu: VmxPcpu, pointer: bigint): VmxResult {
@@ -183,7 +191,7 @@ function vmptrld(pcpu: VmxPcpu, pointer: bigint): VmxResult {
     return vmfail(pcpu, VMXERR.VMXERR_VMPTRLD_INVALID_ADDRESS);
   }
   if (pointer === pcpu.vmx.vmxonPointer) return vmfail(pcpu, VMXERR.VMXERR_VMPTRLD_VMXON_POINTER);
-  if (!hasRevision(pcpu, pointer)) {
+  if (!hasRevision(pcpu, pointer, offersShadowing(pcpu) ? SHADOW_INDICATOR : 0)) {
     return vmfail(pcpu, VMXERR.VMXERR_VMPTRLD_INCORRECT_VMCS_REVISION_ID);
   }
   pcpu.vmx.current = pcpu.vmcsStore.activate(pcpu.id, pointer, pcpu.capabilities.revision);
@@ -230,9 +238,13 @@ function vmwrite(pcpu: VmxPcpu, encoding: bigint, value: bigint): VmxResult {
   return succeed(pcpu);
 }
 
+function isShadow({ memory }: VmxPcpu, { regionPa }: Vmcs): boolean {
+  return (memory.readU32(regionPa) & SHADOW_INDICATOR) !== 0;
+}
+
 function enter(pcpu: VmxPcpu, how: 'launch' | 'resume'): VmxResult {
   const { current } = pcpu.vmx;
-  if (current === null) return vmfailInvalid(pcpu);
+  if (current === null || isShadow(pcpu, current)) return vmfailInvalid(pcpu);
   const entry = vmEntry(pcpu, current, how);
   if (entry.kind === 'vmfail') return vmfail(pcpu, entry.error, entry.rule ?? undefined);
   return { kind: 'entry', entry };

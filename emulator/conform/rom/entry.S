@@ -138,6 +138,8 @@ exception:
 	push	%rax
 	movq	fixup_rip, %rax
 	movq	%rax, 24(%rsp)
+	movq	8(%rsp), %rax
+	movq	%rax, fixup_vector
 	pop	%rax
 	movq	$0, fixup_rip
 	addq	$16, %rsp
@@ -154,10 +156,12 @@ exception:
 	iretq
 
 	.bss
-	.globl	fixup_rip, nmi_count, interrupt_count
+	.globl	fixup_rip, fixup_vector, vmx_flags, nmi_count, interrupt_count
 	.balign 8
 saved_rsp:	.quad 0
 fixup_rip:	.quad 0
+fixup_vector:	.quad 0
+vmx_flags:	.quad 0
 nmi_count:	.quad 0
 interrupt_count: .quad 0
 entry_kind:	.long 0

@@ -98,7 +98,7 @@ static void vmx_instruction(u32 kind, u64 first, u64 second, u64 third)
 	struct {
 		u64 low, high;
 	} descriptor = { second, third };
-	u64 value = 0;
+	u64 value = 0, flags;
 	u32 result = 4;
 
 	switch (kind) {
@@ -116,8 +116,10 @@ static void vmx_instruction(u32 kind, u64 first, u64 second, u64 third)
 	}
 	put('V');
 	hex(result);
-	hex(result == 2 ? vmread(VM_INSTRUCTION_ERROR) : 0);
+	flags = vmx_flags & ARITHMETIC_FLAGS;
+	hex(result == 2 ? vmread(VM_INSTRUCTION_ERROR) : result == 3 ? fixup_vector : 0);
 	hex(result ? 0 : value);
+	hex(result == 3 ? 0 : flags);
 	print("\n");
 }
 
@@ -335,6 +337,14 @@ void execute(const u32 *at)
 			value = take64(&at);
 			second = take64(&at);
 			vmx_instruction(word, value, second, take64(&at));
+			break;
+		case OP_CONTROL:
+			word = *at++;
+			value = take64(&at);
+			if (word == 0)
+				asm volatile("mov %0, %%cr0" : : "r"(value));
+			else
+				asm volatile("mov %0, %%cr4" : : "r"(value));
 			break;
 		case OP_NMI_PROBE:
 			probe_nmi();

@@ -39,6 +39,7 @@ enum operation {
 	OP_HALT = 20,
 	OP_SEND = 21,
 	OP_TAKE = 22,
+	OP_CONTROL = 23,
 };
 
 /* Flags of OP_ENTER. */
@@ -49,12 +50,19 @@ enum {
 
 #define MSR_S_CET 0x6a2
 
-/* 0 success, 1 VMfailInvalid, 2 VMfailValid, 3 an exception. */
+/*
+ * 0 success, 1 VMfailInvalid, 2 VMfailValid, 3 an exception, whose vector is
+ * in fixup_vector. Every arithmetic flag is set before the instruction, and
+ * RFLAGS behind it is in vmx_flags.
+ */
+#define ARITHMETIC_FLAGS 0x8d5
 #define VMX_INSTRUCTION(text, constraints...)                               \
 	({                                                                  \
 		u32 result_;                                                \
-		asm volatile("movq $1f, fixup_rip\n\tmovl $3, %0\n\t" text  \
-			     "\n\tmovl $1, %0\n\tjc 1f\n\tmovl $2, %0\n\t"  \
+		asm volatile("movq $1f, fixup_rip\n\tmovl $3, %0\n\t"       \
+			     "pushq $0x8d7\n\tpopfq\n\t" text               \
+			     "\n\tpushfq\n\tpopq vmx_flags\n\t"              \
+			     "movl $1, %0\n\tjc 1f\n\tmovl $2, %0\n\t"      \
 			     "jz 1f\n\tmovl $0, %0\n1:\tmovq $0, fixup_rip" \
 			     : "=&r"(result_)                               \
 			     : constraints                                  \
@@ -91,6 +99,6 @@ void execute(const u32 *at);
 
 extern u8 exception_stubs[], other_boot[], other_boot_end[];
 extern const u32 *other_program;
-extern u64 fixup_rip, nmi_count, interrupt_count;
+extern u64 fixup_rip, fixup_vector, vmx_flags, nmi_count, interrupt_count;
 
 #endif
