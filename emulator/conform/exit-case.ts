@@ -49,8 +49,12 @@ export interface ExitCase {
   readonly dump?: { readonly address: bigint; readonly length: number };
   /** What a second processor writes to its ICR once the guest runs; the case is isolated. */
   readonly sent?: bigint;
-  /** The exit leaves NMIs blocked, which is tried on the host. */
+  /** Whether NMIs are blocked behind the exit is tried on the host; the case is isolated. */
   readonly blocksNmi?: boolean;
+  /** The host has blocked NMIs and sent itself one, which is pending at VM entry; the case is isolated. */
+  readonly nmiPending?: boolean;
+  /** Ticks of the TSC from VM entry to the exit, where the case is about them. */
+  readonly ticks?: number;
   /** Bits of a field that the architecture defines here; the others are not compared. */
   readonly defined?: VmcsDescription;
   /** It leaves something pending or blocked, so that it gets a boot of its own. */

@@ -6,12 +6,16 @@
  * with the guest state, the host state and the general registers.
  */
 import { hex, toIndex, u64 } from '../../abi/uint.js';
+import { INTERRUPTIBILITY } from '../../abi/interruption.js';
 import type { FieldName } from '../../abi/vmcs-fields.js';
+import { PIN } from '../../abi/vmx-controls.js';
+import { X2APIC } from '../../abi/x2apic.js';
 import { GENERAL_REGISTERS } from '../cpu/registers.js';
 import type { VmxCapabilities } from '../vmx/capabilities.js';
 import type { Answer, HostRegister } from './answers.js';
 import type { CaseDifference, CaseResult } from './case-result.js';
 import { CET_STATE_CASES } from './cet-state-cases.js';
+import { EPT_STRUCTURE_CASES } from './ept-structure-cases.js';
 import { EVENT_CASES } from './event-cases.js';
 import { descriptionOf, type ExitCase } from './exit-case.js';
 import { INSTRUCTION_CASES } from './exit-cases.js';
@@ -54,11 +58,19 @@ export const COMPARED_CASES: readonly ExitCase[] = [
   ...EXIT_CASES,
   ...PRIORITY_CASES,
   ...CET_STATE_CASES,
+  ...EPT_STRUCTURE_CASES,
 ];
 
 /** Pages of ones and of zeroes as MSR bitmaps. */
 const INTERCEPT_ALL = 0x1_0000n;
 const INTERCEPT_NONE = 0x1_7000n;
+
+const HLT = 0xf4;
+const NMI_TO_ITSELF = 0x4400n;
+const UNDER_NMI_BLOCKING = {
+  fields: { GUEST_INTERRUPTIBILITY_INFO: BigInt(INTERRUPTIBILITY.NMI) },
+  without: { PIN_BASED_VM_EXEC_CONTROL: PIN.VIRTUAL_NMIS },
+};
 
 const INVEPT_ALL = 2n;
 const SENDER_PAUSES = 10_000;
@@ -87,6 +99,15 @@ function compareGroup(
       for (const [address, value] of one.memory ?? []) program.values(address, value);
       if (one.accesses !== undefined) program.vmx('INVEPT', INVEPT_ALL);
       if (one.sent !== undefined) program.startOther(sender(one.sent));
+      if (one.nmiPending === true) {
+        // A guest under blocking by NMI leaves it behind in root operation.
+        program
+          .fill(GUEST.CODE, 1, HLT)
+          .region()
+          .vmwrite(descriptionOf(capabilities, UNDER_NMI_BLOCKING))
+          .enter('launch')
+          .wrmsr(X2APIC.ICR, NMI_TO_ITSELF);
+      }
       program
         .fill(GUEST.CODE, 64, 0x90)
         .memory(GUEST.CODE, bytesOf(one.code))
@@ -139,7 +160,7 @@ function compareCase(
 ): ExitResult {
   const differences: CaseDifference[] = [];
   let compared = 0;
-  const entry = answers.find((answer) => answer.kind === 'entry')?.entry;
+  const entry = answers.findLast((answer) => answer.kind === 'entry')?.entry;
   if (stopped !== null || entry?.kind !== 'exit') {
     const second = stopped ?? `${entry?.kind ?? 'no answer'} ${entry?.error ?? ''}`;
     return {

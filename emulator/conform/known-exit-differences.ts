@@ -5,7 +5,7 @@
  * Invariant: a row explains one pattern of bits in one field and nothing else.
  */
 import { EXIT_REASON } from '../../abi/exit-reasons.js';
-import { INTR_INFO, INTR_TYPE, VECTOR } from '../../abi/interruption.js';
+import { INTERRUPTIBILITY, INTR_INFO, INTR_TYPE, VECTOR } from '../../abi/interruption.js';
 import { RFLAGS } from '../cpu/registers.js';
 import { GUEST } from './guest-area.js';
 
@@ -158,6 +158,23 @@ export const KNOWN_EXIT_DIFFERENCES: readonly KnownExitDifference[] = [
       })(seen),
   },
   {
+    id: 'nmi-blocking-that-vm-entry-lifts',
+    sdm: 'VM entry loads blocking by NMI, or with virtual NMIs leaves no NMI of the processor blocked by it',
+    bochs: 'NMIs that root operation had blocked stay so, here until the preemption timer expires',
+    explains: inCases(
+      [
+        'an NMI that is pending at VM entry, which lifts blocking by NMI, exits at once',
+        'blocking by MOV SS holds an NMI back for one instruction',
+        'with virtual NMIs, blocking by NMI is the guest’s and holds no NMI of the processor back',
+      ],
+      {
+        VM_EXIT_REASON: [EXCEPTION, TIMER],
+        VM_EXIT_INTR_INFO: [0x8000_0202, 0],
+        GUEST_INTERRUPTIBILITY_INFO: [0, INTERRUPTIBILITY.NMI],
+      },
+    ),
+  },
+  {
     id: 'activity-state-of-a-pending-interrupt',
     sdm: 'an exit saves the activity state that VM entry loaded when nothing has woken the guest',
     bochs:
@@ -172,6 +189,26 @@ export const KNOWN_EXIT_DIFFERENCES: readonly KnownExitDifference[] = [
     sdm: 'the update of an accessed flag in the guest’s tables is a write, which EPT must allow',
     bochs: 'writes it whatever EPT says, and the guest goes on, here to a HLT',
     explains: (seen) => ACCESSED_FLAGS.some((explains) => explains(seen)),
+  },
+  {
+    id: 'address-bit-12-of-a-large-page',
+    sdm: 'bits 20:12 of the EPT entry of a 2 MiB page are reserved',
+    bochs: 'does not look at bit 12, and the guest goes on, here to a HLT',
+    explains: inCases(['a 2 MiB page with bit 12 of its address'], {
+      VM_EXIT_REASON: [EPT_MISCONFIG, HLT],
+      GUEST_PHYSICAL_ADDRESS: [GUEST.HOLE, 0],
+      GUEST_RIP: [GUEST.CODE, GUEST.CODE + 2n],
+      GUEST_RFLAGS: [RFLAGS.FIXED | RFLAGS.RF, RFLAGS.FIXED],
+    }),
+  },
+  {
+    id: 'low-bits-in-the-page-modification-log',
+    sdm: 'an entry of the page-modification log has bits 11:0 clear',
+    bochs: 'logs the address of the access as it is',
+    explains: inCases(
+      ['a page-modification log gets the page of each dirty flag that is set, from its end'],
+      { 'memory 0x15ff0': [GUEST.READ_WRITE, GUEST.READ_WRITE + 0x123n] },
+    ),
   },
   {
     id: 'state-after-a-sipi',

@@ -61,6 +61,7 @@ const GUEST_STATE = [
   'GUEST_S_CET',
   'GUEST_SSP',
   'GUEST_INTR_SSP_TABLE',
+  'GUEST_PML_INDEX',
   'VM_ENTRY_CONTROLS',
   'VM_ENTRY_INTR_INFO_FIELD',
 ] as const satisfies readonly FieldName[];
@@ -110,16 +111,18 @@ export function exitInModel(capabilities: VmxCapabilities, one: ExitCase): Model
   const live: VmcsDescription = { GUEST_RIP: rip, ...one.after };
   for (const [name, value] of Object.entries(live) as [FieldName, bigint][])
     vmcs.write(name, value);
-  const inGuest = { ...pcpu, memory: tables() };
+  const inGuest = { ...pcpu, memory: tables(one.memory) };
   for (const access of one.accesses ?? []) {
     const { kind } = accessGuestMemory(inGuest, vmcs, access);
     if (kind === 'exit') return otherwise('access', `exit at ${hex(access.gpa)}`, 'done');
   }
   const exit = exitOf(pcpu, vmcs, entry, one, inGuest);
   if ('kind' in exit) return exit;
+  pcpu.tsc += one.ticks ?? 0;
   deliverExit(pcpu, vmcs, exit);
   const names = EXIT_FIELDS.slice();
-  if (one.after?.VMX_PREEMPTION_TIMER_VALUE !== undefined) names.push('VMX_PREEMPTION_TIMER_VALUE');
+  const comparesTimer = one.after?.VMX_PREEMPTION_TIMER_VALUE ?? one.ticks;
+  if (comparesTimer !== undefined) names.push('VMX_PREEMPTION_TIMER_VALUE');
   const defined = names.filter((name) => !vmcs.isPoison(VMCS_SLOT[name]));
   return {
     kind: 'exited',
@@ -198,7 +201,7 @@ function vectoringOf({ type, vector, errorCode, instructionLength }: InjectedEve
 }
 
 /** The guest's tables in memory of their own. */
-function tables(): PhysicalMemory {
+function tables(more: ExitCase['memory'] = []): PhysicalMemory {
   const memory = new PhysicalMemory(new ArrayBuffer(TABLE_BYTES));
   const writer: ValueWriter = {
     values: (address, ...values) => {
@@ -207,6 +210,9 @@ function tables(): PhysicalMemory {
     },
   };
   layOutGuest(writer);
+  for (const [address, value] of more) {
+    if (address < BigInt(TABLE_BYTES)) memory.writeU64(address, value);
+  }
   return memory;
 }
 

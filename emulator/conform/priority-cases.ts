@@ -7,8 +7,9 @@
  */
 import type { EXIT_REASON } from '../../abi/exit-reasons.js';
 import { ACTIVITY, INTERRUPTIBILITY, VECTOR, encodeInterruption } from '../../abi/interruption.js';
-import { PRIMARY } from '../../abi/vmx-controls.js';
+import { PIN, PRIMARY } from '../../abi/vmx-controls.js';
 import { X2APIC } from '../../abi/x2apic.js';
+import * as exits from '../guest/exits.js';
 import type { VmcsDescription } from '../vmx/description.js';
 import { INTERRUPTS_ON, SOFTWARE_ENABLE, event, injected } from './event-cases.js';
 import { primary, type ExitCase } from './exit-case.js';
@@ -36,6 +37,18 @@ const INTERRUPTED = {
 const TAKEN = {
   ...event('EXIT_REASON_EXTERNAL_INTERRUPT'),
   interruptionInfo: encodeInterruption('EXT_INTR', VECTOR_PENDING),
+};
+
+/** The NMI comes at VM entry, behind the shadow, or never where the second machine keeps it blocked. */
+const NMI_PENDING = {
+  msrs: SOFTWARE_ENABLE,
+  nmiPending: true,
+  isolated: true,
+  pending: { nmi: true },
+} as const satisfies Partial<ExitCase>;
+const NMI_TAKEN = {
+  ...event('EXIT_REASON_EXCEPTION_NMI'),
+  interruptionInfo: encodeInterruption('NMI_INTR', VECTOR.NMI),
 };
 
 /** The timer has run out, which leaves its field 0. */
@@ -125,6 +138,67 @@ export const PRIORITY_CASES: readonly ExitCase[] = [
     fields: { ...SHORT_TIME, ...blocked(INTERRUPTIBILITY.NMI) },
     controls: NMI_WINDOWS,
   },
+  {
+    ...NMI_PENDING,
+    title: 'an NMI that is pending at VM entry, which lifts blocking by NMI, exits at once',
+    without: { PIN_BASED_VM_EXEC_CONTROL: PIN.VIRTUAL_NMIS },
+    code: SPIN,
+    exit: NMI_TAKEN,
+    fields: SHORT_TIME,
+  },
+  {
+    ...NMI_PENDING,
+    title: 'blocking by MOV SS holds an NMI back for one instruction',
+    code: SPIN,
+    exit: NMI_TAKEN,
+    before: { nmi: true },
+    fields: { ...SHORT_TIME, ...blocked(INTERRUPTIBILITY.MOV_SS) },
+    after: blocked(0),
+  },
+  {
+    ...NMI_PENDING,
+    title:
+      'with virtual NMIs, blocking by NMI is the guest’s and holds no NMI of the processor back',
+    code: SPIN,
+    exit: NMI_TAKEN,
+    fields: { ...SHORT_TIME, ...blocked(INTERRUPTIBILITY.NMI) },
+  },
+  {
+    ...NMI_PENDING,
+    ...EXPIRES,
+    title: 'a preemption timer of 0 comes before an NMI',
+    pending: { ...NMI_PENDING.pending, ...EXPIRES.pending },
+    code: '90 90',
+    // The second machine saves a count of the guest before.
+    after: {},
+    fields: NO_TIME,
+  },
+  {
+    title: 'blocking by NMI that VM entry loads goes on in root operation',
+    code: 'f4',
+    exit: exits.hlt(),
+    fields: blocked(INTERRUPTIBILITY.NMI),
+    without: { PIN_BASED_VM_EXEC_CONTROL: PIN.VIRTUAL_NMIS },
+    blocksNmi: true,
+    isolated: true,
+  },
+  {
+    title: 'with virtual NMIs, blocking by NMI that VM entry loads is the guest’s alone',
+    code: 'f4',
+    exit: exits.hlt(),
+    fields: blocked(INTERRUPTIBILITY.NMI),
+    blocksNmi: true,
+    isolated: true,
+  },
+  ...[0, 40].map((count): ExitCase => ({
+    title: `a preemption timer that has counted ${count} instructions is saved`,
+    code: `${'90 '.repeat(count)}f4`,
+    exit: exits.hlt(),
+    rip: count,
+    // The HLT, which exits, is counted too.
+    ticks: count + 1,
+    fields: { VMX_PREEMPTION_TIMER_VALUE: 1000n },
+  })),
   {
     ...EXPIRES,
     title: 'RFLAGS.IF = 0 keeps the interrupt window shut',
