@@ -15,6 +15,7 @@ import {
 } from './entry-rows.js';
 import { valueAttempts } from './entry-values.js';
 import { bitAttempts, mixedAttempts } from './entry-variants.js';
+import { compareAborts } from './aborts.js';
 import type { CaseResult } from './case-result.js';
 import { compareExits, type ExitResult } from './exits.js';
 import { compareSequences, type SequenceResult } from './instructions.js';
@@ -22,7 +23,7 @@ import { KNOWN_APIC_DIFFERENCES } from './known-apic-differences.js';
 import { KNOWN_DIFFERENCES } from './known-differences.js';
 import { KNOWN_EXIT_DIFFERENCES } from './known-exit-differences.js';
 import { KNOWN_INSTRUCTION_DIFFERENCES } from './known-instruction-differences.js';
-import { KNOWN_VMX_DIFFERENCES } from './known-vmx-differences.js';
+import { KNOWN_ABORT_DIFFERENCES, KNOWN_VMX_DIFFERENCES } from './known-vmx-differences.js';
 import { APIC_CASES, randomApicCases } from './local-apic-cases.js';
 import { compareLocalApic } from './local-apic.js';
 import { MSR_CASES } from './msr-cases.js';
@@ -40,7 +41,8 @@ import { compareVmxInstructions } from './vmx-instructions.js';
 
 /** Something on which the machines do not agree. */
 export interface ReportedDifference {
-  readonly kind: 'row' | 'exit' | 'instruction' | 'vmx-instruction' | 'apic' | 'payload' | 'peer';
+  readonly kind:
+    'row' | 'exit' | 'abort' | 'instruction' | 'vmx-instruction' | 'apic' | 'payload' | 'peer';
   readonly title: string;
   readonly what: string;
   readonly model: string;
@@ -85,6 +87,8 @@ export interface ConformanceReport {
   readonly variants: Tally;
   /** VMX instructions of root operation. */
   readonly vmxInstructions: SmallTally;
+  /** Lists of MSRs of VM exit, the VMX aborts in which they end among them. */
+  readonly aborts: SmallTally;
   /** Accesses to MSRs, the local APIC’s among them, systematic and random. */
   readonly localApic: SmallTally;
   /** Instruction sequences. */
@@ -129,6 +133,7 @@ export function conformance(
   const exits = exitTally(exitResults, differences);
   onProgress('VMX instructions');
   const vmxResults = compareVmxInstructions(machine);
+  const aborts = caseTally('abort', compareAborts(machine), differences);
   const vmxInstructions = caseTally('vmx-instruction', vmxResults, differences);
   onProgress('MSRs and the local APIC');
   const accesses = [...MSR_CASES, ...APIC_CASES, ...randomApicCases(APIC_CASES_DRAWN, random)];
@@ -173,6 +178,7 @@ export function conformance(
     payload,
     exits,
     vmxInstructions,
+    aborts,
     localApic,
     rows,
     peers,
@@ -193,6 +199,7 @@ export function unusedOf(differences: readonly Pick<ReportedDifference, 'known'>
     ...KNOWN_APIC_DIFFERENCES,
     ...KNOWN_INSTRUCTION_DIFFERENCES,
     ...KNOWN_VMX_DIFFERENCES,
+    ...KNOWN_ABORT_DIFFERENCES,
   ];
   return all.map(({ id }) => id).filter((id) => !seen.has(id));
 }

@@ -1,9 +1,11 @@
 /**
- * Where the second machine is known to differ from the SDM in a VMX instruction of root operation: not ours to match.
+ * Where the second machine is known to differ from the SDM in a VMX instruction of root operation and in a VMX abort: not
+ * ours to match.
  *
  * Source: each row names the SDM's rule; Bochs 2.7.
- * Invariant: a row explains the answers of one case, each machine's own, and nothing else.
+ * Invariant: a row explains the answers of one case, or one kind of answer, each machine's own, and nothing else.
  */
+import { VMX_ABORT } from '../../abi/vm-errors.js';
 
 /** One known difference. */
 export interface KnownVmxDifference {
@@ -27,6 +29,33 @@ export const KNOWN_VMX_DIFFERENCES: readonly KnownVmxDifference[] = [
     },
   },
 ];
+
+/** One of VMX aborts: the number that the model leaves, and the one that the second machine does. */
+export interface KnownAbortDifference extends Pick<KnownVmxDifference, 'id' | 'sdm' | 'bochs'> {
+  readonly indicators: readonly (readonly [model: number, second: number])[];
+}
+
+export const KNOWN_ABORT_DIFFERENCES: readonly KnownAbortDifference[] = [
+  {
+    id: 'abort-indicators-from-0',
+    sdm: 'the VMX-abort indicator is 1 for saving guest MSRs and 4 for loading host MSRs',
+    bochs: 'counts the reasons from 0',
+    indicators: [
+      [VMX_ABORT.SAVING_GUEST_MSRS, VMX_ABORT.SAVING_GUEST_MSRS - 1],
+      [VMX_ABORT.LOADING_HOST_MSRS, VMX_ABORT.LOADING_HOST_MSRS - 1],
+    ],
+  },
+];
+
+/** How an abort is told. */
+export const abortText = (indicator: number): string => `VMX abort ${indicator}`;
+
+/** The known difference that covers two aborts, or null. */
+export function knownAbortDifference(model: string, second: string): KnownAbortDifference | null {
+  const isIt = ([here, there]: readonly [number, number]): boolean =>
+    abortText(here) === model && abortText(there) === second;
+  return KNOWN_ABORT_DIFFERENCES.find(({ indicators }) => indicators.some(isIt)) ?? null;
+}
 
 /** The known difference that covers the answers of a case, or null. */
 export function knownVmxDifference(

@@ -97,7 +97,7 @@ export function modelPcpu(capabilities: VmxCapabilities): ModelPcpu {
     capabilities,
     vmcsStore: new VmcsStore(memory),
     eptTlb: new EptTlb(),
-    tsc: 0,
+    tsc: 1000,
     now,
   };
   return pcpu;

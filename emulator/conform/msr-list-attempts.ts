@@ -3,7 +3,7 @@
  *
  * Source: SDM, "Loading MSRs" (VM entries): emulator/vmx/msr-area.ts, whose rows name an example each, and WRMSR's #GP.
  * Invariant: what a list loads before the bad entry leaves the monitor as it was.
- * Not here: the lists of VM exit, whose bad entries end in a VMX abort, from which the second machine does not come back.
+ * Not here: the lists of VM exit, which are aborts.ts'.
  */
 import { MSR } from '../../abi/msrs.js';
 import { u64 } from '../../abi/uint.js';
@@ -16,13 +16,13 @@ const HARMLESS = { index: MSR.IA32_KERNEL_GS_BASE, reserved: 0, value: 0n };
 const ENTRY_BYTES = 16;
 
 /** An entry of a list with its value. */
-interface Loaded extends MsrEntry {
+export interface Loaded extends MsrEntry {
   readonly value: bigint;
 }
 
 /** Values that WRMSR refuses, by the rule of their register. */
 // prettier-ignore
-const REFUSED_BY_WRMSR: readonly (readonly [rule: string, index: number, value: bigint])[] = [
+export const REFUSED_BY_WRMSR: readonly (readonly [rule: string, index: number, value: bigint])[] = [
   ['no such MSR',                                0x2d,                    0n],
   ['a read-only MSR',                            MSR.IA32_VMX_BASIC,      0n],
   ['IA32_LSTAR that is not canonical',           MSR.IA32_LSTAR,          0x8000_0000_0000n],
@@ -57,9 +57,17 @@ function attempt(title: string, list: readonly Loaded[]): Attempt {
   return {
     title: `VM-entry MSR-load list, ${title}`,
     overrides: { VM_ENTRY_MSR_LOAD_ADDR: LIST, VM_ENTRY_MSR_LOAD_COUNT: BigInt(list.length) },
-    memory: list.flatMap(({ index, reserved, value }, i) => {
-      const at = LIST + u64(i * ENTRY_BYTES);
-      return [[at, (u64(reserved) << 32n) | u64(index)] as const, [at + 8n, value] as const];
-    }),
+    memory: listAt(LIST, list),
   };
+}
+
+/** A list of MSRs in memory. */
+export function listAt(
+  address: bigint,
+  list: readonly Loaded[],
+): (readonly [address: bigint, value: bigint])[] {
+  return list.flatMap(({ index, reserved, value }, i) => {
+    const at = address + u64(i * ENTRY_BYTES);
+    return [[at, (u64(reserved) << 32n) | u64(index)] as const, [at + 8n, value] as const];
+  });
 }

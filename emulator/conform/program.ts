@@ -148,9 +148,9 @@ export class MonitorProgram {
     return this.#op('CPUID').#word(leaf).#word(subleaf);
   }
 
-  /** Lets the second processor execute a program; it halts at its end. */
-  startOther(program: MonitorProgram): this {
-    const words = [...program.#words, OPERATION.HALT];
+  /** Lets the second processor execute a program; at its end it halts, or ends the run. */
+  startOther(program: MonitorProgram, atEnd: 'halts' | 'ends the run' = 'halts'): this {
+    const words = [...program.#words, OPERATION[atEnd === 'halts' ? 'HALT' : 'END']];
     this.#op('START_OTHER').#word(words.length);
     for (const word of words) this.#word(word);
     return this;

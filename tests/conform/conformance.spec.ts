@@ -35,11 +35,17 @@ describe.skipIf(!HAS_BOCHS)(`the report of conform ${BOCHS}`, () => {
       expect(report.payload.instructions).toBeGreaterThan(90_000);
       expect(report.payload.writes).toBeGreaterThan(13_000);
       expect(report.payload.agree + report.payload.known).toBe(report.payload.values);
-      const { rows, variants, exits, instructions, vmxInstructions, localApic } = report;
+      const { rows, variants, exits, instructions, vmxInstructions, localApic, aborts } = report;
       for (const { tried, agree, known, notOffered, differs } of [rows, variants]) {
         expect(agree + known + notOffered + differs).toBe(tried);
       }
-      for (const { tried, agree, known } of [exits, instructions, vmxInstructions, localApic]) {
+      for (const { tried, agree, known } of [
+        exits,
+        instructions,
+        vmxInstructions,
+        localApic,
+        aborts,
+      ]) {
         expect(agree + known).toBe(tried);
       }
       expect(rows.tried).toBeGreaterThan(250);

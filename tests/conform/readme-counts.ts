@@ -34,6 +34,7 @@ export function countTables(report: ConformanceReport): string {
     whole('values and bits of a VMCS, mixtures of checks', variants),
     small('VM exits of guest code', report.exits),
     small('VMX instructions of root operation', report.vmxInstructions),
+    small('lists of MSRs at VM exits, VMX aborts', report.aborts),
     small('accesses to MSRs and the local APIC', report.localApic),
     small('instruction sequences', report.instructions),
     '',

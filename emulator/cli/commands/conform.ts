@@ -71,7 +71,8 @@ function ofPayload<T>(file: string, work: () => T): T {
 }
 
 function textOf(report: ConformanceReport, terminal: Terminal): string {
-  const { payload, exits, rows, variants, instructions, vmxInstructions, localApic } = report;
+  const { payload, exits, rows, variants, instructions, vmxInstructions, localApic, aborts } =
+    report;
   const { differences } = report;
   const peers = totalOf(report.peers);
   const row = (name: string, tried: number, agree: number, known: number, rest: string) => [
@@ -105,6 +106,7 @@ function textOf(report: ConformanceReport, terminal: Terminal): string {
         vmxInstructions.known,
         '',
       ),
+      row('lists of MSRs at exits', aborts.tried, aborts.agree, aborts.known, ''),
       row('local APIC', localApic.tried, localApic.agree, localApic.known, ''),
       row('instruction sequences', instructions.tried, instructions.agree, instructions.known, ''),
       [

@@ -229,7 +229,10 @@ void monitor(const u32 *program)
 	execute(program);
 }
 
-/* Both processors; the second one's programs print nothing: they write, wait, send and halt. */
+/*
+ * Both processors. The second one's programs write, wait, send and halt; one
+ * that prints and ends the run does so when the first is no longer there.
+ */
 void execute(const u32 *at)
 {
 	u64 value, second, *registers = (u64 *)&guest;
