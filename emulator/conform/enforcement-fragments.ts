@@ -94,6 +94,7 @@ const ON_SHADOW_STACKS = rows(SHADOW_STACKS, [
   ['int to a busy token', int(IST_GATE(2))], ['int to another token', int(IST_GATE(3))], ['int to a token that is not aligned', int(IST_GATE(4))],
   ['int to a token without room in its region', int(IST_GATE(5))], ['int to a token on an ordinary page', int(IST_GATE(6))], ['int to a token on an unmapped page', int(IST_GATE(7))],
   ['int with the SSP table on an unmapped page', `${wrmsr(0x6a8, GUEST.UNMAPPED)} ${int(IST_GATE(1))}`],
+  ['#CP whose gate is beyond the IDT', `66 c7 07 4f 01 48 c7 47 02 00 80 10 00 0f 01 1f e8 02 00 00 00 eb 06 48 83 04 24 01 c3`],
   ['#GP through an IST', 'b8 00 01 00 00 8e d8'], ['#UD without an IST', '0f 0b'], ['#PF without an IST', `8b 04 25 ${dword(GUEST.UNMAPPED)}`],
   ['#UD with SSP on an ordinary page', '0f 0b', GUEST.DATA + 0x40n], ['#GP whose token is busy', int(IST_GATE(1)), SHADOW.FREE - 24n],
   ['call far; retfq', `${FAR_CALL} eb 02 48 cb`], ['call far with SSP 4 bytes off', FAR_CALL, TOP + 4n], ['call far with SSP on an ordinary page', FAR_CALL, GUEST.DATA + 0x40n], ['jmp far', FAR_JMP],

@@ -165,6 +165,12 @@ export const KNOWN_APIC_DIFFERENCES: readonly KnownApicDifference[] = [
     explains: sets('a software-disabled APIC takes no fixed interrupt', 'second'),
   },
   {
+    id: 'apic-trigger-mode-of-icr',
+    sdm: 'the trigger mode of ICR is ignored but for INIT level de-assert',
+    bochs: 'a fixed interrupt is level-triggered by it, and is in TMR until its EOI',
+    explains: sets('ICR to its own id: the trigger mode is ignored', 'second'),
+  },
+  {
     id: 'apic-deadline-not-disarmed',
     sdm: 'IA32_TSC_DEADLINE is 0 once it has expired, and once the timer is in another mode',
     bochs: 'it keeps its value',

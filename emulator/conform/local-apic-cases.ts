@@ -226,6 +226,23 @@ const COMMANDS: readonly ApicCase[] = [
     ...SETS,
   ),
   one(
+    'ICR to its own id: the trigger mode is ignored',
+    write(X2APIC.ICR, icr(FIXED, 0, 0x9b, ICR.TRIGGER_LEVEL)),
+    ...SETS,
+    TAKE,
+    ...SETS,
+    EOI,
+    ...SETS,
+  ),
+  one(
+    'the same vector with the trigger mode and without',
+    write(X2APIC.ICR, icr(FIXED, 0, 0x9c, ICR.TRIGGER_LEVEL)),
+    TAKE,
+    EOI,
+    write(X2APIC.ICR, icr(FIXED, 0, 0x9c)),
+    ...SETS,
+  ),
+  one(
     'ICR of an illegal vector',
     write(X2APIC.ICR, icr(FIXED, 0, 4)),
     write(X2APIC.ESR, 0),

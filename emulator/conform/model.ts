@@ -7,7 +7,13 @@
 import { HarnessBug } from '../../abi/errors.js';
 import { EFER, MSR } from '../../abi/msrs.js';
 import { u64 } from '../../abi/uint.js';
-import { REG, RegisterFile, type RegisterName } from '../cpu/registers.js';
+import {
+  REG,
+  RFLAGS,
+  RFLAGS_ARITHMETIC,
+  RegisterFile,
+  type RegisterName,
+} from '../cpu/registers.js';
 import { PhysicalMemory } from '../memory/physical-memory.js';
 import type { VmxCapabilities } from '../vmx/capabilities.js';
 import { EptTlb } from '../vmx/ept/tlb.js';
@@ -111,5 +117,6 @@ export function withVmcs(pcpu: ModelPcpu, description: VmcsDescription): Vmcs {
   const vmcs = pcpu.vmx.current;
   if (vmcs === null) throw new HarnessBug('the model refused VMXON or VMPTRLD');
   applyDescription(vmcs, description);
+  pcpu.registers.set('RFLAGS', RFLAGS.FIXED | RFLAGS_ARITHMETIC);
   return vmcs;
 }

@@ -6,12 +6,13 @@
  * lowest processor priority, then the lowest id, so a run is deterministic.
  * Not modelled: delivery latency, focus processors, I/O APIC messages, interrupt remapping.
  */
-import { ICR, ICR_DELIVERY, ICR_SHORTHAND, decodeIcr, type IcrWord } from '../../../abi/x2apic.js';
+import { ICR_DELIVERY, ICR_SHORTHAND, decodeIcr, type IcrWord } from '../../../abi/x2apic.js';
 import { addressed, isDeassert, type IpiAddressee } from './ipi-destination.js';
 
 /** What one local APIC receives. */
 export type IpiMessage =
-  | { readonly kind: 'fixed'; readonly vector: number; readonly isLevel: boolean }
+  /** By its edge, always: the trigger mode of ICR is for INIT level de-assert alone. */
+  | { readonly kind: 'fixed'; readonly vector: number }
   | { readonly kind: 'smi' }
   | { readonly kind: 'nmi' }
   | { readonly kind: 'init' }
@@ -61,9 +62,8 @@ export class IpiBus implements IpiPort {
   }
 
   #route(source: IpiTarget, icr: IcrWord, low: number): IpiOutcome {
-    const isLevel = (low & ICR.TRIGGER_LEVEL) !== 0;
     if (icr.delivery === ICR_DELIVERY.INIT && isDeassert(low)) return { kind: 'ignored' };
-    const message = messageOf(icr, isLevel);
+    const message = messageOf(icr);
     if (message === null) return { kind: 'invalid', detail: `delivery mode ${icr.delivery}` };
     const includesSelf =
       icr.shorthand === ICR_SHORTHAND.SELF || icr.shorthand === ICR_SHORTHAND.ALL_INCLUDING_SELF;
@@ -86,11 +86,11 @@ function lowestPriority(targets: readonly IpiTarget[]): readonly IpiTarget[] {
   return targets.filter(({ priority }) => priority === lowest).slice(0, 1);
 }
 
-function messageOf(icr: IcrWord, isLevel: boolean): IpiMessage | null {
+function messageOf(icr: IcrWord): IpiMessage | null {
   switch (icr.delivery) {
     case ICR_DELIVERY.FIXED:
     case ICR_DELIVERY.LOWEST_PRIORITY:
-      return { kind: 'fixed', vector: icr.vector, isLevel };
+      return { kind: 'fixed', vector: icr.vector };
     case ICR_DELIVERY.SMI:
       return { kind: 'smi' };
     case ICR_DELIVERY.NMI:

@@ -197,7 +197,7 @@ export class LocalApic implements IpiTarget {
   receive(message: IpiMessage): void {
     switch (message.kind) {
       case 'fixed':
-        this.request(message.vector, message.isLevel);
+        this.request(message.vector);
         break;
       case 'nmi':
         this.#events.onNmi();

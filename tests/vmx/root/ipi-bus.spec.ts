@@ -95,7 +95,11 @@ describe('ICR destinations', () => {
       low: STARTUP | 0x9a,
       message: { kind: 'startup', vector: 0x9a },
     },
-    { rule: 'fixed, level', low: 0x8031, message: { kind: 'fixed', vector: 0x31, isLevel: true } },
+    {
+      rule: 'fixed, whose trigger mode is ignored',
+      low: 0x8031,
+      message: { kind: 'fixed', vector: 0x31 },
+    },
   ])('$rule', ({ low, message }) => {
     expect(send(low, 16).targets[2]!.received).toEqual([message]);
   });
