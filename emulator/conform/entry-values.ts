@@ -272,5 +272,7 @@ export function valueAttempts(capabilities: VmxCapabilities): Attempt[] {
     ...controls(base),
     ...enforcement(base),
     ...unrestricted(base, [...accessRights('CS'), ...accessRights('SS'), ...PRIVILEGES]),
-  ].map(([title, overrides]) => ({ title, overrides, memory: [] }));
+  ]
+    .map(([title, overrides]): Attempt => ({ title, overrides, memory: [] }))
+    .concat({ title: 'VMLAUNCH right behind MOV SS', overrides: {}, memory: [], how: 'movss' });
 }
