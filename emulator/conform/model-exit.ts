@@ -159,7 +159,10 @@ function exitOf(
   if (one.pending !== undefined) return eventOf(pcpu, vmcs, entry, one);
   if (one.access !== undefined) return walked(inGuest, vmcs, one.access);
   if (entry.event === null || one.exit.idtVectoringInfo === undefined) return one.exit;
-  return { ...one.exit, ...vectoringOf(entry.event) };
+  const exit = { ...one.exit, ...vectoringOf(entry.event) };
+  // What the model leaves undefined is not compared: the case must leave it so too.
+  const [model, wanted] = [exit.instructionLength, one.exit.instructionLength].map(String);
+  return model === wanted ? exit : otherwise('instruction length', model!, wanted!);
 }
 
 /** The event that the model takes first. */
@@ -196,7 +199,7 @@ function vectoringOf({ type, vector, errorCode, instructionLength }: InjectedEve
   return {
     idtVectoringInfo: encodeInterruption(name, vector, { deliverCode: errorCode !== null }),
     ...(errorCode === null ? {} : { idtVectoringErrorCode: errorCode }),
-    ...(instructionLength === null ? {} : { instructionLength }),
+    instructionLength: instructionLength ?? undefined,
   };
 }
 

@@ -137,6 +137,21 @@ describe('loading host state: MSRs', () => {
     expect(pcpu.msrValues.get(MSR[name])).toBe(value);
   });
 
+  it.each([
+    [
+      'IA32_PERF_GLOBAL_CTRL',
+      'HOST_IA32_PERF_GLOBAL_CTRL',
+      EXIT_CONTROL.LOAD_IA32_PERF_GLOBAL_CTRL,
+    ],
+    ['IA32_PKRS', 'HOST_IA32_PKRS', EXIT_CONTROL.LOAD_PKRS],
+  ] as const)('%s is loaded where its control says so', (name, field, control) => {
+    const VM_EXIT_CONTROLS = validVmcs().VM_EXIT_CONTROLS! | BigInt(control);
+    const { pcpu } = exitFrom({ VM_EXIT_CONTROLS, [field]: 5n }, HLT, (p) =>
+      p.msrValues.set(MSR[name], 0x77n),
+    );
+    expect(pcpu.msrValues.get(MSR[name])).toBe(5n);
+  });
+
   it('an MSR without a load control is left alone', () => {
     const { pcpu } = exitFrom({}, HLT, (p) => {
       p.msrValues.set(MSR.IA32_KERNEL_GS_BASE, 1n);

@@ -254,7 +254,7 @@ export const ROOT_MUTANTS: readonly ModelMutant[] = [
         'return signalMachineCheck(cpu) || isEnabled ?',
       ],
     ],
-    noticed: { spec: 'tests/vmx/root/machine-check.spec.ts' },
+    noticed: { spec: 'tests/vmx/root/pcpu.spec.ts' },
   },
   {
     id: 'ltr-without-base',

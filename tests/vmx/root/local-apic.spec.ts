@@ -164,6 +164,21 @@ describe('interrupt priority', () => {
     expect(signals).toEqual(['nmi']);
   });
 
+  it('an error that is logged raises no second interrupt until a write of ESR rearms it', () => {
+    const { apic } = apicOf();
+    apic.write(X2APIC.LVT_ERROR, 0xe1n);
+    const raised = (): boolean => {
+      apic.write(X2APIC.SELF_IPI, 3n);
+      const isRaised = apic.deliverable === 0xe1;
+      if (isRaised) apic.acknowledge();
+      apic.eoi();
+      return isRaised;
+    };
+    expect([raised(), raised()]).toEqual([true, false]);
+    apic.write(X2APIC.ESR, 0n);
+    expect(raised()).toBe(true);
+  });
+
   it('a vector below 16 is not accepted and shows in ESR after it was written', () => {
     const { apic } = apicOf();
     apic.request(5);
