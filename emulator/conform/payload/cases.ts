@@ -33,8 +33,10 @@ export interface GuestStep {
   readonly registers?: GeneralRegisters;
   /** Registers with the guest's own time: their values come from the second machine. */
   readonly taken?: readonly (keyof GeneralRegisters)[];
-  /** The vector that the exit acknowledged at the local APIC. */
+  /** The vector that the exit acknowledged at the local APIC; it does not come while another one in service holds it back. */
   readonly acknowledged?: number;
+  /** It comes only where the payload entered with a preemption timer of 0, which is for it to decide. */
+  readonly whenTimerIsZero?: true;
 }
 
 /** How KVM enters the guest: itself, or through the payload's run entry. */

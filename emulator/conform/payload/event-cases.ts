@@ -172,7 +172,11 @@ const STOPS: readonly PayloadCase[] = [
   {
     title: 'a stop that is there before the run entry',
     code: '0f a2',
-    steps: [{ exit: TIMER, rip: 0 }],
+    steps: [
+      { exit: TIMER, rip: 0, whenTimerIsZero: true },
+      { exit: exits.cpuid(0), rip: 0 },
+    ],
+    registers: { RAX: 0n, RCX: 0n },
     request: CARETAKER_REQUEST.STOP,
     isFresh: true,
     way: 'run',

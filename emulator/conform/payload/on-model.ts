@@ -3,8 +3,8 @@
  *
  * Source: emulator/vmx (VM exit and entry), emulator/cpu (the payload's instructions); SDM, "IA-32e Mode Interrupt Stack
  * Frame" for the events that a VM entry delivers to the guest.
- * Invariant: the guest's part is what the case says of it; nothing of the second machine goes in but the TSC at each exit,
- * so that values made of a time are compared too.
+ * Invariant: the guest's part is what the case says of it; nothing of the second machine goes in but the TSC at each exit
+ * and what it has in fields that the architecture leaves undefined, so that what a payload makes of them is compared too.
  * Not modelled: guest code; an event that is delivered to the guest finds a gate that leads to its handler.
  */
 import { HarnessBug } from '../../../abi/errors.js';
@@ -54,6 +54,10 @@ export class ModelRun {
   readonly passages: Passage[] = [];
   /** The event that the last VM entry delivered to the guest. */
   #delivered: InjectedEvent | null = null;
+  /** Slots that the architecture leaves undefined, and that hold what the second machine has there. */
+  readonly #undefined = new Set<number>();
+  /** The preemption timer's value at the last VM entry of the payload's. */
+  #timer: number | null = null;
 
   constructor(stage: Stage, script: KernelScript, secondAt: SecondAt) {
     this.#stage = stage;
@@ -96,6 +100,7 @@ export class ModelRun {
       const [step, ...rest] = left;
       if (step === undefined) throw new HarnessBug(`${one.title}: nothing is left to exit`);
       left = rest;
+      if (!this.#comes(step)) continue;
       if (!this.#exit(step)) break;
       const delivered = this.#takeDelivered();
       if (delivered === null) continue;
@@ -173,6 +178,20 @@ export class ModelRun {
     return this.#passage('run');
   }
 
+  /** Whether a step's exit comes, where that depends on what the payload did before. */
+  #comes({ registers, acknowledged, whenTimerIsZero }: GuestStep): boolean {
+    const { pcpu } = this.#lane;
+    if (whenTimerIsZero === true) return this.#timer === 0;
+    if (acknowledged === undefined) return true;
+    pcpu.apic.request(acknowledged);
+    if (pcpu.apic.deliverable === acknowledged) return true;
+    // An interrupt whose end the payload did not tell holds it back; the guest has executed its code all the same.
+    for (const [name, value] of Object.entries(registers ?? {})) {
+      pcpu.registers.set(name as RegisterName, value);
+    }
+    return false;
+  }
+
   /** The guest exits; false when the payload does not enter it again. */
   #exit({ exit, rip, after, registers, taken, acknowledged }: GuestStep): boolean {
     const { pcpu, vmcs } = this.#lane;
@@ -186,14 +205,25 @@ export class ModelRun {
     }
     const second = this.#secondAt(this.passages.length)?.from;
     for (const name of taken ?? []) pcpu.registers.set(name, second?.registers.get(name) ?? 0n);
-    if (acknowledged !== undefined) {
-      pcpu.apic.request(acknowledged);
-      pcpu.apic.acknowledge();
-    }
+    if (acknowledged !== undefined) pcpu.apic.acknowledge();
     this.#synchronise();
     const delivered = deliverExit(pcpu, vmcs, exit);
     if (delivered.kind === 'abort') throw new HarnessBug(`VMX abort: ${delivered.rule}`);
+    this.#takeUndefined(second);
     return this.#passage('exit');
+  }
+
+  /** What the architecture leaves undefined holds what the second machine has there. */
+  #takeUndefined(second: Stop | undefined): void {
+    const { vmcs } = this.#lane;
+    this.#undefined.clear();
+    for (const { name, slot } of VMCS_FIELDS) {
+      const value = vmcs.isPoison(slot) ? second?.vmcs.get(name) : undefined;
+      if (value === undefined) continue;
+      this.#undefined.add(slot);
+      vmcs.record(slot, 0);
+      vmcs.values[slot] = value;
+    }
   }
 
   #synchronise(): void {
@@ -239,8 +269,11 @@ export class ModelRun {
       const ssp = pcpu.registers.get('SSP');
       const stop = pcpu.run(1);
       if (path.length - 1 === attachesAfter) this.#attach();
-      for (const { kind: access, address, sizeBytes, value } of engine.watch.take()) {
-        if (access === 'write') effects.push({ kind: 'memory', rip, address, sizeBytes, value });
+      for (const { kind: access, address, sizeBytes } of engine.watch.take()) {
+        if (access !== 'write') continue;
+        // What is there: a PUSHF of the engine's has stored the flag of its own single step, and it is taken back.
+        const value = wordOf(pcpu.memory.read(address, sizeBytes));
+        effects.push({ kind: 'memory', rip, address, sizeBytes, value });
       }
       if (name?.startsWith('INT') === true) effects.push(...this.#frame(rip));
       if (pcpu.registers.get('SSP') !== ssp) effects.push(...this.#shadowEffects(rip, ssp));
@@ -266,7 +299,8 @@ export class ModelRun {
     if (launched === (name === 'VMRESUME')) before();
     const result = execute(pcpu, { name });
     if (entered(result)) {
-      const { event } = result.entry;
+      const { event, timer } = result.entry;
+      this.#timer = timer?.value ?? null;
       this.#delivered = event?.type === INTR_TYPE.OTHER_EVENT ? null : event;
       return 'guest';
     }
@@ -325,7 +359,9 @@ export class ModelRun {
   #stop(kind: StopKind): Stop {
     const { pcpu } = this.#lane;
     const vmcs = pcpu.vmx.current;
-    const defined = VMCS_FIELDS.filter(({ slot }) => vmcs?.isPoison(slot) === false);
+    const defined = VMCS_FIELDS.filter(
+      ({ slot }) => vmcs?.isPoison(slot) === false && !this.#undefined.has(slot),
+    );
     return {
       kind,
       tsc: pcpu.now(),
@@ -340,6 +376,11 @@ function entered(
   result: VmxResult,
 ): result is VmxResult & { kind: 'entry'; entry: { kind: 'entered' } } {
   return result.kind === 'entry' && result.entry.kind === 'entered';
+}
+
+/** Little-endian bytes as a value. */
+function wordOf(bytes: Uint8Array): bigint {
+  return bytes.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n);
 }
 
 function pagesOf({ linear, sizeBytes }: { linear: bigint; sizeBytes: number }): bigint[] {
