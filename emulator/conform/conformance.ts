@@ -66,6 +66,8 @@ export interface PayloadTally {
   readonly values: number;
   readonly agree: number;
   readonly known: number;
+  /** Hosts on which this payload could not be compared, and why. */
+  readonly leftOut: readonly string[];
   /** The first difference that nothing explains, with both machines side by side. */
   readonly context: readonly string[];
 }

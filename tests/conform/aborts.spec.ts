@@ -6,8 +6,10 @@ import { unexplained } from './unexplained.js';
 
 describe.skipIf(!HAS_BOCHS)(`VMX aborts ${BOCHS}`, () => {
   it('come for the same entries of the lists of VM exit, with the same number', () => {
-    const results = compareAborts(new SecondMachine());
+    // One of each kind: conformance.spec.ts tries all of them.
+    const some = ABORT_CASES.filter((_one, index) => index % 4 === 0);
+    const results = compareAborts(new SecondMachine(), some);
     expect(unexplained(results)).toEqual([]);
-    expect(results).toHaveLength(ABORT_CASES.length);
+    expect(results).toHaveLength(some.length);
   });
 });

@@ -135,6 +135,7 @@ function textOf(report: ConformanceReport, terminal: Terminal): string {
   return [
     `${report.machine}: ${verdict}`,
     table,
+    ...payload.leftOut.map((what) => lines(`the payload was not compared on ${what}`)),
     lines(`known differences: ${ids.join(', ')}`),
     ...(unusedKnown.length > 0
       ? [lines(`known differences that are not met any more: ${unusedKnown.join(', ')}`)]

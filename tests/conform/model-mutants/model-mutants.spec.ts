@@ -21,15 +21,12 @@ const SOME: readonly string[] = [
   'nmi-through-mov-ss',
   'timer-counts-twice',
   'ept-reserved-bits',
-  'virtual-nmis-block',
-  'pml-forwards',
   'ldtr-left',
   'vmx-off-is-gp',
   'vmsucceed-keeps-flags',
   'vmxon-of-any-control-registers',
   'ppr-is-a-vector',
   'xapic-broadcast',
-  'suppress-and-tracker',
 ];
 
 const root = packageRoot();
