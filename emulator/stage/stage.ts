@@ -176,7 +176,7 @@ export class Stage {
     if (lane.phase !== 'guest') return;
     const vectoring = exit.idtVectoringInfo ?? 0;
     // An interrupt or an NMI in delivery was asserted before.
-    if (isAsserted(vectoring)) lane.interrupts.assert(vectoring & 0xff, machine.now());
+    if (isAsserted(vectoring)) this.#beginDelivery(vectoring);
     machine.guests.script(lane, { kind: 'exit', after: 0, exit });
     // An event that comes first leaves the exit with other fields.
     const isAhead = (action: GuestAction | null): boolean =>
@@ -187,6 +187,16 @@ export class Stage {
       () => !isAhead(lane.action) && !lane.scripted.some(isAhead) && lane.phase !== 'payload',
       machine.now() + OP_TICKS,
     );
+  }
+
+  /** An interrupt whose delivery the next exit breaks off is in service by then. */
+  #beginDelivery(info: number): void {
+    const { vcpu, interrupts } = this.lane;
+    const vector = info & 0xff;
+    interrupts.assert(vector, this.machine.now());
+    if (decodeInterruption(info).type !== INTR_TYPE.EXT_INTR) return;
+    const word = `isr[${vector >> 6}]`;
+    vcpu.softState.set(word, vcpu.softState.get(word) | (1n << BigInt(vector & 63)));
   }
 
   /** A physical interrupt arrives at the core. */
