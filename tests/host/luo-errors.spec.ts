@@ -359,6 +359,16 @@ describe('reboot', () => {
     expect(stage.bench.host.kernel.khoOut.finalized).toBe(false);
   });
 
+  it('and then the newest session goes first', () => {
+    const stage = stage1();
+    const { bench, agent } = stage;
+    const other = must(createSession(agent, stage.device, 'other'));
+    must(preserveFd(agent, other, openFake(bench, agent, 'second'), 1n));
+    exhaustMemory(bench);
+    expect(errnoOf(rebootKexec(bench.host.kernel))).toBe('EAGAIN');
+    expect(bench.orders.log.slice(-2)).toEqual(['unfreeze second', 'unfreeze first']);
+  });
+
   it('no room in scratch for the next image: ENOMEM before anything is frozen', () => {
     const bench = bootBench({}, [{ start: 1024, count: 17 }]);
     const { agent, device } = agentOf(bench);
