@@ -31,6 +31,11 @@ export interface Replayable {
   readonly payload: { readonly file: string; readonly sha256: string } | null;
 }
 
+/** A file as text. @throws CliUsageError FILE_UNREADABLE. */
+export function readReplayText(file: string): string {
+  return Buffer.from(read(file)).toString('utf8');
+}
+
 /** Reads a file. @throws CliUsageError FILE_UNREADABLE; ReplayFileError. */
 export function readReplayFile(file: string): Replayable {
   const content = read(file);

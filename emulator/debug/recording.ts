@@ -96,6 +96,18 @@ const recording = z.strictObject({
   changes: z.array(z.strictObject({ time: count, position, edit })).max(100_000),
 });
 
+/** The run that a text is a recording of; null for a text that is no recording. */
+export function recordedRun(
+  text: string,
+): { readonly scenario: string; readonly seed: number } | null {
+  const header = z.object({ format: z.literal(FORMAT), scenario: z.string(), seed: count });
+  try {
+    return header.safeParse(JSON.parse(text)).data ?? null;
+  } catch {
+    return null;
+  }
+}
+
 /** What a recording says to do. */
 export interface Recording {
   readonly entries: readonly TapeEntry[];

@@ -6,6 +6,7 @@
 import { createHash } from 'node:crypto';
 import { parseElf } from '../../../loader/elf.js';
 import { CCB_RULE } from '../../host/kvm/ccb-rule.js';
+import { recordedRun } from '../../debug/recording.js';
 import { Arena } from '../../fuzz/arena.js';
 import { decode } from '../../fuzz/codec.js';
 import { storyOf } from '../../fuzz/story.js';
@@ -21,7 +22,8 @@ import { EXIT, type ExitStatus } from '../exit-status.js';
 import { jsonText } from '../output/json.js';
 import type { Terminal } from '../output/terminal.js';
 import { naming, readPayloadFile, referencePayload } from '../payload-file.js';
-import { readReplayFile } from '../replay-file.js';
+import { readReplayFile, readReplayText } from '../replay-file.js';
+import { replayRecording } from '../replay-recording.js';
 
 const TIMELINE_LENGTH = 200;
 
@@ -32,7 +34,7 @@ export const command = defineCommand({
     file: {
       type: 'string',
       demandOption: true,
-      describe: 'A finding (ID.json), an input of a corpus, or a schedule of explore',
+      describe: 'A finding (ID.json), an input of a corpus, a schedule of explore, or a recording',
     },
   },
   options: {
@@ -53,6 +55,9 @@ export const command = defineCommand({
   run: (args, terminal) => {
     if (isSceneSchedule(args.file)) return replayScene(args, terminal);
     if (isSchedule(args.file)) return replaySchedule(args, terminal);
+    const text = readReplayText(args.file);
+    const recorded = recordedRun(text);
+    if (recorded !== null) return replayDebugged(args, terminal, text, recorded);
     const found = readReplayFile(args.file);
     const file = args.payload ?? found.payload?.file ?? referencePayload();
     const payload = readPayloadFile(file);
@@ -99,6 +104,25 @@ function replaySchedule(args: ScheduleArguments, terminal: Terminal): ExitStatus
   });
 }
 
+function replayDebugged(
+  args: ScheduleArguments,
+  terminal: Terminal,
+  text: string,
+  recorded: { readonly scenario: string; readonly seed: number },
+): ExitStatus {
+  const { payload } = payloadOf(args);
+  const payloadSha256 = createHash('sha256').update(payload).digest('hex');
+  const settings = { payload, payloadSha256, timelineLength: TIMELINE_LENGTH };
+  const report = replayRecording(text, args.file, recorded, settings);
+  const { scenario, seed } = recorded;
+  const story = [
+    `a recording of the debugger: ${scenario}, seed ${seed}, with its changes, to the end`,
+    `step through it: caretaker-emu debug --scenario ${scenario} --seed ${seed}, then replay ${args.file}`,
+  ];
+  terminal.print(args.json ? jsonText(report) : verdictOf(report, story));
+  return report.result === 'pass' ? EXIT.OK : EXIT.FINDING;
+}
+
 function replayScene(args: ScheduleArguments, terminal: Terminal): ExitStatus {
   const schedule = parseSceneSchedule(args.file);
   const { payload, seed } = payloadOf(args);
@@ -138,6 +162,12 @@ function tell(
     scenario: `replay: ${args.file}`,
     seed,
   };
+  terminal.print(args.json ? jsonText(report) : verdictOf(report, story));
+  return report.result === 'pass' ? EXIT.OK : EXIT.FINDING;
+}
+
+/** What a run that was told as a story has come to. */
+function verdictOf(report: RunReport, story: readonly string[]): string {
   const broken = report.findings.map(({ invariant, message, address, symbol }) =>
     [`${invariant}: ${message}`, `  at ${symbol ?? address}`].join('\n'),
   );
@@ -145,9 +175,7 @@ function tell(
     broken.length === 0
       ? 'pass: every invariant held'
       : `fail: ${broken.length} ${broken.length === 1 ? 'finding' : 'findings'}`;
-  const text = [...story, '', ...broken, verdict].join('\n');
-  terminal.print(args.json ? jsonText(report) : text);
-  return report.result === 'pass' ? EXIT.OK : EXIT.FINDING;
+  return [...story, '', ...broken, verdict].join('\n');
 }
 
 function textOf(report: RunReport, arena: Arena, bytes: Uint8Array): string {
