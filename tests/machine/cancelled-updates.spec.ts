@@ -131,3 +131,12 @@ describe(`${ROUNDS} updates that are cancelled, and one that goes through`, () =
     }
   });
 });
+
+it('a scenario that ends in the gap says that its vCPUs run alone', () => {
+  const text =
+    'name: a\ndescription: b\nvcpus: 2\nsteps: [{ run: { exits: 5 } }, { pause-devices: true }, { preserve: {} }]';
+  const conductor = new Conductor(parseScenario(text, 'a.yaml'), referencePayload(), false);
+  conductor.run();
+  const told = conductor.machine.timeline.mostTelling(Infinity).map(({ event }) => event);
+  expect(told.at(-1)).toMatch(/ends in the gap: 2 vCPUs run alone/);
+});
