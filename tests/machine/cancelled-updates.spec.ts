@@ -138,5 +138,5 @@ it('a scenario that ends in the gap says that its vCPUs run alone', () => {
   const conductor = new Conductor(parseScenario(text, 'a.yaml'), referencePayload(), false);
   conductor.run();
   const told = conductor.machine.timeline.mostTelling(Infinity).map(({ event }) => event);
-  expect(told.at(-1)).toMatch(/ends in the gap: 2 vCPUs run alone/);
+  expect(told.filter((event) => /ends in the gap: 2 vCPUs run alone/.test(event))).toHaveLength(1);
 });
