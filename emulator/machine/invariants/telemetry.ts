@@ -15,7 +15,7 @@ import { INTR_INFO } from '../../../abi/interruption.js';
 import { offsetsOf } from '../../../abi/layout.js';
 import { PI_DESC, PI_NV_SHIFT } from '../../../abi/posted-interrupt.js';
 import { CARETAKER_SOFT_STATE } from '../../../abi/soft-state.js';
-import { hex } from '../../../abi/uint.js';
+import { hex, toIndex } from '../../../abi/uint.js';
 import {
   CARETAKER_STALL,
   CARETAKER_STALL_RING,
@@ -56,6 +56,7 @@ const CONFIG = offsetsOf<
 /** The control word of the posted-interrupt descriptor. */
 const DESCRIPTOR =
   offsetsOf<'pi_desc'>(CARETAKER_SOFT_STATE).pi_desc + offsetsOf<'control'>(PI_DESC).control;
+const NV_SHIFT = toIndex(PI_NV_SHIFT);
 const COUNTERS_BYTES = 24;
 
 /** A counter as the payload keeps it; 2^53 exits are out of reach. */
@@ -211,7 +212,7 @@ function isWanted(lane: Lane, vector: number): boolean {
   if (vector === word(CONFIG.notification_vector)) return true;
   const isProcessors = word(CONFIG.interrupt_delivery) === CARETAKER_INTERRUPT_DELIVERY.PROCESSOR;
   const posted = lane.memory.words[(lane.softState + DESCRIPTOR) >>> 2]!;
-  if (isProcessors && ((posted >>> Number(PI_NV_SHIFT)) & 0xff) === vector) return true;
+  if (isProcessors && ((posted >>> NV_SHIFT) & 0xff) === vector) return true;
   for (let route = 0; route < word(CONFIG.irq_route_count); route++)
     if ((word(CONFIG.irq_route + route * CARETAKER_IRQ_ROUTE.sizeBytes) & 0xff) === vector)
       return true;
