@@ -19,6 +19,8 @@ import type { Lane, LanePhase } from './lane.js';
 import type { Machine } from './machine.js';
 
 const LVT_MODE = 3 << 17;
+/** Vector, delivery status, mask and mode; a write with another bit is #GP and changes nothing. */
+const LVT_TIMER_BITS = LVT_MODE | (1 << 16) | (1 << 12) | 0xff;
 
 /** Notes what the exit that the guest is about to make asks for. */
 export function noteIntent(machine: Machine, lane: Lane, exit: VmExit): void {
@@ -33,7 +35,7 @@ export function noteIntent(machine: Machine, lane: Lane, exit: VmExit): void {
         lane.interrupts.assert(lane.vcpu.softState.number('lvt_timer') & 0xff, lane.pcpu.now());
       return;
     case X2APIC.LVT_TIMER:
-      noteTimerVector(lane, low);
+      noteTimerVector(lane, low, high);
       return;
     case X2APIC.SELF_IPI:
       // Bits 63:8 are reserved: such a write sends nothing.
@@ -50,7 +52,8 @@ export function noteIntent(machine: Machine, lane: Lane, exit: VmExit): void {
 }
 
 /** A change of mode disarms the timer, and with it goes what it owes; with another vector it owes that one. */
-function noteTimerVector(lane: Lane, low: number): void {
+function noteTimerVector(lane: Lane, low: number, high: number): void {
+  if (high !== 0 || (low & ~LVT_TIMER_BITS) !== 0 || (low & LVT_MODE) === LVT_MODE) return;
   const soft = lane.vcpu.softState;
   const before = soft.number('lvt_timer');
   if (((before ^ low) & (LVT_MODE | 0xff)) === 0) return;

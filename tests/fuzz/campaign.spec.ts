@@ -72,6 +72,10 @@ describe('what a campaign found once holds now', () => {
     ],
     ['a machine check that the policy leaves to KVM has no MCIP', '37072d000103020307'],
     [
+      'LVT_TIMER with reserved bits is #GP, also for KVM',
+      'c800200001000208fffffdffffffff7f32080000000000000000000000000000',
+    ],
+    [
       'a timer that gets another vector owes the old one nothing',
       'a700200001000208000000000000000032080000000000000000000000000000',
     ],

@@ -64,6 +64,7 @@ const CCB_REGISTERS = offsetsOf<'registers'>(CARETAKER_CCB).registers;
 const CS_LONG = 0x2000n;
 const RFLAGS_TF = 0x100n;
 const DEBUGCTL_BTF = 2n;
+const CR0_PE = 1n;
 
 type RegisterName = (typeof CARETAKER_REGISTER_ORDER)[number];
 const place = (context: ExitContext, name: RegisterName): bigint =>
@@ -124,13 +125,23 @@ const readMsr: Handler = (context) => {
   return skip(context);
 };
 
-/** kvm_set_msr_common(): the APIC's and the timer's; other writes are ignored. */
+/** kvm_set_msr_common(): the APIC's and the timer's, #GP for bits that they do not have; other writes are ignored. */
 const writeMsr: Handler = (context) => {
   const index = low32(get(context, 'RCX'));
   if (context.writePvMsr(index, edxEax(context))) return skip(context);
-  writeLapicMsr(context.kernel.memory, context.self, context.peers, index, edxEax(context));
-  return skip(context);
+  const { kernel, self, peers } = context;
+  const result = writeLapicMsr(kernel.memory, self, peers, index, edxEax(context));
+  return result === 'fault' ? injectGp(context) : skip(context);
 };
+
+/** kvm_inject_gp(): instead of the instruction; real mode pushes no error code. */
+function injectGp({ kernel, self, vmcs }: ExitContext): ExitVerdict {
+  const deliverCode = (vmcs.read('GUEST_CR0') & CR0_PE) !== 0n;
+  const soft = new StructView(CARETAKER_SOFT_STATE, kernel.memory, self.softState);
+  soft.set('event_info', encodeInterruption('HARD_EXCEPTION', VECTOR.GP, { deliverCode }));
+  soft.set('event_error_code', 0);
+  return ENTER;
+}
 
 /** RDPMC, RDRAND, RDSEED: no counter and no entropy in a run that is a pure function of its seed. */
 const readZero: Handler = (context) => {

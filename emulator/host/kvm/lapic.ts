@@ -31,37 +31,54 @@ export function postInterrupt(bytes: PhysicalBytes, softState: bigint, vector: n
   soft.set(word('posted', vector), soft.get(word('posted', vector)) | bit(vector));
 }
 
-/** A guest WRMSR; false when the MSR is not the APIC's or the timer's. */
+/** Bits that a guest may set; a write with another one is #GP (kvm_lapic_reg_write(), apic_reg_write_bits). */
+const WRITABLE: ReadonlyMap<number, bigint> = new Map([
+  [X2APIC.TPR, 0xffn],
+  [X2APIC.EOI, 0n],
+  [X2APIC.SELF_IPI, 0xffn],
+  [X2APIC.LVT_TIMER, 0x7_10ffn],
+  [X2APIC.ICR, 0xffff_ffff_000c_cfffn],
+]);
+const LVT_TIMER_MODE = 3 << 17;
+
+/** A guest WRMSR: done, a fault, or of an MSR that is not the APIC's or the timer's. */
 export function writeLapicMsr(
   bytes: PhysicalBytes,
   self: ApicPeer,
   peers: readonly ApicPeer[],
   index: number,
   value: bigint,
-): boolean {
+): 'done' | 'fault' | 'other' {
   const soft = new StructView(CARETAKER_SOFT_STATE, bytes, self.softState);
+  if ((value & ~(WRITABLE.get(index) ?? value)) !== 0n) return 'fault';
   switch (index) {
     case MSR.IA32_TSC_DEADLINE:
       soft.set('tsc_deadline', value);
-      return true;
+      return 'done';
     case X2APIC.TPR:
-      soft.set('tpr', low32(value) & 0xff);
-      return true;
+      soft.set('tpr', value);
+      return 'done';
     case X2APIC.LVT_TIMER:
-      soft.set('lvt_timer', low32(value));
-      return true;
+      setTimer(soft, low32(value));
+      return 'done';
     case X2APIC.EOI:
       endOfInterrupt(soft);
-      return true;
+      return 'done';
     case X2APIC.SELF_IPI:
-      postInterrupt(bytes, self.softState, low32(value) & 0xff);
-      return true;
+      postInterrupt(bytes, self.softState, low32(value));
+      return 'done';
     case X2APIC.ICR:
       sendIpi(bytes, self, peers, value);
-      return true;
+      return 'done';
     default:
-      return false;
+      return 'other';
   }
+}
+
+/** apic_update_lvtt(): a change of mode disarms the timer. */
+function setTimer(soft: StructView, value: number): void {
+  if (((soft.number('lvt_timer') ^ value) & LVT_TIMER_MODE) !== 0) soft.set('tsc_deadline', 0n);
+  soft.set('lvt_timer', value);
 }
 
 /** A guest RDMSR; undefined when the MSR is not the APIC's or the timer's. */

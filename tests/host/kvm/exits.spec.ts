@@ -3,6 +3,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { EXIT_REASON, type ExitReasonName } from '../../../abi/exit-reasons.js';
 import { encodeInterruption, INTERRUPTIBILITY, PENDING_DBG } from '../../../abi/interruption.js';
 import type { FieldName } from '../../../abi/vmcs-fields.js';
+import { X2APIC } from '../../../abi/x2apic.js';
 import { handleRoutedExit, type ExitContext } from '../../../emulator/host/kvm/exits.js';
 import { exitContextOf } from '../../../emulator/host/kvm/vcpu-run.js';
 import { Conductor } from '../../../emulator/machine/conductor.js';
@@ -73,6 +74,54 @@ it('an event whose delivery an exit broke off is queued again whole', () => {
   expect(lane.vmcs.read('VM_ENTRY_EXCEPTION_ERROR_CODE')).toBe(7n);
   expect(lane.vmcs.read('VM_ENTRY_INSTRUCTION_LEN')).toBe(2n);
   expect(lane.vcpu.softState.get('event_info')).toBe(0n);
+});
+
+describe('WRMSR of an x2APIC register', () => {
+  /** What the guest had in the save area at the exit. */
+  function wrmsr(index: number, value: bigint): void {
+    lane.vcpu.ccbView.set('registers[1]', BigInt(index));
+    lane.vcpu.ccbView.set('registers[0]', value & 0xffff_ffffn);
+    lane.vcpu.ccbView.set('registers[2]', value >> 32n);
+    handle('EXIT_REASON_MSR_WRITE', { GUEST_RIP: 0x1000n, VM_EXIT_INSTRUCTION_LEN: 2n });
+  }
+
+  it.each([
+    ['TPR', X2APIC.TPR, 0x100n],
+    ['EOI', X2APIC.EOI, 1n],
+    ['SELF_IPI', X2APIC.SELF_IPI, 0x1_0000_0050n],
+    ['LVT_TIMER', X2APIC.LVT_TIMER, 0x8_0050n],
+    ['ICR', X2APIC.ICR, 0x10_0050n],
+  ])('%s is #GP(0) for a bit that it does not have', (_name, index, value) => {
+    const timer = lane.vcpu.softState.get('lvt_timer');
+    wrmsr(index, value);
+    const gp = encodeInterruption('HARD_EXCEPTION', 13, { deliverCode: true });
+    expect(lane.vmcs.read('VM_ENTRY_INTR_INFO_FIELD')).toBe(BigInt(gp));
+    expect(lane.vmcs.read('GUEST_RIP')).toBe(0x1000n);
+    expect(lane.vcpu.softState.get('lvt_timer')).toBe(timer);
+  });
+
+  it.each([
+    ['disarms the timer with a change of mode', 0xecn, 0n],
+    ['leaves it armed with another vector', (2n << 17n) | 0x50n, 77n],
+  ])('LVT_TIMER %s', (_title, value, deadline) => {
+    lane.vcpu.softState.set('tsc_deadline', 77n);
+    wrmsr(X2APIC.LVT_TIMER, value);
+    expect(lane.vcpu.softState.get('tsc_deadline')).toBe(deadline);
+    expect(lane.vcpu.softState.get('lvt_timer')).toBe(value);
+  });
+});
+
+it.each([
+  ['an interrupt', encodeInterruption('EXT_INTR', 0x50)],
+  ['an NMI', encodeInterruption('NMI_INTR', 2)],
+])('%s that a debug trap comes before waits again', (_title, info) => {
+  const soft = lane.vcpu.softState;
+  soft.set('event_info', BigInt(info));
+  const db = encodeInterruption('HARD_EXCEPTION', 1);
+  handle('EXIT_REASON_EXCEPTION_NMI', { VM_EXIT_INTR_INFO: BigInt(db) });
+  expect(lane.vmcs.read('VM_ENTRY_INTR_INFO_FIELD')).toBe(BigInt(db));
+  const waits = [(soft.get('irr[1]') >> 16n) & 1n, soft.get('virtual_nmi_pending')];
+  expect(waits).toEqual(info === encodeInterruption('NMI_INTR', 2) ? [0n, 1n] : [1n, 0n]);
 });
 
 describe('an external interrupt that was acknowledged', () => {
