@@ -4,6 +4,7 @@
  * Source: SDM, "x2APIC Register Address Space", "Interrupt Command Register (ICR)", "Local Vector Table".
  * Invariant: the offset of a register in an xAPIC or virtual-APIC page is (index - 0x800) << 4.
  */
+import { u64 } from './uint.js';
 
 // prettier-ignore
 /** x2APIC registers by MSR index; ISR, TMR and IRR are eight registers each, the first is named. */
@@ -119,6 +120,23 @@ export const LVT = {
   REMOTE_IRR: 1 << 14, TRIGGER_LEVEL: 1 << 15, MASKED: 1 << 16, TIMER_MODE_MASK: 0x60000,
   TIMER_ONE_SHOT: 0, TIMER_PERIODIC: 1 << 17, TIMER_TSC_DEADLINE: 2 << 17,
 } as const;
+
+/**
+ * Bits that WRMSR may set in the registers that a payload or KVM answers for a guest; another one is #GP (SDM, "x2APIC
+ * Register Address Space").
+ */
+export const X2APIC_WRITABLE: ReadonlyMap<number, bigint> = new Map([
+  [X2APIC.TPR, 0xffn],
+  [X2APIC.EOI, 0n],
+  [X2APIC.SELF_IPI, 0xffn],
+  [X2APIC.LVT_TIMER, 0x7_10ffn],
+  [X2APIC.ICR, ~u64(ICR.RESERVED) & 0xffff_ffff_ffff_ffffn],
+]);
+
+/** Whether WRMSR of one of those registers is #GP. */
+export function hasReservedBits(index: number, value: bigint): boolean {
+  return (value & ~(X2APIC_WRITABLE.get(index) ?? value)) !== 0n;
+}
 
 /** Bit of the spurious-interrupt vector register that enables the local APIC. */
 export const SIVR_ENABLE = 1 << 8;

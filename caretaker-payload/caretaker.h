@@ -102,6 +102,13 @@ static inline void forget_controls(void)
 	caretaker_instance.cpu_controls = 0;
 }
 
+/* Of VM-exit interruption information. */
+static inline bool is_machine_check(u64 info)
+{
+	return (info & (INTR_INFO_INTR_TYPE_MASK | INTR_INFO_VECTOR_MASK)) ==
+	       (INTR_TYPE_HARD_EXCEPTION | X86_TRAP_MC);
+}
+
 /* A table length written by KVM, kept inside the table whatever it says. */
 static inline u32 table_length(u32 count, u32 max)
 {

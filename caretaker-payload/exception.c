@@ -31,8 +31,7 @@ enum caretaker_answer caretaker_exception_exit(struct caretaker_ccb *ccb)
 		caretaker_unblock_nmi();
 		return CARETAKER_RESUME;
 	}
-	if ((info & (INTR_INFO_INTR_TYPE_MASK | INTR_INFO_VECTOR_MASK)) !=
-	    (INTR_TYPE_HARD_EXCEPTION | X86_TRAP_MC))
+	if (!is_machine_check(info))
 		return CARETAKER_UNANSWERED;
 	how = caretaker_machine_check_exit(ccb);
 	if (how == CARETAKER_RESUME)

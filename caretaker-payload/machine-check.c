@@ -44,13 +44,8 @@ void caretaker_remember_machine_check(struct caretaker_ccb *ccb, u64 mcg_status)
 /* One that the policy leaves to KVM, with the exit that it caused. */
 void caretaker_leave_machine_check(struct caretaker_ccb *ccb, u32 reason)
 {
-	u64 info;
-
-	if (reason != EXIT_REASON_EXCEPTION_NMI)
-		return;
-	info = vmread(VM_EXIT_INTR_INFO);
-	if ((info & (INTR_INFO_INTR_TYPE_MASK | INTR_INFO_VECTOR_MASK)) ==
-	    (INTR_TYPE_HARD_EXCEPTION | X86_TRAP_MC))
+	if (reason == EXIT_REASON_EXCEPTION_NMI &&
+	    is_machine_check(vmread(VM_EXIT_INTR_INFO)))
 		caretaker_remember_machine_check(ccb,
 						 rdmsr(MSR_IA32_MCG_STATUS));
 }

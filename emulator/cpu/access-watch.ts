@@ -22,14 +22,23 @@ export class AccessWatch {
   readonly #words: Float64Array;
   readonly #code: SweptCode;
   readonly #memoryBytes: number;
+  readonly #alive: () => void;
   /** Accesses that left the native log because of a snapshot. */
   readonly #held: LoggedAccess[] = [];
 
-  constructor(native: NativeEngine, words: Float64Array, code: SweptCode, memoryBytes: number) {
+  /** `alive` throws once the engine was disposed. */
+  constructor(
+    native: NativeEngine,
+    words: Float64Array,
+    code: SweptCode,
+    memoryBytes: number,
+    alive: () => void,
+  ) {
     this.#native = native;
     this.#words = words;
     this.#code = code;
     this.#memoryBytes = memoryBytes;
+    this.#alive = alive;
   }
 
   /**
@@ -37,7 +46,7 @@ export class AccessWatch {
    * stores keep their speed; those to a page with a watched byte take some fifty nanoseconds more, and reads that are
    * logged with the RIP of their own instruction, not their block's, several hundred.
    *
-   * @throws EngineError WATCH_ON_CODE, WATCH_OUTSIDE_MEMORY.
+   * @throws EngineError ENGINE_DISPOSED, WATCH_ON_CODE, WATCH_OUTSIDE_MEMORY.
    */
   set(
     base: bigint,
@@ -67,7 +76,7 @@ export class AccessWatch {
   /**
    * Ends a run behind every instruction that reads or writes a byte of [base, base + sizeBytes); neither takes it back.
    *
-   * @throws EngineError WATCH_ON_CODE, WATCH_OUTSIDE_MEMORY.
+   * @throws EngineError ENGINE_DISPOSED, WATCH_ON_CODE, WATCH_OUTSIDE_MEMORY.
    */
   stopAt(base: bigint, sizeBytes: number, on: { read: boolean; write: boolean }): void {
     const start = this.#watchable(base, sizeBytes);
@@ -119,8 +128,9 @@ export class AccessWatch {
     }
   }
 
-  /** @throws EngineError WATCH_ON_CODE, WATCH_OUTSIDE_MEMORY. */
+  /** @throws EngineError ENGINE_DISPOSED, WATCH_ON_CODE, WATCH_OUTSIDE_MEMORY. */
   #watchable(base: bigint, sizeBytes: number): number {
+    this.#alive();
     if (base + BigInt(sizeBytes) > BigInt(this.#memoryBytes)) {
       throw new EngineError('WATCH_OUTSIDE_MEMORY', `watch at ${hex(base)} ends outside memory`);
     }

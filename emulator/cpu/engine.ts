@@ -102,7 +102,9 @@ export class Engine {
     this.#untouched = new Uint8Array(EXTENDED_BYTES);
     this.#native.readExtended(this.#untouched);
     this.#code = new SweptCode(this.#native, this.#memory);
-    this.watch = new AccessWatch(this.#native, this.#words, this.#code, this.#memory.length);
+    this.watch = new AccessWatch(this.#native, this.#words, this.#code, this.#memory.length, () => {
+      this.#alive();
+    });
     this.#stops = new EngineStops({
       registers,
       counters: this.counters,

@@ -11,16 +11,12 @@ import { VECTOR } from '../../abi/interruption.js';
 import { MSR } from '../../abi/msrs.js';
 import { PV_MSR } from '../../abi/pv-clock.js';
 import { joinHalves } from '../../abi/uint.js';
-import { decodeIcr, X2APIC } from '../../abi/x2apic.js';
+import { decodeIcr, hasReservedBits, LVT, X2APIC } from '../../abi/x2apic.js';
 import { REG } from '../cpu/registers.js';
 import type { VmExit } from '../vmx/vm-exit.js';
 import { addressed, logicalIdOf, requestOf } from '../vmx/root/ipi-destination.js';
 import type { Lane, LanePhase } from './lane.js';
 import type { Machine } from './machine.js';
-
-const LVT_MODE = 3 << 17;
-/** Vector, delivery status, mask and mode; a write with another bit is #GP and changes nothing. */
-const LVT_TIMER_BITS = LVT_MODE | (1 << 16) | (1 << 12) | 0xff;
 
 /** Notes what the exit that the guest is about to make asks for. */
 export function noteIntent(machine: Machine, lane: Lane, exit: VmExit): void {
@@ -35,11 +31,12 @@ export function noteIntent(machine: Machine, lane: Lane, exit: VmExit): void {
         lane.interrupts.assert(lane.vcpu.softState.number('lvt_timer') & 0xff, lane.pcpu.now());
       return;
     case X2APIC.LVT_TIMER:
-      noteTimerVector(lane, low, high);
+      // A write that is #GP asks for nothing.
+      if (!hasReservedBits(X2APIC.LVT_TIMER, joinHalves(high, low))) noteTimer(lane, low);
       return;
     case X2APIC.SELF_IPI:
-      // Bits 63:8 are reserved: such a write sends nothing.
-      if (high === 0 && low < 0x100) lane.interrupts.assert(low, lane.pcpu.now());
+      if (!hasReservedBits(X2APIC.SELF_IPI, joinHalves(high, low)))
+        lane.interrupts.assert(low, lane.pcpu.now());
       return;
     case X2APIC.ICR:
       noteIpi(machine, lane, low, high);
@@ -52,13 +49,12 @@ export function noteIntent(machine: Machine, lane: Lane, exit: VmExit): void {
 }
 
 /** A change of mode disarms the timer, and with it goes what it owes; with another vector it owes that one. */
-function noteTimerVector(lane: Lane, low: number, high: number): void {
-  if (high !== 0 || (low & ~LVT_TIMER_BITS) !== 0 || (low & LVT_MODE) === LVT_MODE) return;
+function noteTimer(lane: Lane, low: number): void {
   const soft = lane.vcpu.softState;
   const before = soft.number('lvt_timer');
-  if (((before ^ low) & (LVT_MODE | 0xff)) === 0) return;
+  if (((before ^ low) & (LVT.TIMER_MODE_MASK | LVT.VECTOR_MASK)) === 0) return;
   lane.interrupts.release(before & 0xff);
-  if (((before ^ low) & LVT_MODE) !== 0) lane.isTimerDisarmed = true;
+  if (((before ^ low) & LVT.TIMER_MODE_MASK) !== 0) lane.isTimerDisarmed = true;
   else if (soft.get('tsc_deadline') !== 0n) lane.interrupts.assert(low & 0xff, lane.pcpu.now());
 }
 

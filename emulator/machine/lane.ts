@@ -133,7 +133,7 @@ export class Lane {
   waitBeganTsc = NaN;
   /** Ticks between two polls of the wait at hand. */
   pollTicks = 1;
-  /** Counters of telemetry as they were when they were judged last, or at the exit. */
+  /** Counters of telemetry at the exit, for nmi and telemetry. */
   readonly counted = { nmis: 0, machine_checks: 0, stray_interrupts: 0 };
   /** Ticks that a stall record may differ from the wait: the polls and handlers around it. */
   readonly stallTolerance = 2_000;

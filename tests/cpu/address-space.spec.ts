@@ -44,6 +44,9 @@ describe('createAddressSpace()', () => {
     const { engine, memory } = fixture('f4');
     engine.dispose();
     expect(() => engine.run()).toThrow(expect.objectContaining({ code: 'ENGINE_DISPOSED' }));
+    expect(() => {
+      engine.watch.clear(DATA, 8);
+    }).toThrow(expect.objectContaining({ code: 'ENGINE_DISPOSED' }));
     expect(memory.readU8(CODE)).toBe(0xf4);
   });
 });

@@ -130,8 +130,8 @@ const writeMsr: Handler = (context) => {
   const index = low32(get(context, 'RCX'));
   if (context.writePvMsr(index, edxEax(context))) return skip(context);
   const { kernel, self, peers } = context;
-  const result = writeLapicMsr(kernel.memory, self, peers, index, edxEax(context));
-  return result === 'fault' ? injectGp(context) : skip(context);
+  const isDone = writeLapicMsr(kernel.memory, self, peers, index, edxEax(context));
+  return isDone ? skip(context) : injectGp(context);
 };
 
 /** kvm_inject_gp(): instead of the instruction; real mode pushes no error code. */

@@ -10,7 +10,7 @@ import { MSR } from '../../../abi/msrs.js';
 import { CARETAKER_SOFT_STATE } from '../../../abi/soft-state.js';
 import { StructView } from '../../../abi/layout.js';
 import { high32, low32, u64 } from '../../../abi/uint.js';
-import { decodeIcr, X2APIC } from '../../../abi/x2apic.js';
+import { decodeIcr, hasReservedBits, LVT, X2APIC } from '../../../abi/x2apic.js';
 import type { PhysicalBytes } from '../../memory/physical-memory.js';
 import { addressed, logicalIdOf, requestOf } from '../../vmx/root/ipi-destination.js';
 
@@ -31,53 +31,48 @@ export function postInterrupt(bytes: PhysicalBytes, softState: bigint, vector: n
   soft.set(word('posted', vector), soft.get(word('posted', vector)) | bit(vector));
 }
 
-/** Bits that a guest may set; a write with another one is #GP (kvm_lapic_reg_write(), apic_reg_write_bits). */
-const WRITABLE: ReadonlyMap<number, bigint> = new Map([
-  [X2APIC.TPR, 0xffn],
-  [X2APIC.EOI, 0n],
-  [X2APIC.SELF_IPI, 0xffn],
-  [X2APIC.LVT_TIMER, 0x7_10ffn],
-  [X2APIC.ICR, 0xffff_ffff_000c_cfffn],
-]);
-const LVT_TIMER_MODE = 3 << 17;
-
-/** A guest WRMSR: done, a fault, or of an MSR that is not the APIC's or the timer's. */
+/**
+ * A guest WRMSR; false for one that is #GP. Others than the APIC's and the timer's are ignored.
+ * DEVIATION: kvm_lapic_reg_write() drops reserved bits of TPR, EOI and LVT_TIMER; here they fault as the SDM has it, and as
+ * with a payload.
+ */
 export function writeLapicMsr(
   bytes: PhysicalBytes,
   self: ApicPeer,
   peers: readonly ApicPeer[],
   index: number,
   value: bigint,
-): 'done' | 'fault' | 'other' {
+): boolean {
+  if (hasReservedBits(index, value)) return false;
   const soft = new StructView(CARETAKER_SOFT_STATE, bytes, self.softState);
-  if ((value & ~(WRITABLE.get(index) ?? value)) !== 0n) return 'fault';
   switch (index) {
     case MSR.IA32_TSC_DEADLINE:
       soft.set('tsc_deadline', value);
-      return 'done';
+      break;
     case X2APIC.TPR:
       soft.set('tpr', value);
-      return 'done';
+      break;
     case X2APIC.LVT_TIMER:
       setTimer(soft, low32(value));
-      return 'done';
+      break;
     case X2APIC.EOI:
       endOfInterrupt(soft);
-      return 'done';
+      break;
     case X2APIC.SELF_IPI:
       postInterrupt(bytes, self.softState, low32(value));
-      return 'done';
+      break;
     case X2APIC.ICR:
       sendIpi(bytes, self, peers, value);
-      return 'done';
+      break;
     default:
-      return 'other';
   }
+  return true;
 }
 
 /** apic_update_lvtt(): a change of mode disarms the timer. */
 function setTimer(soft: StructView, value: number): void {
-  if (((soft.number('lvt_timer') ^ value) & LVT_TIMER_MODE) !== 0) soft.set('tsc_deadline', 0n);
+  if (((soft.number('lvt_timer') ^ value) & LVT.TIMER_MODE_MASK) !== 0)
+    soft.set('tsc_deadline', 0n);
   soft.set('lvt_timer', value);
 }
 

@@ -20,7 +20,7 @@ import { EXIT_REASON, type ExitReasonName } from '../../../abi/exit-reasons.js';
 import { StructView } from '../../../abi/layout.js';
 import { MSR } from '../../../abi/msrs.js';
 import { VMCS_ENCODING, type FieldName } from '../../../abi/vmcs-fields.js';
-import { X2APIC } from '../../../abi/x2apic.js';
+import { X2APIC, X2APIC_WRITABLE } from '../../../abi/x2apic.js';
 import type { PhysicalBytes } from '../../memory/physical-memory.js';
 
 const { SUBLEAF, OSXSAVE, OSPKE, XSAVE_SIZE } = CARETAKER_CPUID_FLAGS;
@@ -93,17 +93,18 @@ interface MsrPolicy {
 }
 
 const ALL = 0xffff_ffff_ffff_ffffn;
+const bitsOf = (index: number): bigint => X2APIC_WRITABLE.get(index)!;
 
 /** The policy in table order; soft state keeps the value of entry n in msr_value[n]. */
 export function msrPolicy(): readonly MsrPolicy[] {
   return [
     { index: MSR.IA32_TSC_DEADLINE, read: VALUE, write: VALUE, writable: ALL },
-    { index: X2APIC.EOI, read: FAULT, write: VALUE, writable: 0n },
-    { index: X2APIC.ICR, read: VALUE, write: VALUE, writable: 0xffff_ffff_000c_efffn },
-    { index: X2APIC.TPR, read: VALUE, write: VALUE, writable: 0xffn },
-    { index: X2APIC.SELF_IPI, read: FAULT, write: VALUE, writable: 0xffn },
+    { index: X2APIC.EOI, read: FAULT, write: VALUE, writable: bitsOf(X2APIC.EOI) },
+    { index: X2APIC.ICR, read: VALUE, write: VALUE, writable: bitsOf(X2APIC.ICR) },
+    { index: X2APIC.TPR, read: VALUE, write: VALUE, writable: bitsOf(X2APIC.TPR) },
+    { index: X2APIC.SELF_IPI, read: FAULT, write: VALUE, writable: bitsOf(X2APIC.SELF_IPI) },
     { index: X2APIC.APICID, read: VALUE, write: FAULT },
-    { index: X2APIC.LVT_TIMER, read: VALUE, write: VALUE, writable: 0x7_10ffn },
+    { index: X2APIC.LVT_TIMER, read: VALUE, write: VALUE, writable: bitsOf(X2APIC.LVT_TIMER) },
     {
       index: MSR.IA32_SYSENTER_CS,
       read: VMCS,

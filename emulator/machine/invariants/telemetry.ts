@@ -10,6 +10,7 @@ import {
   CARETAKER_CONFIG,
   CARETAKER_INTERRUPT_DELIVERY,
   CARETAKER_IRQ_ROUTE,
+  CARETAKER_IRQ_ROUTE_MAX,
 } from '../../../abi/config.js';
 import { INTR_INFO } from '../../../abi/interruption.js';
 import { offsetsOf } from '../../../abi/layout.js';
@@ -192,9 +193,7 @@ function stallRecorded(lane: Lane, ledger: Ledger): void {
 /** An interrupt that is no kick and has no route was wanted by nobody; a spurious one may have a device's vector. */
 function strayCounted(lane: Lane, ledger: Ledger): void {
   const { exit } = lane;
-  const before = lane.counted.stray_interrupts;
-  const moved = counter(lane, AT.stray_interrupts) - before;
-  lane.counted.stray_interrupts += moved;
+  const moved = counter(lane, AT.stray_interrupts) - lane.counted.stray_interrupts;
   const info = exit.low(AT_EXIT.VM_EXIT_INTR_INFO);
   // What the payload's own IDT took in the meantime is counted there too.
   if (exit.outcome !== 'fastpath' || exit.interposed > 0 || (info & INTR_INFO.VALID) === 0) return;
@@ -211,9 +210,10 @@ function isWanted(lane: Lane, vector: number): boolean {
   const word = (at: number): number => lane.memory.words[(lane.config + at) >>> 2]!;
   if (vector === word(CONFIG.notification_vector)) return true;
   const isProcessors = word(CONFIG.interrupt_delivery) === CARETAKER_INTERRUPT_DELIVERY.PROCESSOR;
-  const posted = lane.memory.words[(lane.softState + DESCRIPTOR) >>> 2]!;
-  if (isProcessors && ((posted >>> NV_SHIFT) & 0xff) === vector) return true;
-  for (let route = 0; route < word(CONFIG.irq_route_count); route++)
+  const control = lane.memory.words[(lane.softState + DESCRIPTOR) >>> 2]!;
+  if (isProcessors && ((control >>> NV_SHIFT) & 0xff) === vector) return true;
+  const routes = Math.min(word(CONFIG.irq_route_count), CARETAKER_IRQ_ROUTE_MAX);
+  for (let route = 0; route < routes; route++)
     if ((word(CONFIG.irq_route + route * CARETAKER_IRQ_ROUTE.sizeBytes) & 0xff) === vector)
       return true;
   return false;
