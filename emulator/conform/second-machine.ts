@@ -23,9 +23,9 @@ export interface CaseAnswers {
 /** Adds the operations of case `index` to a program. */
 export type AddCase = (program: MonitorProgram, index: number) => void;
 
-/** What a run of many cases may take on a machine that is busy with much else; a guest ends with its timer, whatever it does. */
 /** A payload's cases take a few seconds on a machine that has nothing else to do. */
 const WATCH_TIMEOUT_MS = 180_000;
+/** What a run of many cases may take on a machine that is busy with much else; a guest ends with its timer, whatever it does. */
 const CASES_TIMEOUT_MS = 300_000;
 
 /** Bytes of a program after which no case is added: the last one may be long. */
